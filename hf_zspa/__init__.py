@@ -1,0 +1,11 @@
+"""Vision-language checkpoints that prune their own visual tokens, chosen for the prompt."""
+
+import transformers
+
+from .remote_code.zspa_selection import VisualTokenPruner, ZspaPruner, select_tokens
+
+# transformers 5 dropped the first name; both load the same classes.
+AutoModelForVision2Seq = getattr(transformers, "AutoModelForVision2Seq", transformers.AutoModelForImageTextToText)
+
+__version__ = "0.1.0"
+__all__ = ["AutoModelForVision2Seq", "VisualTokenPruner", "ZspaPruner", "select_tokens"]

@@ -1,0 +1,58 @@
+"""One image and a question as inputs of a zspa checkpoint."""
+
+from pathlib import Path
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """The image in a file, as RGB.
+
+    Raises:
+        ValueError: there is no such file, or it is no image that Pillow reads.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"there is no image file {path}")
+    try:
+        return Image.open(path).convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} is not an image that can be read: {error}") from error
+
+
+def output_file(path: str | Path) -> Path:
+    """`path` as a file to write a picture to; raises `ValueError` where that cannot work."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent} to write {path.name} to")
+    if path.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"{path.name} does not end like a picture: name it {path.stem}.png")
+    return path
+
+
+def load_zspa(checkpoint: str | Path):
+    """Model and processor of a zspa checkpoint, a folder or a Hub id, on the GPU where there is one.
+
+    Raises:
+        ValueError: the checkpoint is not there, or is not one of ours.
+    """
+    checkpoint = str(checkpoint)
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(checkpoint, trust_remote_code=True, dtype="auto")
+        processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
+    except OSError as error:
+        raise ValueError(f"{checkpoint} cannot be loaded: {str(error).splitlines()[0]}") from error
+    if not hasattr(model, "select_visual_tokens"):
+        raise ValueError(f"{checkpoint} is not a zspa checkpoint: make one with hf-zspa convert {checkpoint} OUT")
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), processor
+
+
+def question_inputs(model, processor, image: Image.Image, prompt: str):
+    """What the processor makes of one image and a question, in the checkpoint's chat template if it has one."""
+    if getattr(processor, "chat_template", None):
+        content = [{"type": "image"}, {"type": "text", "text": prompt}]
+        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    else:
+        text = f"{processor.image_token}\n{prompt}"
+    return processor(images=image, text=text, return_tensors="pt").to(model.device, model.dtype)

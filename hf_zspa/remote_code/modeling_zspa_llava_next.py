@@ -1,0 +1,37 @@
+"""LLaVA-NeXT that prunes its own visual tokens."""
+
+import functools
+
+from transformers import LlavaNextConfig, LlavaNextForConditionalGeneration
+
+from .zspa_compat import register_key_mapping
+from .zspa_config import ZspaConfigMixin
+from .zspa_generation import ZspaGenerationMixin
+from .zspa_prefill import PrunedPrompt  # noqa: F401
+from .zspa_prompt import prompt_mask  # noqa: F401
+from .zspa_selection import ZspaPruner  # noqa: F401
+from .zspa_visuals import ZspaVisualsMixin  # noqa: F401
+
+
+class ZspaLlavaNextConfig(ZspaConfigMixin, LlavaNextConfig):
+    """`LlavaNextConfig` with the fields of pruning."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+class ZspaLlavaNextForConditionalGeneration(ZspaGenerationMixin, LlavaNextForConditionalGeneration):
+    """`LlavaNextForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt.
+
+    Against its base it changes `get_image_features`, `prepare_inputs_for_generation`, `generate` and `forward`.
+    """
+
+    config_class = ZspaLlavaNextConfig
+    visual_inputs = {"image": ("pixel_values", "image_sizes", "vision_feature_layer", "vision_feature_select_strategy")}
+
+    @functools.wraps(LlavaNextForConditionalGeneration.forward)
+    def forward(self, *args, **kwargs):
+        return self.pruned_forward(super().forward, *args, **kwargs)
+
+
+register_key_mapping(ZspaLlavaNextForConditionalGeneration, LlavaNextForConditionalGeneration)

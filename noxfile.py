@@ -1,0 +1,75 @@
+"""The checks of the project: style, types, and the tests on every supported version of transformers.
+
+Run nox from an environment with torch and `.[test]`, as `make test` does. The sessions of the versions are thin: each
+one sees that environment's packages and adds its own transformers with what only that version needs.
+"""
+
+import os
+import sys
+import sysconfig
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+
+import nox
+
+TRANSFORMERS = ("4.57.6", "5.0.0", "5.10.4", "5.16.1", "5.19.0", "5.23.0")
+TORCHVISION = "torchvision==0.28.0"  # Qwen2.5-VL's processor needs it; it fits torch 2.13 and must not bring another
+REPORTS = Path(".nox", "reports").absolute()
+CLOSING_LINE = Path(".nox", "closing-line.txt")
+# One thread per worker: the models of the tests are too small for more. Nothing may ask the network.
+TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+nox.options.sessions = ["lint", "types", "tests", "closing_line"]
+nox.options.reuse_venv = "yes"
+
+
+@nox.session(venv_backend="none")
+def lint(session: nox.Session) -> None:
+    """Style and formatting."""
+    session.run(sys.executable, "-m", "ruff", "check")
+    session.run(sys.executable, "-m", "ruff", "format", "--check")
+
+
+@nox.session(venv_backend="none")
+def types(session: nox.Session) -> None:
+    """Static types."""
+    session.run(sys.executable, "-m", "mypy")
+
+
+@nox.session
+@nox.parametrize("transformers", TRANSFORMERS, ids=TRANSFORMERS)
+def tests(session: nox.Session, transformers: str) -> None:
+    """The tests on one version of transformers; arguments after -- replace pytest's."""
+    report = REPORTS / f"{transformers}.xml"
+    report.unlink(missing_ok=True)
+    _overlay_this_environment(session)
+    session.install(f"transformers=={transformers}")
+    session.install("--no-deps", TORCHVISION)
+    arguments = session.posargs or ["-q", "-n", os.environ.get("PYTEST_WORKERS", "auto")]
+    session.run("python", "-m", "pytest", f"--junit-xml={report}", *arguments, env=TEST_ENVIRONMENT)
+
+
+def _overlay_this_environment(session: nox.Session) -> None:
+    """Lets the session's environment see the packages of the one nox runs in, behind its own."""
+    own = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)
+    line = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    Path(str(own).strip(), "base.pth").write_text(line, encoding="utf-8")
+
+
+@nox.session(venv_backend="none")
+def closing_line(session: nox.Session) -> None:
+    """Sums the reports of all versions up in pytest's words."""
+    counts: Counter[str] = Counter()
+    seconds = 0.0
+    for version in TRANSFORMERS:
+        report = REPORTS / f"{version}.xml"
+        if not report.exists():
+            session.error(f"no test report of transformers {version}")
+        suite = ElementTree.parse(report).getroot()[0].attrib
+        seconds += float(suite["time"])
+        bad = {"failed": int(suite["failures"]), "skipped": int(suite["skipped"]), "error": int(suite["errors"])}
+        counts.update({"passed": int(suite["tests"]) - sum(bad.values()), **bad})
+    summary = ", ".join(f"{counts[name]} {name}" for name in ("failed", "passed", "skipped", "error") if counts[name])
+    line = f" {summary or 'no tests ran'} in {seconds:.2f}s "
+    CLOSING_LINE.write_text(f"{line:=^80}\n", encoding="utf-8")

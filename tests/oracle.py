@@ -1,0 +1,101 @@
+"""What a pruned model has to compute, from the stock classes alone.
+
+The stock model runs on the full sequence, every step from scratch and without a cache, with the dropped columns masked
+out of attention and every column at the position it has in the full sequence (or, for compact positions, renumbered).
+"""
+
+import inspect
+from dataclasses import dataclass
+
+import reference
+import torch
+
+SUPPRESSED = -1e9
+
+
+@dataclass
+class Stock:
+    """A stock model beside the ids its oracle must know: of placeholders, and of tokens that are no prompt text."""
+
+    model: torch.nn.Module
+    special_ids: list[int]
+
+    @property
+    def placeholder_ids(self) -> list[int]:
+        config = self.model.config
+        names = ("image_token_id", "image_token_index", "video_token_id")
+        return sorted({getattr(config, n) for n in names if isinstance(getattr(config, n, None), int)})
+
+    @torch.no_grad()
+    def features(self, inputs) -> list[torch.Tensor]:
+        """Per image, then per video, the stock visual tokens `(n, d)`."""
+        found = []
+        for name, pixels in (("image", "pixel_values"), ("video", "pixel_values_videos")):
+            if inputs.get(pixels) is not None:
+                encode = getattr(self.model, f"get_{name}_features")
+                names = inspect.signature(encode).parameters
+                output = encode(**{k: v for k, v in inputs.items() if k in names and k != "input_ids"})
+                found += list(getattr(output, "pooler_output", output))
+        return found
+
+    def keep(self, inputs, keep: int, core: int, pooling: str = "mean") -> tuple[torch.Tensor, list[list[int]]]:
+        """Columns `(batch, S)` kept at `keep` and `core` percent by the float64 reference, and indices per image."""
+        ids = inputs["input_ids"]
+        mask = inputs.get("attention_mask", torch.ones_like(ids)).bool()
+        visual_spots = [ids == i for i in self.placeholder_ids]
+        never = torch.tensor([*self.special_ids, *self.placeholder_ids])
+        text = mask & ~torch.isin(ids, never)
+        embed = self.model.get_input_embeddings().weight.detach()
+        features = self.features(inputs)
+        kept_columns, kept = mask.clone(), []
+        for spots in visual_spots:
+            for row, column in spots.nonzero().tolist():
+                kept_columns[row, column] = False
+        unfilled = [spots.nonzero().tolist() for spots in visual_spots]
+        images = len(inputs["pixel_values"]) if inputs.get("pixel_values") is not None else 0
+        images = len(inputs["image_grid_thw"]) if inputs.get("image_grid_thw") is not None else images
+        for i, visual in enumerate(features):
+            places = unfilled[0 if i < images or len(unfilled) == 1 else 1]
+            mine, places[: len(visual)] = places[: len(visual)], []
+            row = mine[0][0]
+            budget = max(1, reference.round_half_up(len(visual), keep))
+            prompt = embed[ids[row][text[row]]]
+            indices = reference.select(visual, prompt, budget, reference.round_half_up(budget, core), pooling)
+            kept.append(indices)
+            for index in indices:
+                kept_columns[mine[index][0], mine[index][1]] = True
+        return kept_columns, kept
+
+    def positions(self, inputs, ids, mask):
+        """Positions of the full sequence `ids`, which may be longer than the prompt."""
+        if hasattr(self.model.model, "get_rope_index"):
+            rope_index = self.model.model.get_rope_index
+            given = {k: inputs.get(k) for k in ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")}
+            if "mm_token_type_ids" in inspect.signature(rope_index).parameters:
+                types = inputs["mm_token_type_ids"]
+                given["mm_token_type_ids"] = torch.nn.functional.pad(types, (0, ids.shape[1] - types.shape[1]))
+            return rope_index(input_ids=ids, attention_mask=mask, **given)[0]
+        return (mask.cumsum(1) - 1).clamp_min(0)
+
+    @torch.no_grad()
+    def logits(self, inputs, ids, mask, keep, compact=False) -> torch.Tensor:
+        """Logits `(batch, S, vocabulary)` of the stock model with only `keep` `(batch, S)` visible."""
+        keep = keep & mask.bool()
+        positions = (keep.long().cumsum(1) - 1).clamp_min(0) if compact else self.positions(inputs, ids, mask)
+        visual = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask", "mm_token_type_ids")}
+        return self.model(input_ids=ids, attention_mask=keep.long(), position_ids=positions, **visual).logits
+
+    @torch.no_grad()
+    def generate(self, inputs, keep, steps: int, compact=False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Greedy tokens `(batch, steps)`, placeholders and special ids suppressed, and the logits they came from."""
+        ids = inputs["input_ids"]
+        mask = inputs.get("attention_mask", torch.ones_like(ids))
+        scores = []
+        for _ in range(steps):
+            logits = self.logits(inputs, ids, mask, keep, compact)[:, -1].float()
+            logits[:, sorted({*self.special_ids, *self.placeholder_ids})] = SUPPRESSED
+            scores.append(logits)
+            token = logits.argmax(-1, keepdim=True)
+            one = torch.ones_like(token)
+            ids, mask, keep = torch.cat([ids, token], 1), torch.cat([mask, one], 1), torch.cat([keep, one.bool()], 1)
+        return ids[:, inputs["input_ids"].shape[1] :], torch.stack(scores, 1)

@@ -1,0 +1,101 @@
+"""A stock model and a pruning model with the same weights, and inputs for both from their real processor."""
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import oracle
+import tiny
+import torch
+import transformers
+
+from hf_zspa.remote_code import modeling_zspa_llava, modeling_zspa_llava_next, modeling_zspa_qwen2_5_vl
+
+PRUNING = {
+    "llava": modeling_zspa_llava.ZspaLlavaForConditionalGeneration,
+    "llava_next": modeling_zspa_llava_next.ZspaLlavaNextForConditionalGeneration,
+    "qwen2_5_vl": modeling_zspa_qwen2_5_vl.ZspaQwen2_5_VLForConditionalGeneration,
+}
+KEEP, CORE = 30, 40  # percent
+
+
+@dataclass
+class Pair:
+    """The models under comparison.
+
+    Attributes:
+        stock: the oracle around the stock model.
+        model: the pruning model; its config says `KEEP` and `CORE` percent and the scope "text".
+        processor: the checkpoint's own, padding on the left.
+    """
+
+    family: str
+    stock: oracle.Stock
+    model: torch.nn.Module
+    processor: object
+
+    def inputs(self, *rows: list, **options):
+        """One prompt per row, each a list of text, `PIL` images and videos (arrays of frames) in any order."""
+        texts, images, videos = [], [], []
+        for row in rows:
+            content = []
+            for part in row:
+                if isinstance(part, str):
+                    content.append({"type": "text", "text": part})
+                elif isinstance(part, np.ndarray):
+                    content.append({"type": "video"})
+                    videos.append(part)
+                else:
+                    content.append({"type": "image"})
+                    images.append(part)
+            texts.append(self.render(content))
+        visual = {"images": images or None} | ({"videos": videos} if videos else {})
+        return self.processor(text=texts, **visual, padding=True, return_tensors="pt", **options)
+
+    def render(self, content: list[dict]) -> str:
+        """The prompt with every part where it stands; LLaVA's own template would put all images first."""
+        if self.family == "qwen2_5_vl":
+            return self.processor.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True
+            )
+        parts = [part.get("text", "<image>\n") for part in content]
+        return f"USER: {' '.join(parts)} ASSISTANT:"
+
+    @property
+    def greedy(self) -> dict:
+        """Arguments of a greedy generation in which a random model cannot emit placeholders or end."""
+        suppressed = sorted({*self.stock.special_ids, *self.stock.placeholder_ids})
+        return {"do_sample": False, "suppress_tokens": suppressed, "max_new_tokens": 6}
+
+    def generate(self, inputs, **options) -> torch.Tensor:
+        """New tokens `(batch, steps)` of the pruning model."""
+        return self.model.generate(**inputs, **self.greedy | options)[:, inputs["input_ids"].shape[1] :]
+
+    @contextmanager
+    def fields(self, **values):
+        """The pruning model with other `zspa_` fields in its config for a while."""
+        before = {name: getattr(self.model.config, f"zspa_{name}") for name in values}
+        try:
+            for name, value in values.items():
+                setattr(self.model.config, f"zspa_{name}", value)
+            yield self
+        finally:
+            for name, value in before.items():
+                setattr(self.model.config, f"zspa_{name}", value)
+
+
+def load(family: str, path) -> Pair:
+    stock = getattr(transformers, tiny.STOCK[family]).from_pretrained(path).eval()
+    processor = transformers.AutoProcessor.from_pretrained(path)
+    processor.tokenizer.padding_side = "left"
+    special = sorted(processor.tokenizer.all_special_ids)
+    model_class = PRUNING[family]
+    config = model_class.config_class.from_pretrained(
+        path,
+        zspa_keep_ratio=KEEP / 100,
+        zspa_core_ratio=CORE / 100,
+        zspa_prompt_scope="text",
+        zspa_special_token_ids=special,
+    )
+    model = model_class.from_pretrained(path, config=config).eval()
+    return Pair(family, oracle.Stock(stock, special), model, processor)

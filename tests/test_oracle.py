@@ -1,0 +1,87 @@
+"""Greedy generation with pruning equals the stock class on the full sequence with the dropped columns masked out."""
+
+import pytest
+import tiny
+import torch
+from pairs import CORE, KEEP
+
+QUESTION, OTHER = "what colour is the star?", "how many cats are there, and where?"
+
+
+def image(seed: int = 0, size: tuple[int, int] = (112, 84)):
+    return tiny.random_image(*size, seed)
+
+
+CASES = {
+    "one image": [[image(), QUESTION]],
+    "question first": [[QUESTION, image()]],
+    "unequal images and questions": [[image(1), QUESTION], [image(2, (56, 140)), OTHER + " " + OTHER]],
+    "text between images": [[image(3), "a", image(4, (84, 84)), QUESTION], [image(5, (140, 56)), OTHER]],
+    "adjacent images": [[image(6), image(7, (56, 84)), QUESTION]],
+    "a text-only row": [[image(8), QUESTION], [OTHER], [OTHER, image(9, (84, 56))]],
+}
+
+
+@pytest.fixture(params=tiny.FAMILIES)
+def pair(request, load):
+    return load(request.param)
+
+
+def assert_equals_oracle(pair, inputs, compact=False, **options):
+    keep, _ = pair.stock.keep(inputs, KEEP, CORE)
+    expected, _ = pair.stock.generate(inputs, keep, steps=6, compact=compact)
+    tokens = pair.generate(inputs, **options)
+    assert torch.equal(tokens, expected)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_tokens_selected_are_the_references(pair, case):
+    inputs = pair.inputs(*CASES[case])
+    _, kept = pair.stock.keep(inputs, KEEP, CORE)
+    selected = pair.model.select_visual_tokens(**inputs)
+    assert [i.tolist() for i in selected] == kept
+
+
+@pytest.mark.parametrize("cache", [None, "static"])
+@pytest.mark.parametrize("case", CASES)
+def test_generation_equals_the_oracle(pair, case, cache):
+    assert_equals_oracle(pair, pair.inputs(*CASES[case]), cache_implementation=cache)
+
+
+@pytest.mark.parametrize("case", ["one image", "text between images"])
+def test_generation_without_a_cache_equals_the_oracle(pair, case):
+    assert_equals_oracle(pair, pair.inputs(*CASES[case]), use_cache=False)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("family", ["llava", "llava_next"])
+def test_compact_positions_equal_the_oracle_renumbered(load, family, case):
+    with load(family).fields(position_ids="compact") as pair:
+        assert_equals_oracle(pair, pair.inputs(*CASES[case]), compact=True)
+
+
+@pytest.mark.parametrize("cache", [None, "static"])
+def test_generations_on_one_model_do_not_disturb_each_other(pair, cache):
+    first, second = pair.inputs(*CASES["unequal images and questions"]), pair.inputs(*CASES["text between images"])
+    text = pair.inputs([QUESTION], [OTHER])
+    for _ in range(2):
+        assert_equals_oracle(pair, first, cache_implementation=cache)
+        assert_equals_oracle(pair, second, cache_implementation=cache)
+        length = text["input_ids"].shape[1]
+        stock = pair.stock.model.generate(**text, **pair.greedy, cache_implementation=cache)[:, length:]
+        assert torch.equal(pair.generate(text, cache_implementation=cache), stock)
+
+
+@pytest.mark.parametrize("case", ["unequal images and questions", "a text-only row"])
+def test_a_row_gives_what_it_gives_alone(pair, case):
+    together = pair.generate(pair.inputs(*CASES[case]))
+    for tokens, row in zip(together, CASES[case], strict=True):
+        assert torch.equal(pair.generate(pair.inputs(row))[0], tokens)
+
+
+def test_a_video_equals_the_oracle(load):
+    pair = load("qwen2_5_vl")
+    inputs = pair.inputs([tiny.random_video(4, 84, 56), QUESTION], [image(), OTHER])
+    keep, kept = pair.stock.keep(inputs, KEEP, CORE)
+    assert [i.tolist() for i in pair.model.select_visual_tokens(**inputs)] == kept
+    assert_equals_oracle(pair, inputs)

@@ -1,0 +1,160 @@
+"""The selection against a plain float64 reference, over random, duplicated, zero and tiny tokens."""
+
+import pytest
+import reference
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_zspa import VisualTokenPruner, ZspaPruner, select_tokens
+
+TIE = 1e-5  # cosines closer than this may be ordered either way in float32
+PERCENT = st.integers(1, 100)
+DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
+
+
+@st.composite
+def tokens(draw, min_n=1, max_n=40):
+    """Visual `(n, d)` and prompt `(m, d)` tokens with duplicates, zeros and tiny rows among them."""
+    n, m, d = draw(st.integers(min_n, max_n)), draw(st.integers(0, 5)), draw(st.integers(1, 12))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    visual, prompt = torch.randn(n, d, generator=generator), torch.randn(m, d, generator=generator)
+    for row in draw(st.lists(st.integers(0, n - 1), max_size=4)):
+        change = draw(st.sampled_from(["duplicate", "zero", "tiny", "opposite"]))
+        other = visual[draw(st.integers(0, n - 1))].clone()
+        visual[row] = {"duplicate": other, "zero": other * 0, "tiny": other * 1e-30, "opposite": -other}[change]
+    dtype = draw(DTYPES)
+    return visual.to(dtype), prompt.to(dtype)
+
+
+def assert_greedy(visual, prompt, pruner: ZspaPruner):
+    """Every choice of the pruner is the best one there was, by the float64 scores, up to float32 rounding."""
+    ((core, diversity),) = pruner.split([visual], [prompt])
+    n, k = len(visual), len(core)
+    assert k == (pruner.core(n) if len(prompt) else 0)
+    assert len(core) + len(diversity) == pruner.budget(n)
+    if k:
+        scores = reference.relevance(visual, prompt, pruner.pooling)
+        rest = torch.ones(n, dtype=torch.bool).index_fill(0, core, False)
+        assert (scores[core].diff() <= TIE).all()
+        assert not rest.any() or scores[core].min() >= scores[rest].max() - TIE
+    similarity, selected = reference.cosine(visual, visual), core.tolist()
+    for token in diversity.tolist():
+        score = reference.redundancy(similarity, selected)
+        assert token not in selected
+        assert score[token] <= score.min() + TIE
+        selected.append(token)
+
+
+@settings(max_examples=200, deadline=None)
+@given(tokens(), PERCENT, st.integers(0, 100), st.sampled_from(["mean", "max", "none"]))
+def test_every_choice_is_the_best_one(pair, keep, core, pooling):
+    assert_greedy(*pair, ZspaPruner(keep / 100, core / 100, pooling))
+
+
+@settings(max_examples=100, deadline=None)
+@given(tokens(), PERCENT, st.integers(0, 100))
+def test_budget_and_core_round_halves_up(pair, keep, core):
+    visual, prompt = pair
+    budget = max(1, reference.round_half_up(len(visual), keep))
+    kept = select_tokens(visual, prompt, keep_ratio=keep / 100, core_ratio=core / 100)
+    assert kept.dtype == torch.long and kept.shape == (budget,)
+    assert (kept.diff() > 0).all() and kept.min() >= 0 and kept.max() < len(visual)
+    assert ZspaPruner(keep / 100, core / 100).core(len(visual)) == reference.round_half_up(budget, core)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "none"])
+@pytest.mark.parametrize("core", [0, 20, 50, 100])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_kept_indices_equal_the_reference(seed, core, pooling):
+    generator = torch.Generator().manual_seed(seed)
+    visual, prompt = torch.randn(144, 64, generator=generator), torch.randn(7, 64, generator=generator)
+    kept = select_tokens(visual, prompt, keep_ratio=0.25, core_ratio=core / 100, pooling=pooling)
+    assert kept.tolist() == reference.select(visual, prompt, 36, reference.round_half_up(36, core), pooling)
+
+
+def test_576_tokens_at_ten_percent_are_58():
+    assert ZspaPruner(0.1).budget(576) == 58
+
+
+def test_core_ratio_1_is_relevance_alone():
+    visual, prompt = torch.randn(50, 8), torch.randn(3, 8)
+    best = reference.relevance(visual, prompt, "mean").topk(10).indices.sort().values
+    assert torch.equal(select_tokens(visual, prompt, keep_ratio=0.2, core_ratio=1), best)
+
+
+def test_core_ratio_0_ignores_the_prompt():
+    visual = torch.randn(50, 8)
+    kept = [select_tokens(visual, p, keep_ratio=0.2, core_ratio=0) for p in (torch.randn(3, 8), torch.randn(0, 8))]
+    assert torch.equal(*kept)
+
+
+def test_core_ratio_0_starts_at_the_token_whose_nearest_neighbour_is_farthest():
+    visual = torch.tensor([[1.0, 0.0], [1.0, 0.1], [-1.0, 0.0]])
+    assert select_tokens(visual, torch.randn(1, 2), keep_ratio=0.1, core_ratio=0).tolist() == [2]
+
+
+def test_ties_go_to_the_lowest_index():
+    visual = torch.eye(6)
+    assert select_tokens(visual, torch.ones(1, 6), keep_ratio=0.5, core_ratio=1).tolist() == [0, 1, 2]
+    assert select_tokens(visual, torch.ones(1, 6), keep_ratio=0.5, core_ratio=0).tolist() == [0, 1, 2]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 4)), min_size=1, max_size=5), st.integers(0, 2**31))
+def test_an_image_is_selected_as_it_is_alone(sizes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    visual = [torch.randn(n, 16, generator=generator) for n, _ in sizes]
+    prompts = [torch.randn(m, 16, generator=generator) for _, m in sizes]
+    pruner = ZspaPruner(0.3, 0.5)
+    together = pruner(visual, prompts)
+    for kept, image, prompt in zip(together, visual, prompts, strict=True):
+        assert torch.equal(kept, pruner([image], [prompt])[0])
+
+
+def test_the_number_of_threads_changes_nothing():
+    visual, prompt = torch.randn(400, 32), torch.randn(5, 32)
+    threads = torch.get_num_threads()
+    kept = []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            kept.append(select_tokens(visual, prompt, keep_ratio=0.2, core_ratio=0.2))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*kept)
+
+
+def test_a_token_that_is_not_finite_counts_as_zero():
+    visual = torch.randn(20, 8)
+    visual[3], visual[5] = float("nan"), float("inf")
+    cleaned = visual.clone()
+    cleaned[[3, 5]] = 0
+    kept = [select_tokens(v, torch.ones(2, 8), keep_ratio=0.5, core_ratio=0.4) for v in (visual, cleaned)]
+    assert torch.equal(*kept)
+
+
+@pytest.mark.parametrize(
+    "wrong, named",
+    [
+        ({"keep_ratio": 0}, "keep_ratio is 0"),
+        ({"keep_ratio": 1.5}, "keep_ratio is 1.5"),
+        ({"keep_ratio": "0.1"}, "keep_ratio is '0.1'"),
+        ({"core_ratio": -0.1}, "core_ratio is -0.1"),
+        ({"core_ratio": float("nan")}, "core_ratio is nan"),
+        ({"pooling": "sum"}, "pooling is 'sum'"),
+    ],
+)
+def test_a_wrong_parameter_is_named(wrong, named):
+    with pytest.raises(ValueError, match=named):
+        ZspaPruner(**wrong)
+
+
+@pytest.mark.parametrize("shapes", [((5,), (1, 5)), ((5, 4), (2, 3)), ((0, 4), (2, 4))])
+def test_wrong_shapes_are_named(shapes):
+    with pytest.raises(ValueError, match="must be"):
+        select_tokens(*map(torch.zeros, shapes), keep_ratio=0.5, core_ratio=0.5)
+
+
+def test_the_pruner_follows_its_own_protocol():
+    assert isinstance(ZspaPruner(), VisualTokenPruner)
