@@ -262,3 +262,9 @@ def random_image(width: int, height: int, seed: int = 0) -> Image.Image:
 def random_video(frames: int, width: int, height: int, seed: int = 0) -> np.ndarray:
     """Frames `(frames, height, width, 3)`, uint8."""
     return np.stack([np.asarray(random_image(width, height, seed + i)) for i in range(frames)])
+
+
+def transformers_version() -> str:
+    import transformers
+
+    return transformers.__version__

@@ -1,0 +1,175 @@
+"""A direct `forward`: logits at every input position, the loss of the kept sequence, loops over a cache of one's own."""
+
+import copy
+
+import pytest
+import torch
+from pairs import CORE, KEEP
+from test_oracle import CASES, OTHER, QUESTION, image, pair  # noqa: F401
+from transformers import StaticCache
+
+CLOSE = {"atol": 3e-4, "rtol": 1e-4}
+
+
+def keep_of(pair, inputs):
+    return pair.stock.keep(inputs, KEEP, CORE)[0]
+
+
+def oracle_logits(pair, inputs, keep):
+    """Stock logits of the masked sequence, each dropped position repeating the nearest kept one before it."""
+    mask = inputs["attention_mask"]
+    logits = pair.stock.logits(inputs, inputs["input_ids"], mask, keep)
+    columns = torch.arange(keep.shape[1])
+    nearest = columns.where(keep & mask.bool(), -1).cummax(1).values
+    return logits.gather(1, nearest.clamp_min(0)[..., None].expand_as(logits)), nearest >= 0
+
+
+def stock_forward_inputs(pair, inputs):
+    """`forward` counts positions over padding; give both models those of the mask, as `generate` does."""
+    return dict(inputs) | {"position_ids": pair.stock.positions(inputs, inputs["input_ids"], inputs["attention_mask"])}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_logits_are_those_of_the_oracle_at_every_input_position(pair, case):
+    inputs = pair.inputs(*CASES[case])
+    logits, visible = oracle_logits(pair, inputs, keep_of(pair, inputs))
+    found = pair.model(**stock_forward_inputs(pair, inputs)).logits
+    assert found.shape == logits.shape
+    torch.testing.assert_close(found[visible], logits[visible], **CLOSE)
+
+
+@pytest.mark.parametrize("asked", [1, 7, torch.tensor([3, 9, 20]), torch.tensor([40, 2])])
+def test_logits_to_keep_means_input_positions(pair, asked):
+    inputs = stock_forward_inputs(pair, pair.inputs(*CASES["unequal images and questions"]))
+    every = pair.model(**inputs).logits
+    some = pair.model(**inputs, logits_to_keep=asked).logits
+    wanted = every[:, -asked:] if isinstance(asked, int) else every[:, asked]
+    torch.testing.assert_close(some, wanted, **CLOSE)
+
+
+def test_positions_are_the_stock_classs_when_none_are_given(pair):
+    inputs = pair.inputs(*CASES["one image"])
+    logits, visible = oracle_logits(pair, inputs, keep_of(pair, inputs))
+    torch.testing.assert_close(pair.model(**inputs).logits[visible], logits[visible], **CLOSE)
+
+
+def test_the_loss_is_that_of_the_kept_sequence(pair):
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    labels = inputs["input_ids"].clone()
+    for token_id in pair.stock.placeholder_ids:
+        labels[labels == token_id] = -100
+    labels[inputs["attention_mask"] == 0] = -100
+    keep = keep_of(pair, inputs)
+    logits, _ = oracle_logits(pair, inputs, keep)
+    predictions, targets = [], []
+    for row in range(len(labels)):
+        columns = keep[row].nonzero()[:, 0]
+        predictions.append(logits[row, columns[:-1]])
+        targets.append(labels[row, columns[1:]])
+    loss = torch.nn.functional.cross_entropy(torch.cat(predictions), torch.cat(targets))
+    found = pair.model(**stock_forward_inputs(pair, inputs), labels=labels).loss
+    torch.testing.assert_close(found, loss, **CLOSE)
+
+
+def test_a_training_step_reaches_the_vision_tower_and_lowers_the_loss(pair):
+    model = copy.deepcopy(pair.model).train()
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
+    first = model(**inputs, labels=labels).loss
+    first.backward()
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    assert any(g is not None and g.abs().sum() > 0 for n, g in gradients.items() if "vision" in n or "visual" in n)
+    assert all(g.isfinite().all() for g in gradients.values() if g is not None)
+    torch.optim.SGD(model.parameters(), lr=1e-3).step()
+    assert model(**inputs, labels=labels).loss < first
+
+
+def test_the_cache_and_hidden_states_have_the_pruned_length(pair):
+    inputs = pair.inputs(*CASES["one image"])
+    out = pair.model(**inputs, output_hidden_states=True, use_cache=True)
+    kept = int(keep_of(pair, inputs).sum())
+    assert out.past_key_values.get_seq_length() == kept
+    assert all(h.shape[1] == kept for h in out.hidden_states)
+
+
+@pytest.mark.parametrize("masked", ["full", "none"])
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+@pytest.mark.parametrize("case", ["one image", "unequal images and questions", "text between images"])
+def test_a_loop_over_forward_equals_the_oracle(pair, case, cache, masked):
+    inputs = pair.inputs(*CASES[case])
+    steps, columns = 5, inputs["input_ids"].shape[1]
+    tokens, scores = pair.stock.generate(inputs, keep_of(pair, inputs), steps)
+    past = None
+    if cache == "static":
+        past = StaticCache(config=pair.model.config.get_text_config(), max_cache_len=columns + steps)
+    mask = inputs["attention_mask"]
+    with torch.no_grad():
+        out = pair.model(**stock_forward_inputs(pair, inputs), past_key_values=past, use_cache=True)
+        found = [out.logits[:, -1]]
+        for step in range(steps - 1):
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+            given = {"attention_mask": mask} if masked == "full" else {}
+            out = pair.model(
+                input_ids=tokens[:, step : step + 1], past_key_values=out.past_key_values, use_cache=True, **given
+            )
+            found.append(out.logits[:, -1])
+    visible = scores > -1e8
+    torch.testing.assert_close(torch.stack(found, 1)[visible], scores[visible], **CLOSE)
+
+
+def test_a_mask_of_another_length_is_refused(pair):
+    inputs = pair.inputs(*CASES["one image"])
+    out = pair.model(**inputs, use_cache=True)
+    with pytest.raises(ValueError, match="attention_mask has 7 columns"):
+        pair.model(
+            input_ids=inputs["input_ids"][:, :1], past_key_values=out.past_key_values, attention_mask=torch.ones(1, 7)
+        )
+
+
+def test_keep_ratio_1_is_the_stock_class(pair):
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
+    stock, found = pair.stock.model(**inputs, labels=labels), pair.model(**inputs, labels=labels, zspa_keep_ratio=1.0)
+    assert torch.equal(stock.logits, found.logits) and torch.equal(stock.loss, found.loss)
+
+
+def test_text_alone_is_the_stock_class(pair):
+    inputs = pair.inputs([QUESTION], [OTHER])
+    assert torch.equal(pair.model(**inputs).logits, pair.stock.model(**inputs).logits)
+
+
+def test_a_tuple_comes_back_where_one_is_asked_for(pair):
+    inputs = pair.inputs(*CASES["one image"])
+    out = pair.model(**inputs, return_dict=False)
+    assert isinstance(out, tuple) and torch.equal(out[0], pair.model(**inputs).logits)
+
+
+def test_arguments_may_be_given_by_place(pair):
+    inputs = pair.inputs([QUESTION])
+    assert torch.equal(pair.model(inputs["input_ids"]).logits, pair.model(input_ids=inputs["input_ids"]).logits)
+
+
+def test_an_image_after_a_filled_cache_is_refused(pair):
+    inputs = pair.inputs(*CASES["one image"])
+    out = pair.model(**inputs, use_cache=True)
+    with pytest.raises(ValueError, match="filled cache"):
+        pair.model(**inputs, past_key_values=out.past_key_values)
+
+
+def test_features_of_the_stock_class_in_its_own_type(pair):
+    inputs = pair.inputs(*CASES["one image"])
+    given = {k: v for k, v in inputs.items() if k in ("pixel_values", "image_sizes", "image_grid_thw")}
+    stock, found = pair.stock.model.get_image_features(**given), pair.model.get_image_features(**given)
+    assert type(stock) is type(found)
+
+
+def test_image_features_are_selected_when_a_prompt_and_a_pruner_are_given(pair):
+    from hf_zspa import ZspaPruner
+
+    inputs = pair.inputs(*CASES["one image"])
+    given = {k: v for k, v in inputs.items() if k in ("pixel_values", "image_sizes", "image_grid_thw")}
+    visual, prompt = pair.model.visual_and_prompt_tokens(**inputs)
+    pruner = ZspaPruner(0.3, 0.4)
+    kept, indices = pair.model.get_image_features(**given, visual_token_pruner=pruner, prompt_tokens=prompt)
+    assert torch.equal(indices[0], pruner(visual, prompt)[0])
+    assert torch.equal(kept[0], visual[0][indices[0]])

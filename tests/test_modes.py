@@ -1,0 +1,296 @@
+"""Every way to call `generate`: it equals the oracle, or says that it cannot be pruned."""
+
+import copy
+
+import pytest
+import tiny
+import torch
+from pairs import CORE, KEEP
+from test_oracle import CASES, OTHER, QUESTION, assert_equals_oracle, image, pair  # noqa: F401
+from transformers import DynamicCache, TextStreamer
+
+from hf_zspa import ZspaPruner
+
+
+@pytest.fixture
+def inputs(pair):
+    return pair.inputs([image(), QUESTION])
+
+
+def expected(pair, inputs, steps=6):
+    return pair.stock.generate(inputs, pair.stock.keep(inputs, KEEP, CORE)[0], steps)[0]
+
+
+def test_prompt_lookup_equals_the_oracle(pair, inputs):
+    assert_equals_oracle(pair, inputs, prompt_lookup_num_tokens=3)
+
+
+def test_a_stock_assistant_equals_the_oracle(pair, inputs):
+    assert_equals_oracle(pair, inputs, assistant_model=pair.stock.model)
+
+
+def test_a_pruning_assistant_equals_the_oracle_or_is_refused(pair, inputs):
+    try:
+        assert_equals_oracle(pair, inputs, assistant_model=pair.model)
+    except ValueError as error:
+        assert "cannot drive an assistant that prunes" in str(error)
+        assert tiny.transformers_version().startswith("5.0.")
+
+
+def beam_search(stock, inputs, keep, beams: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best of all sequences a plain beam search over the oracle's logits finds, and the sums of their log scores."""
+    ids, scores = inputs["input_ids"], torch.zeros(1)
+    mask = inputs["attention_mask"]
+    suppressed = sorted({*stock.special_ids, *stock.placeholder_ids})
+    for step in range(steps):
+        copies = len(ids)
+        repeated = {k: (v.repeat(copies, *[1] * (v.ndim - 1)) if torch.is_tensor(v) else v) for k, v in inputs.items()}
+        seen, real = (torch.nn.functional.pad(m.repeat(copies, 1).long(), (0, step), value=1) for m in (keep, mask))
+        logits = stock.logits(repeated, ids, real, seen.bool())[:, -1].float()
+        logits[:, suppressed] = -torch.inf
+        total = (scores[:, None] + logits.log_softmax(-1)).flatten()
+        scores, best = total.topk(beams)
+        rows, tokens = best // logits.shape[1], best % logits.shape[1]
+        ids = torch.cat([ids[rows], tokens[:, None]], 1)
+    return ids[:, inputs["input_ids"].shape[1] :], scores
+
+
+@pytest.mark.parametrize("returned", [1, 3])
+def test_beams_equal_a_beam_search_over_the_oracle(pair, returned):
+    inputs = pair.inputs([image(), "and", image(1, (56, 84)), QUESTION])
+    tokens = pair.generate(inputs, num_beams=3, num_return_sequences=returned, max_new_tokens=4)
+    best, _ = beam_search(pair.stock, inputs, pair.stock.keep(inputs, KEEP, CORE)[0], 3, 4)
+    assert torch.equal(tokens, best[:returned])
+
+
+def test_sampling_draws_from_the_oracles_distribution(pair, inputs):
+    keep = pair.stock.keep(inputs, KEEP, CORE)[0]
+    logits = pair.stock.logits(inputs, inputs["input_ids"], inputs["attention_mask"], keep)[:, -1]
+    out = pair.generate(inputs, do_sample=True, num_return_sequences=4, max_new_tokens=1, suppress_tokens=None, top_k=3)
+    assert set(out.flatten().tolist()) <= set(logits.topk(3).indices.flatten().tolist())
+
+
+def test_returned_sequences_belong_to_their_prompt(pair):
+    inputs = pair.inputs(*CASES["text between images"])
+    tokens = pair.generate(inputs, num_return_sequences=2, do_sample=True, top_k=1)
+    assert torch.equal(tokens, expected(pair, inputs).repeat_interleave(2, 0))
+
+
+def test_a_streamer_sees_the_prompt_and_every_token(pair, inputs):
+    class Recorder(TextStreamer):
+        def __init__(self):
+            self.seen = []
+
+        def put(self, value):
+            self.seen += value.flatten().tolist()
+
+        def end(self):
+            pass
+
+    recorder = Recorder()
+    tokens = pair.generate(inputs, streamer=recorder)
+    assert recorder.seen == inputs["input_ids"][0].tolist() + tokens[0].tolist()
+
+
+def test_logits_of_every_step_equal_the_oracle(pair):
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    keep = pair.stock.keep(inputs, KEEP, CORE)[0]
+    tokens, scores = pair.stock.generate(inputs, keep, 4)
+    options = pair.greedy | {"max_new_tokens": 4}
+    out = pair.model.generate(**inputs, **options, return_dict_in_generate=True, output_logits=True, output_scores=True)
+    assert torch.equal(out.sequences[:, : inputs["input_ids"].shape[1]], inputs["input_ids"])
+    visible = scores > -1e8
+    logits = torch.stack(out.logits, 1)
+    torch.testing.assert_close(logits[visible], scores[visible], atol=2e-4, rtol=1e-4)
+
+
+def test_hidden_states_and_the_cache_have_the_pruned_length(pair, inputs):
+    out = pair.model.generate(
+        **inputs, **pair.greedy, return_dict_in_generate=True, output_hidden_states=True, output_attentions=False
+    )
+    kept = int(pair.stock.keep(inputs, KEEP, CORE)[0].sum())
+    assert out.hidden_states[0][0].shape[1] == kept
+    assert out.past_key_values.get_seq_length() == kept + 5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_lower_precision_equals_the_stock_class_in_it(pair, dtype):
+    inputs = pair.inputs([image(), QUESTION])
+    model, stock = copy.deepcopy(pair.model).to(dtype), copy.deepcopy(pair.stock.model).to(dtype)
+    low = {k: v.to(dtype) if v.is_floating_point() else v for k, v in inputs.items()}
+    keep = torch.ones_like(inputs["input_ids"], dtype=torch.bool)
+    for spots, kept in zip([inputs["input_ids"] == i for i in pair.stock.placeholder_ids], [None]):
+        keep[spots] = False
+        keep[0, spots.nonzero()[model.select_visual_tokens(**low)[0], 1]] = True
+    reference = type(pair.stock)(stock, pair.stock.special_ids)
+    exact = reference.logits(low, low["input_ids"], low["attention_mask"], keep)[:, -1].float()
+    out = model.generate(
+        **low, do_sample=False, max_new_tokens=1, return_dict_in_generate=True, output_logits=True
+    )
+    spread = exact.std()
+    assert (out.logits[0].float() - exact).abs().max() < 0.05 * spread
+
+
+def test_eager_attention_equals_the_oracle(pair, inputs):
+    model = copy.deepcopy(pair.model)
+    model.set_attn_implementation("eager")
+    tokens = model.generate(**inputs, **pair.greedy)[:, inputs["input_ids"].shape[1] :]
+    assert torch.equal(tokens, expected(pair, inputs))
+
+
+def test_ratios_of_one_call_hold_for_that_call(pair, inputs):
+    keep, _ = pair.stock.keep(inputs, 50, 0)
+    tokens = pair.generate(inputs, zspa_keep_ratio=0.5, zspa_core_ratio=0.0)
+    assert torch.equal(tokens, pair.stock.generate(inputs, keep, 6)[0])
+    assert torch.equal(pair.generate(inputs), expected(pair, inputs))
+
+
+def test_config_edits_at_run_time_hold(pair, inputs):
+    keep, _ = pair.stock.keep(inputs, 60, 100, "max")
+    with pair.fields(keep_ratio=0.6, core_ratio=1.0, pooling="max"):
+        tokens = pair.generate(inputs)
+    assert torch.equal(tokens, pair.stock.generate(inputs, keep, 6)[0])
+
+
+class EveryThird:
+    """A selection of somebody's own."""
+
+    def budget(self, n):
+        return (n + 2) // 3
+
+    def __call__(self, visual_tokens, prompt_tokens):
+        return [torch.arange(0, len(v), 3) for v in visual_tokens]
+
+
+@pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"prompt_lookup_num_tokens": 2}, {"use_cache": False}])
+def test_a_pruner_of_ones_own_goes_through_the_same_machinery(pair, inputs, options):
+    keep = inputs["attention_mask"].bool()
+    for token_id in pair.stock.placeholder_ids:
+        spots = (inputs["input_ids"][0] == token_id).nonzero()[:, 0]
+        keep[0, spots] = False
+        keep[0, spots[::3]] = True
+    tokens = pair.generate(inputs, visual_token_pruner=EveryThird(), **options)
+    if "num_beams" in options:
+        assert torch.equal(tokens, beam_search(pair.stock, inputs, keep, 2, 6)[0][:1])
+    else:
+        assert torch.equal(tokens, pair.stock.generate(inputs, keep, 6)[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"cache_implementation": "static"}, {"num_beams": 2}, {"use_cache": False}])
+def test_keep_ratio_1_is_the_stock_class(pair, options):
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    options = {"return_dict_in_generate": True, "output_logits": True, "max_new_tokens": 3, "do_sample": False} | options
+    stock = pair.stock.model.generate(**inputs, **options)
+    for how in ({"zspa_keep_ratio": 1.0}, {"visual_token_pruner": ZspaPruner(keep_ratio=1.0)}):
+        pruned = pair.model.generate(**inputs, **options, **how)
+        assert torch.equal(pruned.sequences, stock.sequences)
+        assert all(torch.equal(a, b) for a, b in zip(pruned.logits, stock.logits, strict=True))
+
+
+def test_text_alone_never_reaches_the_selection(pair, monkeypatch):
+    inputs = pair.inputs([QUESTION], [OTHER])
+    monkeypatch.setattr(type(pair.model), "_prune_visuals", None)
+    stock = pair.stock.model.generate(**inputs, **pair.greedy)
+    assert torch.equal(pair.model.generate(**inputs, **pair.greedy), stock)
+
+
+@pytest.mark.parametrize("size", [8, 500])
+def test_a_prefill_in_chunks_prunes_or_raises(pair, inputs, size):
+    try:
+        tokens = pair.generate(inputs, prefill_chunk_size=size)
+    except ValueError as error:
+        assert "prefill_chunk_size" in str(error)
+    else:
+        assert size > inputs["input_ids"].shape[1]
+        assert torch.equal(tokens, expected(pair, inputs))
+
+
+def test_inputs_embeds_with_an_image_are_refused(pair, inputs):
+    given = dict(inputs)
+    embeds = pair.model.get_input_embeddings()(given.pop("input_ids"))
+    with pytest.raises(ValueError, match="input_ids"):
+        pair.model.generate(**given, inputs_embeds=embeds, max_new_tokens=2)
+
+
+@pytest.mark.parametrize(
+    "wrong, named",
+    [
+        ({"zspa_keep_ratio": 0}, "zspa_keep_ratio is 0"),
+        ({"zspa_keep_ratio": 2.0}, "zspa_keep_ratio is 2.0"),
+        ({"zspa_core_ratio": -1}, "zspa_core_ratio is -1"),
+        ({"zspa_keep_ratio": 0.5, "visual_token_pruner": EveryThird()}, "not both"),
+    ],
+)
+def test_a_wrong_call_is_named(pair, inputs, wrong, named):
+    with pytest.raises(ValueError, match=named):
+        pair.generate(inputs, **wrong)
+
+
+@pytest.mark.parametrize(
+    "indices, named",
+    [(torch.tensor([0]), "budget"), (torch.arange(1000), "budget"), (None, "ascending")],
+)
+def test_a_pruner_that_breaks_its_promise_is_named(pair, inputs, indices, named):
+    class Broken(EveryThird):
+        def __call__(self, visual_tokens, prompt_tokens):
+            return [super(Broken, self).__call__([v], [])[0].flip(0) if indices is None else indices for v in visual_tokens]
+
+    with pytest.raises(ValueError, match=f"Broken.*{named}"):
+        pair.generate(inputs, visual_token_pruner=Broken())
+
+
+def test_something_that_is_no_pruner_is_refused(pair, inputs):
+    with pytest.raises(TypeError, match="budget"):
+        pair.generate(inputs, visual_token_pruner=0.1)
+
+
+def turns(pair, inputs, **options):
+    """A first turn, and the inputs of a second one that continues from its cache."""
+    cache = DynamicCache(config=pair.model.config.get_text_config())
+    first = pair.model.generate(**inputs, **pair.greedy, past_key_values=cache, **options)
+    more = pair.processor.tokenizer(" and where is the dog?", add_special_tokens=False, return_tensors="pt").input_ids
+    ids = torch.cat([first, more], 1)
+    return cache, ids
+
+
+def test_a_second_turn_continues_from_the_pruned_cache(pair, inputs):
+    cache, ids = turns(pair, inputs)
+    columns = inputs["input_ids"].shape[1]
+    keep = torch.nn.functional.pad(pair.stock.keep(inputs, KEEP, CORE)[0], (0, ids.shape[1] - columns), value=True)
+    mask = torch.ones_like(ids)
+    second = dict(inputs) | {"input_ids": ids, "attention_mask": mask}
+    oracle, _ = pair.stock.generate(second, keep, 6)
+    out = pair.model.generate(input_ids=ids, attention_mask=mask, past_key_values=cache, **pair.greedy)
+    assert torch.equal(out[:, ids.shape[1] :], oracle)
+
+
+def test_a_second_turn_with_only_the_new_tokens_is_refused(pair, inputs):
+    cache, ids = turns(pair, inputs)
+    with pytest.raises(ValueError, match="whole conversation"):
+        pair.model.generate(input_ids=ids[:, -5:], past_key_values=cache, **pair.greedy)
+
+
+def test_a_new_image_after_a_pruned_cache_is_refused(pair, inputs):
+    cache, ids = turns(pair, inputs)
+    new = pair.inputs([image(3), OTHER])
+    both = dict(new) | {"input_ids": torch.cat([ids, new["input_ids"]], 1), "past_key_values": cache}
+    both = {k: v for k, v in both.items() if k not in ("attention_mask", "mm_token_type_ids")}
+    with pytest.raises(ValueError, match="new image"):
+        pair.model.generate(**both, **pair.greedy)
+
+
+def test_a_cache_cut_into_its_prompt_is_refused(pair, inputs):
+    cache, ids = turns(pair, inputs)
+    cache.crop(3 - cache.get_seq_length())
+    with pytest.raises(ValueError, match="start again"):
+        pair.model.generate(input_ids=ids, past_key_values=cache, **pair.greedy)
+
+
+def test_two_generations_at_once_do_not_mix(pair):
+    from concurrent.futures import ThreadPoolExecutor
+
+    batches = [pair.inputs(*CASES[case]) for case in ("one image", "text between images", "unequal images and questions")]
+    wanted = [expected(pair, batch) for batch in batches]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(pair.generate, batches * 3))
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted * 3, strict=True))
