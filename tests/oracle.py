@@ -38,33 +38,42 @@ class Stock:
                 found += list(getattr(output, "pooler_output", output))
         return found
 
+    def images(self, inputs) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
+        """Per image, then per video: its row, its columns `(n,)`, and the prompt tokens `(m, d)` of that row."""
+        ids = inputs["input_ids"]
+        text = inputs.get("attention_mask", torch.ones_like(ids)).bool()
+        text = text & ~torch.isin(ids, torch.tensor([*self.special_ids, *self.placeholder_ids]))
+        embed = self.model.get_input_embeddings().weight.detach()
+        spots = {i: (ids == i).nonzero() for i in self.placeholder_ids}
+        config, found = self.model.config, []
+        grids = [len(inputs[k]) for k in ("image_grid_thw", "video_grid_thw") if inputs.get(k) is not None]
+        videos = grids[-1] if inputs.get("video_grid_thw") is not None else 0
+        features = self.features(inputs)
+        for i, visual in enumerate(features):
+            is_video = i >= len(features) - videos
+            name = "video_token_id" if is_video else "image_token_id"
+            token_id = getattr(config, name)
+            mine, spots[token_id] = spots[token_id][: len(visual)], spots[token_id][len(visual) :]
+            row = int(mine[0, 0])
+            found.append((row, mine[:, 1], embed[ids[row][text[row]]]))
+        return found
+
+    def columns(self, inputs, kept: list[list[int]]) -> torch.Tensor:
+        """Columns `(batch, S)` that are seen when these indices of each image are kept."""
+        ids = inputs["input_ids"]
+        seen = inputs.get("attention_mask", torch.ones_like(ids)).bool()
+        seen = seen & ~torch.isin(ids, torch.tensor(self.placeholder_ids))
+        for (row, columns, _), indices in zip(self.images(inputs), kept, strict=True):
+            seen[row, columns[indices]] = True
+        return seen
+
     def keep(self, inputs, keep: int, core: int, pooling: str = "mean") -> tuple[torch.Tensor, list[list[int]]]:
         """Columns `(batch, S)` kept at `keep` and `core` percent by the float64 reference, and indices per image."""
-        ids = inputs["input_ids"]
-        mask = inputs.get("attention_mask", torch.ones_like(ids)).bool()
-        visual_spots = [ids == i for i in self.placeholder_ids]
-        never = torch.tensor([*self.special_ids, *self.placeholder_ids])
-        text = mask & ~torch.isin(ids, never)
-        embed = self.model.get_input_embeddings().weight.detach()
-        features = self.features(inputs)
-        kept_columns, kept = mask.clone(), []
-        for spots in visual_spots:
-            for row, column in spots.nonzero().tolist():
-                kept_columns[row, column] = False
-        unfilled = [spots.nonzero().tolist() for spots in visual_spots]
-        images = len(inputs["pixel_values"]) if inputs.get("pixel_values") is not None else 0
-        images = len(inputs["image_grid_thw"]) if inputs.get("image_grid_thw") is not None else images
-        for i, visual in enumerate(features):
-            places = unfilled[0 if i < images or len(unfilled) == 1 else 1]
-            mine, places[: len(visual)] = places[: len(visual)], []
-            row = mine[0][0]
+        kept = []
+        for visual, (_, _, prompt) in zip(self.features(inputs), self.images(inputs), strict=True):
             budget = max(1, reference.round_half_up(len(visual), keep))
-            prompt = embed[ids[row][text[row]]]
-            indices = reference.select(visual, prompt, budget, reference.round_half_up(budget, core), pooling)
-            kept.append(indices)
-            for index in indices:
-                kept_columns[mine[index][0], mine[index][1]] = True
-        return kept_columns, kept
+            kept.append(reference.select(visual, prompt, budget, reference.round_half_up(budget, core), pooling))
+        return self.columns(inputs, kept), kept
 
     def positions(self, inputs, ids, mask):
         """Positions of the full sequence `ids`, which may be longer than the prompt."""

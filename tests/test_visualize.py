@@ -7,6 +7,8 @@ import tiny
 import torch
 from PIL import Image
 
+from hf_zspa import cli
+from hf_zspa.checkpoint import convert_checkpoint
 from hf_zspa.inference import question_inputs
 from hf_zspa.patches import View, token_views
 from hf_zspa.visualize import CORE, DIVERSITY, comparison, enlarged, explain, heat_map, kept_tokens, patch_box, picture
@@ -119,3 +121,63 @@ def test_patches_are_whole_pixels_whatever_the_size_of_the_image(size):
     view = View("", tiny.random_image(*size), torch.arange(7 * 9).view(7, 9))
     width, height = enlarged(view).size
     assert width % 9 == 0 and height % 7 == 0
+
+
+@pytest.fixture(scope="module")
+def checkpoint(base_checkpoint, tmp_path_factory):
+    return convert_checkpoint(base_checkpoint("llava"), tmp_path_factory.mktemp("zspa") / "llava")
+
+
+@pytest.fixture
+def scene(tmp_path):
+    tiny.random_image(90, 60).save(tmp_path / "scene.png")
+    return tmp_path / "scene.png"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs `hf-zspa visualize` with arguments; returns its exit status, stdout and stderr."""
+
+    def run_visualize(*arguments):
+        monkeypatch.setattr("sys.argv", ["hf-zspa", "visualize", *map(str, arguments)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = end.code or 0
+        return status, *capsys.readouterr()
+
+    return run_visualize
+
+
+@pytest.mark.parametrize("compare", [(), ("--compare",)])
+def test_the_command_writes_a_picture(run, checkpoint, scene, tmp_path, compare):
+    status, out, _ = run(checkpoint, "--image", scene, "--prompt", "what?", "-o", tmp_path / "out.png", *compare)
+    assert status == 0
+    assert "kept 6 of 64 visual tokens" in out
+    assert Image.open(tmp_path / "out.png").width > 3 * 480
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"--image": "absent.png"}, "no image file absent.png"),
+        ({"--image": __file__}, "not an image that can be read"),
+        ({"-o": "absent/out.png"}, "no folder absent"),
+        ({"-o": "out.pdq"}, "name it out.png"),
+        ({"--keep-ratio": "1.5"}, "keep_ratio is 1.5, but must be a number in (0, 1]"),
+        ({"--core-ratio": "-1"}, "core_ratio is -1.0"),
+        ({"checkpoint": "./absent"}, "no folder ./absent"),
+        ({"checkpoint": "stock"}, "is not a zspa checkpoint"),
+    ],
+)
+def test_bad_input_gives_one_line_and_a_failing_status(
+    run, checkpoint, base_checkpoint, scene, tmp_path, monkeypatch, change, words
+):
+    monkeypatch.chdir(tmp_path)
+    given = {"checkpoint": checkpoint, "--image": scene, "--prompt": "what?", "-o": "out.png"} | change
+    where = given.pop("checkpoint")
+    status, _, err = run(base_checkpoint("llava") if where == "stock" else where, *sum(given.items(), ()))
+    assert status == 1
+    assert words in err and len(err.strip().splitlines()) == 1
+    assert not (tmp_path / "out.png").exists()

@@ -50,8 +50,8 @@ QWEN_TEMPLATE = (
     "{% set image_count = namespace(value=0) %}{% set video_count = namespace(value=0) %}{% for message in messages %}"
     "{% if loop.first and message['role'] != 'system' %}<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     "{% endif %}<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}{{ message['content'] }}"
-    "<|im_end|>\n{% else %}{% for content in message['content'] %}{% if content['type'] == 'image' or 'image' in content"
-    " or 'image_url' in content %}{% set image_count.value = image_count.value + 1 %}"
+    "<|im_end|>\n{% else %}{% for content in message['content'] %}{% if content['type'] == 'image'"
+    " or 'image' in content or 'image_url' in content %}{% set image_count.value = image_count.value + 1 %}"
     "{% if add_vision_id %}Picture {{ image_count.value }}: {% endif %}<|vision_start|><|image_pad|><|vision_end|>"
     "{% elif content['type'] == 'video' or 'video' in content %}{% set video_count.value = video_count.value + 1 %}"
     "{% if add_vision_id %}Video {{ video_count.value }}: {% endif %}<|vision_start|><|video_pad|><|vision_end|>"
@@ -82,16 +82,16 @@ def build_base(
     tokenizer = _qwen_tokenizer() if family == "qwen2_5_vl" else _llava_tokenizer()
     config = _CONFIGS[family](tokenizer)
     if style == "5.x":
-        text = config["text_config"] if "text_config" in config else config
+        text = config.get("text_config", config)
         rope = {"rope_type": "default", "rope_theta": text.pop("rope_theta")} | text.pop("rope_scaling", {})
         text["rope_parameters"] = {k: v for k, v in rope.items() if k != "type"}
-    _write_json(path / "config.json", config)
+    write_json(path / "config.json", config)
     _write_processor(family, path, tokenizer)
     _write_weights(family, path, layout, sharded, seed)
     special = QWEN_SPECIAL if family == "qwen2_5_vl" else LLAVA_SPECIAL
     eos, pad = ("<|im_end|>", "<|endoftext|>") if family == "qwen2_5_vl" else ("</s>", "<pad>")
-    _write_json(path / "config.json", config)
-    _write_json(
+    write_json(path / "config.json", config)
+    write_json(
         path / "generation_config.json",
         {"bos_token_id": tokenizer.token_to_id(special[1]), "eos_token_id": tokenizer.token_to_id(eos),
          "pad_token_id": tokenizer.token_to_id(pad), "transformers_version": "4.49.0"},
@@ -118,6 +118,12 @@ def _llava_tokenizer() -> Tokenizer:
         vocab_size=400, special_tokens=LLAVA_SPECIAL, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(CORPUS.splitlines(), trainer)
+    trained = json.loads(tokenizer.to_str())["model"]
+    bytes_of_the_unknown = {f"<0x{byte:02X}>": len(trained["vocab"]) + byte for byte in range(256)}
+    merges = [tuple(merge) for merge in trained["merges"]]
+    tokenizer.model = models.BPE(
+        trained["vocab"] | bytes_of_the_unknown, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True
+    )
     tokenizer.pre_tokenizer = None
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in LLAVA_SPECIAL])
     tokenizer.post_processor = TemplateProcessing("<s> $A", special_tokens=[("<s>", tokenizer.token_to_id("<s>"))])
@@ -140,7 +146,7 @@ def _qwen_tokenizer() -> Tokenizer:
 def _text_config(tokenizer: Tokenizer, model_type: str) -> dict:
     return {
         "architectures": [f"{model_type.capitalize()}ForCausalLM"], "model_type": model_type, "hidden_size": 64,
-        "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
+        "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,
         "head_dim": 32, "vocab_size": tokenizer.get_vocab_size(), "max_position_embeddings": 2048,
         "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "torch_dtype": "float32",
     }  # fmt: skip
@@ -203,8 +209,8 @@ def _write_processor(family: str, path: Path, tokenizer: Tokenizer) -> None:
     common = means | flags | {"rescale_factor": 1 / 255}
     if family == "qwen2_5_vl":
         processor = "Qwen2_5_VLProcessor"
-        tokenizer_config = {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
-                            "additional_special_tokens": QWEN_SPECIAL[1:]}  # fmt: skip
+        tokenizer_config = {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>",
+                            "pad_token": "<|endoftext|>", "additional_special_tokens": QWEN_SPECIAL[1:]}  # fmt: skip
         image = {"image_processor_type": "Qwen2VLImageProcessor", "min_pixels": 28 * 28, "max_pixels": 28 * 28 * 64,
                  "patch_size": 14, "temporal_patch_size": 2, "merge_size": 2}  # fmt: skip
     else:
@@ -220,14 +226,14 @@ def _write_processor(family: str, path: Path, tokenizer: Tokenizer) -> None:
         if family == "llava_next":
             image["image_grid_pinpoints"] = _llava_next_config(tokenizer)["image_grid_pinpoints"]
         own = {"image_token": "<image>", "patch_size": 7, "num_additional_image_tokens": 1}
-        _write_json(
+        write_json(
             path / "processor_config.json",
             own | {"processor_class": processor, "vision_feature_select_strategy": "default"},
         )
     tokenizer_config |= {"processor_class": processor, "model_max_length": 2048, "clean_up_tokenization_spaces": False}
-    _write_json(path / "tokenizer_config.json", tokenizer_config)
-    _write_json(path / "preprocessor_config.json", common | image | {"processor_class": processor})
-    _write_json(path / "chat_template.json", {"chat_template": TEMPLATES[family]})
+    write_json(path / "tokenizer_config.json", tokenizer_config)
+    write_json(path / "preprocessor_config.json", common | image | {"processor_class": processor})
+    write_json(path / "chat_template.json", {"chat_template": TEMPLATES[family]})
 
 
 def _write_weights(family: str, path: Path, layout: str, sharded: bool, seed: int) -> None:
@@ -249,7 +255,7 @@ def _write_weights(family: str, path: Path, layout: str, sharded: bool, seed: in
         save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
 
 
-def _write_json(path: Path, content: dict) -> None:
+def write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

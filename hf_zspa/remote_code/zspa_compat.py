@@ -1,6 +1,7 @@
 """What the supported transformers versions do differently; each function says why it is there."""
 
 import inspect
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -32,6 +33,19 @@ def register_key_mapping(cls: type, stock: type) -> None:
 def feature_list(features) -> list[Tensor]:
     """Visual features as one `(n_i, d)` per image: late 5.x wraps them in an output object, 4.x returns them bare."""
     return list(getattr(features, "pooler_output", features))
+
+
+@contextmanager
+def loaded(module):
+    """Loads what accelerate keeps elsewhere until a module's `forward`: features are encoded outside of it."""
+    hook = getattr(module, "_hf_hook", None)
+    if hook is not None:
+        hook.pre_forward(module)
+    try:
+        yield
+    finally:
+        if hook is not None:
+            hook.post_forward(module, ())
 
 
 def named_arguments(function, kwargs: dict) -> dict:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .zspa_compat import feature_list
+from .zspa_compat import feature_list, loaded
 from .zspa_config import check_fields, pruner_from_config
 from .zspa_prefill import PrunedVisuals
 from .zspa_prompt import prompt_mask
@@ -107,7 +107,8 @@ class ZspaVisualsMixin:
                 kept, indices = keep_tokens(feature_list(encoded[modality]), match, pruner)
             elif names[0] in given:
                 encode = getattr(self, f"get_{modality}_features")
-                kept, indices = encode(**given, visual_token_pruner=pruner, prompt_tokens=match)
+                with loaded(self.model):
+                    kept, indices = encode(**given, visual_token_pruner=pruner, prompt_tokens=match)
             else:
                 continue
             pruned.keep = pruned.keep.masked_scatter(spots, match.kept_spots(indices))

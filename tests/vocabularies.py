@@ -1,0 +1,74 @@
+"""Real vocabularies, as mistral_common carries them, in fast tokenizers with the special tokens of a family."""
+
+import json
+import shutil
+from base64 import b64decode
+from itertools import pairwise
+from pathlib import Path
+
+import mistral_common
+import tiny
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+
+DATA = Path(mistral_common.__file__).with_name("data")
+RANKS = 30_000  # of tekken's 130 000: more takes longer to load and spells no word of a test differently enough
+
+
+def sentencepiece_folder(folder: Path, file: str, *, legacy: bool) -> Path:
+    """A folder with the tokenizer of a Llama-like model: a SentencePiece file and settings that name its class."""
+    folder.mkdir()
+    shutil.copy(DATA / file, folder / "tokenizer.model")
+    tiny.write_json(folder / "config.json", {"model_type": "llama"})
+    tiny.write_json(
+        folder / "tokenizer_config.json",
+        {"tokenizer_class": "LlamaTokenizer", "legacy": legacy, "extra_special_tokens": {"image_token": "<image>"}},
+    )
+    return folder
+
+
+def byte_level_folder(folder: Path) -> Path:
+    """A folder with a byte-level tokenizer: tekken's most frequent pieces, split as Qwen does, and Qwen's tokens."""
+    folder.mkdir()
+    tekken = json.loads((DATA / "tekken_240911.json").read_text(encoding="utf-8"))
+    pieces = [b64decode(entry["token_bytes"]) for entry in tekken["vocab"][:RANKS]]
+    byte_to_char = _byte_alphabet()
+    spelled = ["".join(byte_to_char[byte] for byte in piece) for piece in pieces]
+    tokenizer = Tokenizer(models.BPE({piece: i for i, piece in enumerate(spelled)}, _merges(spelled)))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(tekken["config"]["pattern"]), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in tiny.QWEN_SPECIAL])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    tiny.write_json(folder / "config.json", {"model_type": "qwen2"})
+    tiny.write_json(
+        folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>"}
+    )
+    return folder
+
+
+def _byte_alphabet() -> list[str]:
+    """The visible character that byte-level tokenizers write for each byte (GPT-2's table)."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = iter(range(256, 512))
+    return [chr(byte) if byte in plain else chr(next(others)) for byte in range(256)]
+
+
+def _merges(pieces: list[str]) -> list[tuple[str, str]]:
+    """For each piece the last merge that makes it: the pair left after all earlier pieces were merged."""
+    rank = {piece: i for i, piece in enumerate(pieces)}
+    merges = []
+    for piece, own in rank.items():
+        parts = list(piece)
+        while len(parts) > 2:
+            ranked = [(rank.get(a + b, own), i) for i, (a, b) in enumerate(pairwise(parts))]
+            best, i = min(ranked)
+            if best >= own:
+                break
+            parts[i : i + 2] = [parts[i] + parts[i + 1]]
+        if len(parts) == 2:
+            merges.append((parts[0], parts[1]))
+    return merges
