@@ -30,3 +30,9 @@ def load(base_checkpoint):
         return pairs.load(family, base_checkpoint(family))
 
     return load_family
+
+
+@pytest.fixture(params=tiny.FAMILIES)
+def pair(request, load):
+    """The models of each family in turn."""
+    return load(request.param)

@@ -17,6 +17,21 @@ PRUNING = {
     "qwen2_5_vl": modeling_zspa_qwen2_5_vl.ZspaQwen2_5_VLForConditionalGeneration,
 }
 KEEP, CORE = 30, 40  # percent
+QUESTION, OTHER = "what colour is the star?", "how many cats are there, and where?"
+
+
+def image(seed: int = 0, size: tuple[int, int] = (112, 84)):
+    return tiny.random_image(*size, seed)
+
+
+CASES = {
+    "one image": [[image(), QUESTION]],
+    "question first": [[QUESTION, image()]],
+    "unequal images and questions": [[image(1), QUESTION], [image(2, (56, 140)), OTHER + " " + OTHER]],
+    "text between images": [[image(3), "a", image(4, (84, 84)), QUESTION], [image(5, (140, 56)), OTHER]],
+    "adjacent images": [[image(6), image(7, (56, 84)), QUESTION]],
+    "a text-only row": [[image(8), QUESTION], [OTHER], [OTHER, image(9, (84, 56))]],
+}
 
 
 @dataclass
@@ -99,3 +114,10 @@ def load(family: str, path) -> Pair:
     )
     model = model_class.from_pretrained(path, config=config).eval()
     return Pair(family, oracle.Stock(stock, special), model, processor)
+
+
+def assert_equals_oracle(pair, inputs, compact=False, **options):
+    keep, _ = pair.stock.keep(inputs, KEEP, CORE)
+    expected, _ = pair.stock.generate(inputs, keep, steps=6, compact=compact)
+    tokens = pair.generate(inputs, **options)
+    assert torch.equal(tokens, expected)

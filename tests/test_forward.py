@@ -1,11 +1,10 @@
-"""A direct `forward`: logits at every input position, the loss of the kept sequence, loops over a cache of one's own."""
+"""A direct `forward`: logits at every input position, the loss of the kept sequence, loops over one's own cache."""
 
 import copy
 
 import pytest
 import torch
-from pairs import CORE, KEEP
-from test_oracle import CASES, OTHER, QUESTION, image, pair  # noqa: F401
+from pairs import CASES, CORE, KEEP, OTHER, QUESTION
 from transformers import StaticCache
 
 CLOSE = {"atol": 3e-4, "rtol": 1e-4}

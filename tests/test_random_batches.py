@@ -3,7 +3,6 @@
 import hypothesis
 import pytest
 import tiny
-import torch
 from hypothesis import strategies as st
 from test_selection import assert_greedy
 

@@ -6,8 +6,7 @@ import dataclasses
 import pytest
 import torch
 import transformers
-from pairs import CORE, KEEP
-from test_oracle import CASES, QUESTION, assert_equals_oracle, image, pair  # noqa: F401
+from pairs import CASES, CORE, KEEP, QUESTION, assert_equals_oracle, image
 
 
 @pytest.mark.parametrize("implementation", ["offloaded", "dynamic", "offloaded_static"])
