@@ -2,12 +2,15 @@
 
 import errno
 import json
+import os
 import shutil
 
 import pytest
 import tiny
 
+import hf_zspa.base_checkpoint
 import hf_zspa.checkpoint
+import hf_zspa.transfer
 from hf_zspa.checkpoint import REMOTE_CODE, convert_checkpoint, read_preset
 from hf_zspa.inspection import inspect_checkpoint
 
@@ -73,6 +76,17 @@ def test_the_card_states_the_licence_of_the_base(base, tmp_path):
 def test_weights_are_shared_with_the_base_only_on_request(base, tmp_path, link):
     out = convert_checkpoint(base, tmp_path / "out", link=link)
     assert (out / "model.safetensors").samefile(base / "model.safetensors") is link
+
+
+def test_weights_are_cloned_where_the_file_system_can(base, tmp_path, monkeypatch):
+    def clone(target, request, source):
+        assert request == 0x40049409  # FICLONE
+        os.write(target, os.pread(source, os.fstat(source).st_size, 0))
+
+    monkeypatch.setattr(hf_zspa.transfer.fcntl, "ioctl", clone)
+    monkeypatch.setattr(hf_zspa.transfer, "BLOCK", "no size")  # copying fails
+    out = convert_checkpoint(base, tmp_path / "out")
+    assert (out / "model.safetensors").read_bytes() == (base / "model.safetensors").read_bytes()
 
 
 def test_progress_ends_with_all_bytes_of_the_weights(sharded, tmp_path):
@@ -209,6 +223,23 @@ def test_a_failure_halfway_changes_nothing(sharded, tmp_path, monkeypatch, failu
         convert_checkpoint(sharded, out, force=True)
     assert set(tmp_path.iterdir()) == ({sharded, out} if had_one else {sharded})
     assert not had_one or contents(out) == before
+
+
+def test_the_weights_of_a_hub_id_are_downloaded_only_for_a_family_that_converts(base, tmp_path, monkeypatch):
+    asked_for_weights = []
+
+    def snapshot(repository, revision, allow_patterns, ignore_patterns):
+        assert (repository, revision) == ("org/base", "v1")
+        asked_for_weights.append("*.safetensors" not in ignore_patterns)
+        return str(base)
+
+    monkeypatch.setattr(hf_zspa.base_checkpoint, "snapshot_download", snapshot)
+    out = convert_checkpoint("org/base", tmp_path / "out", revision="v1")
+    assert asked_for_weights == [False, True] and "base_model: org/base" in (out / "README.md").read_text()
+    edit_config(base, model_type="bert")
+    with pytest.raises(ValueError, match="'bert', but must be one of"):
+        convert_checkpoint("org/base", tmp_path / "second", revision="v1")
+    assert asked_for_weights == [False, True, False]
 
 
 @pytest.mark.parametrize("name", ["no_such/checkpoint", "not a hub id", "./nowhere"])

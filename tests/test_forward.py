@@ -116,6 +116,19 @@ def test_a_loop_over_forward_equals_the_oracle(pair, case, cache, masked):
     torch.testing.assert_close(torch.stack(found, 1)[visible], scores[visible], **CLOSE)
 
 
+@pytest.mark.parametrize("family", ["llava", "llava_next"])  # Qwen2.5-VL has rope_deltas of its own to forget
+def test_a_cache_reset_for_text_forgets_its_pruned_prompt(load, family):
+    pair = load(family)
+    past = StaticCache(config=pair.model.config.get_text_config(), max_cache_len=200)
+    pair.model(**pair.inputs(*CASES["one image"]), past_key_values=past)
+    past.reset()
+    ids = pair.inputs([QUESTION + " " + OTHER + " " + OTHER + " " + OTHER])["input_ids"]
+    with torch.no_grad():
+        pair.model(input_ids=ids[:, :-1], past_key_values=past, use_cache=True)
+        last = pair.model(input_ids=ids[:, -1:], past_key_values=past, use_cache=True).logits[:, -1]
+        torch.testing.assert_close(last, pair.stock.model(input_ids=ids).logits[:, -1], **CLOSE)
+
+
 def test_a_mask_of_another_length_is_refused(pair):
     inputs = pair.inputs(*CASES["one image"])
     out = pair.model(**inputs, use_cache=True)

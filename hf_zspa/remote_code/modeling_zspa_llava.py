@@ -4,8 +4,10 @@ import functools
 
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
+# Every helper is imported here, used or not: transformers 4.x copies only the files that this one names.
 from .zspa_compat import register_key_mapping
 from .zspa_config import ZspaConfigMixin
+from .zspa_forward import ZspaForwardMixin  # noqa: F401
 from .zspa_generation import ZspaGenerationMixin
 from .zspa_prefill import PrunedPrompt  # noqa: F401
 from .zspa_prompt import prompt_mask  # noqa: F401

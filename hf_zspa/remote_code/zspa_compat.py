@@ -81,7 +81,7 @@ def check_assistant(assistant) -> None:
         ValueError: `assistant` would prune and this transformers cannot drive it.
     """
     prepares_twice = "is_first_iteration" in inspect.signature(AssistedCandidateGenerator.get_candidates).parameters
-    if prepares_twice and getattr(assistant.config, "zspa_keep_ratio", 1.0) < 1:
+    if prepares_twice and hasattr(assistant, "select_visual_tokens") and assistant.config.zspa_keep_ratio < 1:
         raise ValueError(
             "this version of transformers cannot drive an assistant that prunes: set zspa_keep_ratio of the "
             "assistant's config to 1.0, or use transformers 5.10 or later, or 4.57"
