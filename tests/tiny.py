@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from huggingface_hub import save_torch_state_dict
 from PIL import Image
-from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 FAMILIES = ("llava", "llava_next", "qwen2_5_vl")
@@ -248,11 +248,19 @@ def _write_weights(family: str, path: Path, layout: str, sharded: bool, seed: in
             spread = 1.0 if "newline" in name or "embed_tokens" in name else 0.2
             if "norm" not in name or parameter.ndim > 1:
                 parameter.normal_(std=spread, generator=generator)
-    if layout == "old":  # transformers writes the names of the Hub's repositories
-        model.save_pretrained(path, max_shard_size="100KB" if sharded else "5GB")
-    else:
-        weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    if layout == "old":
+        weights = {_hub_name(family, name): tensor for name, tensor in weights.items()}
+    save_torch_state_dict(weights, path, max_shard_size="100KB" if sharded else "5GB")
+
+
+def _hub_name(family: str, name: str) -> str:
+    """The name of a weight in the Hub's repositories, which were written before transformers moved things around."""
+    if family == "qwen2_5_vl":
+        return name.replace("model.visual.", "visual.").replace("model.language_model.", "model.")
+    name = name.removeprefix("model.").replace("vision_tower.vision_model.", "vision_tower.")
+    name = name.replace("vision_tower.", "vision_tower.vision_model.")
+    return name.replace("language_model.", "language_model.model.").replace("lm_head.", "language_model.lm_head.")
 
 
 def write_json(path: Path, content: dict) -> None:
