@@ -21,6 +21,7 @@ CLOSING_LINE = Path(".nox", "closing-line.txt")
 TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 nox.options.sessions = ["lint", "types", "tests", "closing_line"]
+nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 
 
@@ -46,7 +47,7 @@ def tests(session: nox.Session, transformers: str) -> None:
     _overlay_this_environment(session)
     session.install(f"transformers=={transformers}")
     session.install("--no-deps", TORCHVISION)
-    arguments = session.posargs or ["-q", "-n", os.environ.get("PYTEST_WORKERS", "auto")]
+    arguments = session.posargs or ["-q", "-n", os.environ.get("PYTEST_WORKERS", "auto"), "--maxprocesses", "8"]
     session.run("python", "-m", "pytest", f"--junit-xml={report}", *arguments, env=TEST_ENVIRONMENT)
 
 

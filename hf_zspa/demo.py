@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from transformers import StoppingCriteria, StoppingCriteriaList
@@ -17,7 +18,7 @@ from .patches import token_views
 from .visualize import explain, picture
 
 ZSPA_CHECKPOINT = CHECKPOINT.with_name("checkpoint-zspa")
-EXAMPLE = "reading"
+EXAMPLE = "relation"
 REPEATS = 5  # generations whose median time is shown, after one to warm up
 
 
@@ -51,11 +52,9 @@ def demo(
         ValueError: a file or a ratio is not what it should be, or the small model does not know a word of the prompt.
     """
     console = console or Console()
+    torch.set_num_threads(1)  # the model is too small to share its work out
     output = output_file(output)
-    if image_file is not None and prompt is None:
-        raise ValueError("--image needs a question about it: add --prompt")
-    example = next(e for e in json.loads((EXAMPLES / "examples.json").read_text("utf-8")) if e["kind"] == EXAMPLE)
-    image, prompt = open_image(image_file or EXAMPLES / example["file"]), prompt or example["question"]
+    image, prompt, right = _asked(image_file, prompt)
     model, processor = load_zspa(ZSPA_CHECKPOINT)
     _check_words(processor.tokenizer, prompt)
     inputs = question_inputs(model, processor, image, prompt)
@@ -68,10 +67,19 @@ def demo(
     )
     notes = [f"answer from {count} tokens: {said.text}" for count, said in zip(counts, answers)]
     picture(views, selection, prompt, notes).save(output)
-    console.print(f"[bold]{prompt}[/bold]")
+    console.print(prompt + right, style="bold", markup=False, highlight=False)
     console.print(_table(answers, counts))
-    console.print(f"picture: {output}", highlight=False)
+    console.print(f"picture: {output}", markup=False, highlight=False, soft_wrap=True)
     return answers
+
+
+def _asked(image_file: str | Path | None, prompt: str | None) -> tuple[Image.Image, str, str]:
+    """The image, the question, and where it is the example's own a word on the right answer."""
+    if image_file is not None and prompt is None:
+        raise ValueError("--image needs a question about it: add --prompt")
+    example = next(e for e in json.loads((EXAMPLES / "examples.json").read_text("utf-8")) if e["kind"] == EXAMPLE)
+    image = open_image(image_file or EXAMPLES / example["file"])
+    return (image, prompt, "") if prompt else (image, example["question"], f" (right answer: {example['answer']})")
 
 
 def answer(model, processor, inputs, **ratios) -> Answer:

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from .base_checkpoint import checkpoint_folder, is_converted, read_config
 
 
 def open_image(path: str | Path) -> Image.Image:
-    """The image in a file, as RGB.
+    """The image in a file, as RGB and the right way up.
 
     Raises:
         ValueError: there is no such file, or it is no image that Pillow reads.
@@ -16,7 +18,7 @@ def open_image(path: str | Path) -> Image.Image:
     if not Path(path).is_file():
         raise ValueError(f"there is no image file {path}")
     try:
-        return Image.open(path).convert("RGB")
+        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError(f"{path} is not an image that can be read: {error}") from error
 
@@ -35,16 +37,18 @@ def load_zspa(checkpoint: str | Path):
     """Model and processor of a zspa checkpoint, a folder or a Hub id, on the GPU where there is one.
 
     Raises:
-        ValueError: the checkpoint is not there, or is not one of ours.
+        ValueError: the checkpoint is not there, is not one of ours, or its processor needs torchvision.
     """
-    checkpoint = str(checkpoint)
-    try:
-        model = AutoModelForImageTextToText.from_pretrained(checkpoint, trust_remote_code=True, dtype="auto")
-        processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
-    except OSError as error:
-        raise ValueError(f"{checkpoint} cannot be loaded: {str(error).splitlines()[0]}") from error
-    if not hasattr(model, "select_visual_tokens"):
+    folder = checkpoint_folder(checkpoint)
+    if not is_converted(read_config(folder)):
         raise ValueError(f"{checkpoint} is not a zspa checkpoint: make one with hf-zspa convert {checkpoint} OUT")
+    try:
+        processor = AutoProcessor.from_pretrained(folder)
+    except ImportError as error:
+        if "torchvision" not in str(error).lower():
+            raise
+        raise ValueError(f"the processor of {checkpoint} needs torchvision: pip install torchvision") from error
+    model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True, dtype="auto")
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), processor
 
 

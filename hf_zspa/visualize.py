@@ -1,5 +1,6 @@
 """Pictures of the selection: how relevant each patch is to the question, and which ones are kept."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from .remote_code.zspa_selection import ZspaPruner, relevance
 CORE, DIVERSITY = (213, 94, 0), (0, 114, 178)
 VIRIDIS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)])
 BASELINES = {"diversity alone": 0.0, "relevance alone": 1.0}  # the ends of the core ratio's dial
-PANEL = 480  # pixels of a panel's longer side
+PANEL = 480  # pixels of a square panel's side; others have its area, up to twice as long
 
 
 @dataclass
@@ -86,7 +87,9 @@ def kept_tokens(view: View, core: Tensor, diversity: Tensor) -> Image.Image:
         for row, column in torch.isin(view.tokens, tokens).nonzero().tolist():
             left, top, right, bottom = patch_box(view, panel.size, row, column)
             faded.paste(panel.crop((left, top, right, bottom)), (left, top))
-            draw.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=max(2, (right - left) // 8))
+            draw.rectangle(
+                (left, top, right - 1, bottom - 1), outline=colour, width=max(1, min(4, (right - left) // 5))
+            )
     return faded
 
 
@@ -98,7 +101,7 @@ def patch_box(view: View, size: tuple[int, int], row: int, column: int) -> tuple
 
 def enlarged(view: View) -> Image.Image:
     """The view's image at the size of a panel, give or take what makes every patch whole pixels."""
-    scale = PANEL / max(view.image.size)
+    scale = min(PANEL / math.sqrt(view.image.width * view.image.height), 2 * PANEL / max(view.image.size))
     rows, columns = view.tokens.shape
     width = max(4, round(view.image.width * scale / columns)) * columns
     height = max(4, round(view.image.height * scale / rows)) * rows

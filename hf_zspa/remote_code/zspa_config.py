@@ -1,10 +1,12 @@
 """The fields that pruning adds to `config.json`, and their checks."""
 
+from typing import Any
+
 from .zspa_prompt import SCOPES
 from .zspa_selection import POOLINGS, ZspaPruner, check_choice, check_ratio
 
 POSITION_IDS = ("preserve", "compact")
-FIELDS = {
+FIELDS: dict[str, Any] = {
     "zspa_keep_ratio": 0.1,
     "zspa_core_ratio": 0.2,
     "zspa_pooling": "mean",
@@ -40,6 +42,13 @@ class ZspaConfigMixin:
         for name, value in fields.items():
             setattr(self, name, value)
         check_fields(self)
+
+    def save_pretrained(self, *args, **kwargs):
+        """Keeps the stock class in `architectures`, which saving a model reduces to its own: engines go by it."""
+        ours, *_ = getattr(self, "architectures", None) or [""]
+        if ours.startswith("Zspa"):
+            self.architectures = [ours, ours.removeprefix("Zspa")]
+        return super().save_pretrained(*args, **kwargs)
 
 
 def check_fields(config) -> None:

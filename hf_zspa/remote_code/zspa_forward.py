@@ -76,8 +76,8 @@ class ZspaForwardMixin(ZspaVisualsMixin):
     @staticmethod
     def _wanted_places(places: Tensor, logits_to_keep: int | Tensor) -> tuple[Tensor, int]:
         """The packed places `(batch, w)` whose logits are asked for, counted from the first of them, and that first."""
-        whole = isinstance(logits_to_keep, int)
-        wanted = places[:, -logits_to_keep:] if whole else places[:, logits_to_keep.to(places.device)]
+        asked = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep.to(places.device)
+        wanted = places[:, asked]
         first = int(wanted.min())
         return wanted - first, first
 

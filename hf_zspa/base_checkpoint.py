@@ -1,0 +1,202 @@
+"""What a stock checkpoint consists of, and whether it can be converted; nothing is written here."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError, safe_open
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SUFFIXES = (".safetensors", ".json", ".txt", ".jinja", ".model")
+LEGAL = ("LICENSE", "NOTICE", "USE_POLICY")
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of checkpoint that can be converted.
+
+    Attributes:
+        model_type: as its `config.json` says.
+        stock: transformers' generating class.
+    """
+
+    model_type: str
+    stock: str
+
+    @property
+    def model_class(self) -> str:
+        return f"Zspa{self.stock}"
+
+    @property
+    def config_class(self) -> str:
+        return f"{self.model_class.removesuffix('ForConditionalGeneration')}Config"
+
+    @property
+    def module(self) -> str:
+        return f"modeling_zspa_{self.model_type}"
+
+
+FAMILIES = {
+    family.model_type: family
+    for family in (
+        Family("llava", "LlavaForConditionalGeneration"),
+        Family("llava_next", "LlavaNextForConditionalGeneration"),
+        Family("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration"),
+    )
+}
+
+
+def checkpoint_folder(checkpoint: str | Path, revision: str | None = None, *, weights: bool = True) -> Path:
+    """The folder of a checkpoint; a Hub id is downloaded into the Hub's cache, its safe files only.
+
+    Args:
+        checkpoint: folder or Hub id.
+        revision: branch, tag or commit of a Hub id.
+        weights: download the weights too.
+
+    Raises:
+        ValueError: there is no such folder or Hub repository, or the Hub cannot be reached.
+    """
+    folder = Path(checkpoint).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise ValueError(f"revision {revision} has no meaning for the folder {checkpoint}: give a Hub id")
+        return folder.resolve()
+    if isinstance(checkpoint, Path) or folder.is_absolute() or str(checkpoint).startswith(("./", "../", "~")):
+        raise ValueError(f"there is no folder {checkpoint}")
+    wanted = [*(f"*{suffix}" for suffix in (*SUFFIXES, ".py")), *(f"{name}*" for name in (*LEGAL, "README.md"))]
+    ignored = ["*/*"] if weights else ["*/*", "*.safetensors"]
+    try:
+        return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=wanted, ignore_patterns=ignored))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        raise ValueError(f"there is no folder {checkpoint}, and {_download_failure(error, revision)}") from error
+
+
+def _download_failure(error: Exception, revision: str | None) -> str:
+    """Why a Hub id could not be downloaded; the more special kinds of error come first."""
+    reasons = {
+        HFValidationError: "it is no Hub id of the form org/name",
+        LocalEntryNotFoundError: "the Hub, where it could be a repository, is out of reach",
+        GatedRepoError: "on the Hub it is gated: accept its terms there and log in with hf auth login",
+        RepositoryNotFoundError: "the Hub has no such repository, or it is private: log in with hf auth login",
+        RevisionNotFoundError: f"on the Hub it has no revision {revision}",
+    }
+    matching = (reason for kind, reason in reasons.items() if isinstance(error, kind))
+    return next(matching, f"the Hub answered: {' '.join(str(error).split())}")
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file.
+
+    Raises:
+        ValueError: the file is missing, is not JSON, or holds something else than an object.
+    """
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds {type(content).__name__}, but must hold a JSON object")
+    return content
+
+
+def read_config(folder: Path) -> dict:
+    """The `config.json` of a checkpoint's folder; raises `ValueError` where there is none."""
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} is not a checkpoint: it has no config.json")
+    return read_json(folder / "config.json")
+
+
+def is_converted(config: dict) -> bool:
+    """Whether a `config.json` is that of a zspa checkpoint."""
+    return any(name.startswith("zspa_") for name in config)
+
+
+def family_of(folder: Path, config: dict) -> Family:
+    """The family of a base checkpoint.
+
+    Raises:
+        ValueError: it is of no supported family, is converted already, or brings code of its own.
+    """
+    if is_converted(config):
+        ratios = f"zspa_keep_ratio (now {config.get('zspa_keep_ratio')}) and zspa_core_ratio"
+        raise ValueError(
+            f"{folder} is converted already: for other ratios edit {ratios} (now {config.get('zspa_core_ratio')}) "
+            "in its config.json, or convert its base again"
+        )
+    family = FAMILIES.get(config.get("model_type", ""))
+    if family is None:
+        raise ValueError(
+            f"{folder} is of model type {config.get('model_type')!r}, but must be one of {', '.join(FAMILIES)}"
+        )
+    if "auto_map" in config:
+        raise ValueError(f"{folder} brings model code of its own (auto_map): only stock checkpoints are converted")
+    return family
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Names of the safetensors files that transformers would load: the single one if there is one, else the shards.
+
+    Raises:
+        ValueError: there are none, only pickled ones, a shard is missing, or a file is no complete safetensors file.
+    """
+    if (folder / WEIGHTS).is_file():
+        names = [WEIGHTS]
+    elif (folder / INDEX).is_file():
+        names = _shards(folder)
+    else:
+        pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED)
+        found = f"only pickled ones ({', '.join(pickled)})" if pickled else "none"
+        raise ValueError(f"{folder} must have its weights as {WEIGHTS} or shards with {INDEX}, but has {found}")
+    for name in names:
+        try:
+            with safe_open(folder / name, framework="pt"):
+                pass
+        except SafetensorError as error:
+            raise ValueError(f"{folder / name} is not a complete safetensors file: {error}") from error
+    return names
+
+
+def _shards(folder: Path) -> list[str]:
+    shards = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+    if not shards:
+        raise ValueError(f"{folder / INDEX} names no weights")
+    for name in shards:
+        if PurePath(name).name != name or not name.endswith(".safetensors"):
+            raise ValueError(f"{folder / INDEX} names {name!r}, but must name .safetensors files beside it")
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} lacks the shard {name}, which its {INDEX} names")
+    return shards
+
+
+def other_files(folder: Path) -> list[str]:
+    """Names of the files beside config and weights that a conversion keeps: tokenizer, processor, template, licence,
+    and the index of sharded weights.
+
+    Raises:
+        ValueError: the folder has an adapter, which its weights are not complete without.
+    """
+    if (folder / "adapter_config.json").is_file():
+        raise ValueError(f"{folder} has a PEFT adapter (adapter_config.json): merge it into the weights first")
+    names = {path.name for path in folder.iterdir() if path.is_file() and _travels(path)}
+    return sorted(names if (folder / WEIGHTS).is_file() else names | {INDEX})
+
+
+def _travels(path: Path) -> bool:
+    if path.name.startswith(LEGAL):
+        return path.suffix in ("", ".txt", ".md")
+    weights = path.suffix == ".safetensors" or path.name.endswith(".index.json")
+    hidden = path.name.startswith(".")
+    return path.suffix in SUFFIXES and path.name != "config.json" and not weights and not hidden

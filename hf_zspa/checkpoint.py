@@ -1,0 +1,138 @@
+"""Base checkpoint to zspa checkpoint."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from .base_checkpoint import (
+    Family,
+    checkpoint_folder,
+    family_of,
+    other_files,
+    read_config,
+    read_json,
+    weight_files,
+)
+from .model_card import model_card
+from .remote_code.zspa_config import FIELDS, check_fields
+from .transfer import Progress, all_or_nothing, check_target, transfer
+from .turn_markers import find_turn_markers, load_tokenizer, read_chat_template, special_token_ids
+
+REMOTE_CODE = Path(__file__).with_name("remote_code")
+AUTO_CLASSES = ("AutoModel", "AutoModelForImageTextToText", "AutoModelForMultimodalLM", "AutoModelForVision2Seq")
+
+
+def convert_checkpoint(
+    base: str | Path,
+    out: str | Path,
+    *,
+    force: bool = False,
+    link: bool = False,
+    revision: str | None = None,
+    progress: Progress | None = None,
+    **fields: Any,
+) -> Path:
+    """Writes a checkpoint that prunes its own visual tokens from one that does not.
+
+    Weights are neither loaded nor changed: they are cloned where the file system can, else copied.
+
+    Args:
+        base: folder or Hub id of a stock checkpoint of a supported family.
+        out: the folder to make. It appears complete, or not at all.
+        force: replace `out` if it is not empty.
+        link: hard link the weights; whoever writes to those of `out` then changes those of `base`.
+        revision: branch, tag or commit of a Hub id.
+        progress: called with the bytes of weights done and their total.
+        fields: `zspa_*` fields of the config in place of their defaults.
+
+    Returns:
+        The folder `out`.
+
+    Raises:
+        ValueError: a field, the base or the target is not what it should be; nothing has been written.
+        OSError: reading or writing failed, for instance because the disk is full; nothing is left behind.
+    """
+    target = Path(out).expanduser().resolve()
+    _check_names(fields)
+    check_target(target, force)
+    source = _checked_base(base, revision, fields)
+    if source == target or source in target.parents or target in source.parents:
+        raise ValueError(f"{target} and the base {source} must not be, or be inside, each other")
+    stock = read_config(source)
+    family = family_of(source, stock)
+    weights, others = weight_files(source), other_files(source)
+    config = _converted(stock, family, stock_fields(source) | fields)
+    repository = None if Path(base).expanduser().is_dir() else str(base)
+    card = model_card(source, repository, config)
+    copied = [*_code_files(family), *(source / name for name in others)]
+    with all_or_nothing(target) as folder:
+        for path in copied:
+            (folder / path.name).write_bytes(path.read_bytes())
+        (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        _transfer_weights(source, folder, weights, link, progress)
+    return target
+
+
+def read_preset(path: str | Path) -> dict[str, Any]:
+    """The fields of a preset: a JSON object of `zspa_*` fields and a "description".
+
+    Raises:
+        ValueError: there is no such file, or it holds something else.
+    """
+    preset = read_json(Path(path))
+    preset.pop("description", None)
+    unknown = sorted(set(preset) - set(FIELDS))
+    if unknown:
+        raise ValueError(f"{path} has {', '.join(unknown)}, but a preset may have: description, {', '.join(FIELDS)}")
+    return preset
+
+
+def _checked_base(base: str | Path, revision: str | None, fields: dict[str, Any]) -> Path:
+    """The folder of a base; of a Hub id, the weights are downloaded only once the rest looks right."""
+    family = family_of(folder := checkpoint_folder(base, revision, weights=False), read_config(folder))
+    check_fields(SimpleNamespace(model_type=family.model_type, **fields))
+    return checkpoint_folder(base, revision)
+
+
+def _check_names(fields: dict[str, Any]) -> None:
+    for name in fields:
+        if name not in FIELDS:
+            meant = f"did you mean zspa_{name}" if f"zspa_{name}" in FIELDS else f"there are {', '.join(FIELDS)}"
+            raise ValueError(f"{name} is not a field of the config; {meant}")
+
+
+def stock_fields(source: Path) -> dict[str, Any]:
+    """The fields of a conversion with defaults, with what is found in the base's tokenizer and chat template."""
+    tokenizer = load_tokenizer(source)
+    markers = find_turn_markers(tokenizer, read_chat_template(source))
+    found = {"zspa_query_start_ids": markers.start, "zspa_query_end_ids": markers.end}
+    return FIELDS | found | {"zspa_special_token_ids": special_token_ids(tokenizer)}
+
+
+def _converted(config: dict, family: Family, fields: dict[str, Any]) -> dict:
+    """The base's config with our classes and fields; every other entry, and the order, stays."""
+    model_class = f"{family.module}.{family.model_class}"
+    auto_map = {"AutoConfig": f"{family.module}.{family.config_class}"} | dict.fromkeys(AUTO_CLASSES, model_class)
+    config = config | {"architectures": [family.model_class, family.stock], "auto_map": auto_map} | fields
+    check_fields(SimpleNamespace(**config))
+    return config
+
+
+def _code_files(family: Family) -> list[Path]:
+    return [REMOTE_CODE / f"{family.module}.py", *sorted(REMOTE_CODE.glob("zspa_*.py"))]
+
+
+def _transfer_weights(source: Path, folder: Path, names: list[str], link: bool, progress: Progress | None) -> None:
+    total = sum((source / name).stat().st_size for name in names)
+    done = 0
+
+    def advance(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress is not None:
+            progress(done, total)
+
+    for name in names:
+        transfer(source / name, folder / name, link, advance)
