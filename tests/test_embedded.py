@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import default_collate
 from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration, LlavaProcessor
 
 from hf_zspa.embedded import CHECKPOINT, EXAMPLES
@@ -15,6 +14,7 @@ from hf_zspa.embedded.batches import SceneBatches
 from hf_zspa.embedded.heldout import collect, scene_questions
 from hf_zspa.embedded.questions import KINDS
 from hf_zspa.embedded.scenes import HELD_OUT_COMBINATIONS, draw_scene
+from hf_zspa.embedded.train import Trainer
 from hf_zspa.embedded.vocabulary import COLOURS, SHAPES, token_ids
 
 
@@ -101,8 +101,8 @@ def test_training_scenes_never_show_a_held_out_combination():
 
 def test_the_checkpoint_answers_held_out_questions(exam, right):
     for kind in KINDS:
-        assert right[[k == kind for k in exam.kinds]].mean() > 0.7, kind
-    assert right.mean() > 0.85
+        assert right[[k == kind for k in exam.kinds]].mean() >= 0.85, kind
+    assert right.mean() > 0.95
 
 
 def test_without_the_image_or_with_a_wrong_one_it_cannot_answer(exam, right, monkeypatch):
@@ -126,7 +126,7 @@ def test_the_auto_classes_load_it_and_generate_answers_the_examples():
         inputs = processor(images=Image.open(EXAMPLES / example["file"]), text=prompt, return_tensors="pt")
         output = model.generate(**inputs, max_new_tokens=5, do_sample=False)
         answers.append(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
-    assert sum(a == example["answer"] for a, example in zip(answers, examples)) >= 5
+    assert answers == [example["answer"] for example in examples]
 
 
 def test_the_examples_are_true():
@@ -180,11 +180,8 @@ def test_a_conversation_is_rendered_as_llava_does(exam):
 
 
 def test_a_few_training_steps_lower_both_losses():
-    from hf_zspa.embedded.train import Trainer
-
     trainer = Trainer(seed=0, dtype=torch.float32)
     batch = {key: torch.from_numpy(value) for key, value in SceneBatches(1, 2, 4, seed=0)[0].items()}
-    assert default_collate([batch])["image"].shape == (1, 2, 144, 144, 3)
     aligned = [trainer.align(batch)[1].item()]
     for _ in range(6):
         trainer.update(trainer.align(batch)[1], 1e-3, 1e-3)

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from pairs import CASES, CORE, KEEP, OTHER, QUESTION
+from pairs import CASES, CORE, KEEP, OTHER, QUESTION, image
 from transformers import StaticCache
 
 CLOSE = {"atol": 3e-4, "rtol": 1e-4}
@@ -129,10 +129,40 @@ def test_a_cache_reset_for_text_forgets_its_pruned_prompt(load, family):
         torch.testing.assert_close(last, pair.stock.model(input_ids=ids).logits[:, -1], **CLOSE)
 
 
+@pytest.mark.parametrize("family", ["llava", "llava_next"])
+def test_a_cache_reset_for_the_unpruned_prompt_forgets_its_pruned_one(load, family):
+    pair = load(family)
+    inputs = pair.inputs(*CASES["one image"])
+    past = StaticCache(config=pair.model.config.get_text_config(), max_cache_len=200)
+    token = inputs["input_ids"][:, -1:]
+    with torch.no_grad():
+        pair.model(**inputs, past_key_values=past)
+        past.reset()
+        pair.model(**inputs, past_key_values=past, zspa_keep_ratio=1.0)
+        last = pair.model(input_ids=token, past_key_values=past, use_cache=True).logits
+        other = StaticCache(config=pair.model.config.get_text_config(), max_cache_len=200)
+        pair.stock.model(**inputs, past_key_values=other)
+        stock = pair.stock.model(input_ids=token, past_key_values=other, use_cache=True).logits
+    torch.testing.assert_close(last, stock, **CLOSE)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_one_row_of_positions_serves_a_model_with_three(load, rows):
+    pair = load("qwen2_5_vl")
+    inputs = pair.inputs(*[[image(i, (56 + 28 * i, 56)), QUESTION] for i in range(rows)])
+    keep = keep_of(pair, inputs)
+    positions = (inputs["attention_mask"].cumsum(1) - 1).clamp_min(0)
+    with torch.no_grad():
+        found = pair.model(**inputs, position_ids=positions).logits[:, -1]
+        given = dict(inputs) | {"attention_mask": (keep & inputs["attention_mask"].bool()).long()}
+        stock = pair.stock.model(**given, position_ids=positions.expand(3, -1, -1)).logits[:, -1]
+    torch.testing.assert_close(found, stock, **CLOSE)
+
+
 def test_a_mask_of_another_length_is_refused(pair):
     inputs = pair.inputs(*CASES["one image"])
     out = pair.model(**inputs, use_cache=True)
-    with pytest.raises(ValueError, match="attention_mask has 7 columns"):
+    with pytest.raises(ValueError, match=r"attention_mask is \(1, 7\)"):
         pair.model(
             input_ids=inputs["input_ids"][:, :1], past_key_values=out.past_key_values, attention_mask=torch.ones(1, 7)
         )
@@ -173,6 +203,8 @@ def test_features_of_the_stock_class_in_its_own_type(pair):
     given = {k: v for k, v in inputs.items() if k in ("pixel_values", "image_sizes", "image_grid_thw")}
     stock, found = pair.stock.model.get_image_features(**given), pair.model.get_image_features(**given)
     assert type(stock) is type(found)
+    lists = [list(getattr(output, "pooler_output", output)) for output in (stock, found)]
+    assert all(torch.equal(a, b) for a, b in zip(*lists, strict=True))
 
 
 def test_image_features_are_selected_when_a_prompt_and_a_pruner_are_given(pair):

@@ -230,7 +230,13 @@ def test_a_wrong_call_is_named(pair, inputs, wrong, named):
 
 @pytest.mark.parametrize(
     "indices, named",
-    [(torch.tensor([0]), "budget"), (torch.arange(1000), "budget"), (None, "ascending")],
+    [
+        (torch.tensor([0]), "budget"),
+        (torch.arange(1000), "budget"),
+        ([0, 1], "must return a tensor"),
+        (torch.tensor([0.5]), "int64"),
+        (None, "ascending"),
+    ],
 )
 def test_a_pruner_that_breaks_its_promise_is_named(pair, inputs, indices, named):
     class Broken(EveryThird):
@@ -243,51 +249,58 @@ def test_a_pruner_that_breaks_its_promise_is_named(pair, inputs, indices, named)
         pair.generate(inputs, visual_token_pruner=Broken())
 
 
-def test_something_that_is_no_pruner_is_refused(pair, inputs):
+def test_a_pruner_without_a_result_for_every_image_is_named(pair):
+    class Forgetful(EveryThird):
+        def __call__(self, visual_tokens, prompt_tokens):
+            return super().__call__(visual_tokens[1:], prompt_tokens[1:])
+
+    with pytest.raises(ValueError, match="Forgetful returned 0 results for 1 images"):
+        pair.generate(pair.inputs([image(), QUESTION]), visual_token_pruner=Forgetful())
+
+
+@pytest.mark.parametrize("wrong", [0.1, EveryThird])
+def test_something_that_is_no_pruner_is_refused(pair, inputs, wrong):
     with pytest.raises(TypeError, match="budget"):
-        pair.generate(inputs, visual_token_pruner=0.1)
+        pair.generate(inputs, visual_token_pruner=wrong)
 
 
-def turns(pair, inputs, **options):
-    """A first turn, and the inputs of a second one that continues from its cache."""
-    cache = DynamicCache(config=pair.model.config.get_text_config())
-    first = pair.model.generate(**inputs, **pair.greedy, past_key_values=cache, **options)
-    more = pair.processor.tokenizer(" and where is the dog?", add_special_tokens=False, return_tensors="pt").input_ids
-    ids = torch.cat([first, more], 1)
-    return cache, ids
+@pytest.mark.parametrize("field, value", [("position_ids", "kompakt"), ("prompt_scope", "all"), ("pooling", "sum")])
+def test_fields_are_checked_on_every_call(pair, inputs, field, value):
+    pruner = {} if field == "pooling" else {"visual_token_pruner": EveryThird()}
+    with pair.fields(**{field: value}), pytest.raises(ValueError, match=f"zspa_{field} is '{value}'"):
+        pair.generate(inputs, **pruner)
 
 
-def test_a_second_turn_continues_from_the_pruned_cache(pair, inputs):
-    cache, ids = turns(pair, inputs)
-    columns = inputs["input_ids"].shape[1]
-    keep = torch.nn.functional.pad(pair.stock.keep(inputs, KEEP, CORE)[0], (0, ids.shape[1] - columns), value=True)
-    mask = torch.ones_like(ids)
-    second = dict(inputs) | {"input_ids": ids, "attention_mask": mask}
-    oracle, _ = pair.stock.generate(second, keep, 6)
-    out = pair.model.generate(input_ids=ids, attention_mask=mask, past_key_values=cache, **pair.greedy)
-    assert torch.equal(out[:, ids.shape[1] :], oracle)
+def test_placeholders_that_are_masked_take_their_tokens_with_them(pair):
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    image_id = pair.stock.model.config.image_token_id
+    inputs["attention_mask"][0, inputs["input_ids"][0] == image_id] = 0
+
+    class Everything(EveryThird):
+        def budget(self, n):
+            return n
+
+        def __call__(self, visual_tokens, prompt_tokens):
+            return [torch.arange(len(v)) for v in visual_tokens]
+
+    ids = inputs["input_ids"]
+    positions = (inputs["attention_mask"].cumsum(1) - 1).clamp_min(0)  # stock M-RoPE refuses a mask like this
+    given = dict(inputs) | {"position_ids": positions}
+    with torch.no_grad():
+        stock = pair.stock.model(**given).logits[:, -1]
+        pruned = pair.model(**given, visual_token_pruner=Everything()).logits[:, -1]
+    assert ids.shape[0] == 2
+    torch.testing.assert_close(pruned, stock, atol=3e-4, rtol=1e-4)
 
 
-def test_a_second_turn_with_only_the_new_tokens_is_refused(pair, inputs):
-    cache, ids = turns(pair, inputs)
-    with pytest.raises(ValueError, match="whole conversation"):
-        pair.model.generate(input_ids=ids[:, -5:], past_key_values=cache, **pair.greedy)
-
-
-def test_a_new_image_after_a_pruned_cache_is_refused(pair, inputs):
-    cache, ids = turns(pair, inputs)
-    new = pair.inputs([image(3), OTHER])
-    both = dict(new) | {"input_ids": torch.cat([ids, new["input_ids"]], 1), "past_key_values": cache}
-    both = {k: v for k, v in both.items() if k not in ("attention_mask", "mm_token_type_ids")}
-    with pytest.raises(ValueError, match="new image"):
-        pair.model.generate(**both, **pair.greedy)
-
-
-def test_a_cache_cut_into_its_prompt_is_refused(pair, inputs):
-    cache, ids = turns(pair, inputs)
-    cache.crop(3 - cache.get_seq_length())
-    with pytest.raises(ValueError, match="start again"):
-        pair.model.generate(input_ids=ids, past_key_values=cache, **pair.greedy)
+@pytest.mark.parametrize("family", ["llava", "llava_next"])
+def test_a_sequence_longer_than_a_sliding_window_is_refused(load, family):
+    pair = load(family)
+    inputs = pair.inputs([image(), QUESTION])
+    model = copy.deepcopy(pair.model)
+    model.config.get_text_config().sliding_window = 20
+    with pytest.raises(ValueError, match="sliding window of 20"):
+        model.generate(**inputs, **pair.greedy)
 
 
 def test_two_generations_at_once_do_not_mix(pair):

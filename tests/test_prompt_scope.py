@@ -38,6 +38,22 @@ def kept(converted, messages):
     return model.select_visual_tokens(**inputs)[0].tolist()
 
 
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_prompt_tokens_are_those_of_the_question(converted, system):
+    model, processor = converted
+    text = processor.apply_chat_template(conversation(QUESTION, system), add_generation_prompt=True)
+    encoded = processor.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    first, last = text.rindex(QUESTION), text.rindex(QUESTION) + len(QUESTION)
+    while text[first - 1].isspace():  # the template's line break or space before it
+        first -= 1
+    while text[last : last + 1].isspace() and text[last : last + 2] != " A":  # " ASSISTANT:" is a marker of its own
+        last += 1
+    ids = [i for i, (a, b) in zip(encoded.input_ids, encoded.offset_mapping) if first <= a and b <= last and a < b]
+    ids = [i for i in ids if i not in model.config.zspa_special_token_ids]
+    _, (prompt,) = model.visual_and_prompt_tokens(**processor(text=[text], images=[image()], return_tensors="pt"))
+    assert torch.equal(prompt, model.get_input_embeddings()(torch.tensor(ids)))
+
+
 def test_the_system_prompt_does_not_matter(converted):
     choices = [kept(converted, conversation(QUESTION, system)) for system in SYSTEMS]
     assert choices[0] == choices[1] == choices[2]

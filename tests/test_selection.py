@@ -158,3 +158,14 @@ def test_wrong_shapes_are_named(shapes):
 
 def test_the_pruner_follows_its_own_protocol():
     assert isinstance(ZspaPruner(), VisualTokenPruner)
+
+
+def test_equal_tokens_are_chosen_in_order_wherever_they_stand():
+    generator = torch.Generator().manual_seed(0)
+    visual = torch.randn(203, 96, generator=generator)
+    visual[[7, 60, 131, 202]] = visual[7].clone()
+    prompt = visual[7:8] + 0.1 * torch.randn(1, 96, generator=generator)
+    alone = [ZspaPruner(0.02, c)([visual], [prompt])[0] for c in (0.0, 0.5, 1.0)]
+    together = [ZspaPruner(0.02, c)([torch.randn(311, 96), visual], [prompt, prompt])[1] for c in (0.0, 0.5, 1.0)]
+    assert alone[2].tolist() == [7, 60, 131, 202]
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))

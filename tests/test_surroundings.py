@@ -46,6 +46,11 @@ def test_a_compiled_decode_step_equals_the_oracle(pair):
     keep, _ = pair.stock.keep(inputs, KEEP, CORE)
     assert torch.equal(tokens, pair.stock.generate(inputs, keep, 6)[0])
 
+    text = pair.inputs([QUESTION])
+    options = pair.greedy | {"cache_implementation": "static"}
+    compiled = model.generate(**text, **options, compile_config=compile_config, disable_compile=False)
+    assert torch.equal(compiled, pair.stock.model.generate(**text, **pair.greedy))
+
 
 def test_a_dispatched_model_equals_the_oracle(pair, tmp_path):
     accelerate = pytest.importorskip("accelerate")
@@ -59,15 +64,18 @@ def test_a_dispatched_model_equals_the_oracle(pair, tmp_path):
 def test_an_adapter_on_top_prunes_and_trains(pair):
     peft = pytest.importorskip("peft")
     inputs = pair.inputs(*CASES["unequal images and questions"])
-    lora = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    layers = r".*language_model.*\.(q_proj|v_proj)"
+    lora = peft.LoraConfig(r=2, target_modules=layers, init_lora_weights=False, task_type="CAUSAL_LM")
     model = peft.get_peft_model(copy.deepcopy(pair.model), lora)
     out = model(**inputs, labels=inputs["input_ids"])
     assert out.past_key_values.get_seq_length() < inputs["input_ids"].shape[1]
     out.loss.backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.named_parameters() if "lora" in n)
     merged = copy.deepcopy(model).merge_and_unload().eval()
-    tokens = model.eval().generate(**inputs, **pair.greedy)
-    assert torch.equal(tokens, merged.generate(**inputs, **pair.greedy))
+    stock = copy.deepcopy(pair.stock)
+    stock.model.load_state_dict(merged.state_dict())
+    tokens = model.eval().generate(**inputs, **pair.greedy)[:, inputs["input_ids"].shape[1] :]
+    assert torch.equal(tokens, stock.generate(inputs, stock.keep(inputs, KEEP, CORE)[0], 6)[0])
 
 
 class KernelCall(Exception):

@@ -18,7 +18,7 @@ from .zspa_visuals import ZspaVisualsMixin  # noqa: F401
 class ZspaLlavaNextConfig(ZspaConfigMixin, LlavaNextConfig):
     """`LlavaNextConfig` with the fields of pruning."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, **kwargs):  # transformers 5 makes one for a class without, past the mixin's
         super().__init__(*args, **kwargs)
 
 

@@ -18,7 +18,7 @@ from .zspa_visuals import keep_tokens
 class ZspaQwen2_5_VLConfig(ZspaConfigMixin, Qwen2_5_VLConfig):
     """`Qwen2_5_VLConfig` with the fields of pruning."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, **kwargs):  # transformers 5 makes one for a class without, past the mixin's
         super().__init__(*args, **kwargs)
 
 
@@ -48,7 +48,7 @@ class ZspaQwen2_5_VLForConditionalGeneration(ZspaGenerationMixin, Qwen2_5_VLForC
         return keep_tokens(feature_list(features), prompt_tokens, visual_token_pruner)
 
     def full_position_ids(self, input_ids, attention_mask, visual):
-        """Temporal, height and width positions `(3, batch, S)`; without token types late 5.x just counts, as here."""
+        """Temporal, height and width positions `(3, batch, S)`; None without the token types that late 5.x needs."""
         rope_index = self.model.get_rope_index
         given = named_arguments(rope_index, {"mm_token_type_ids": None} | visual)
         if given.get("mm_token_type_ids", given) is None:

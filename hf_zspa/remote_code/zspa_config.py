@@ -60,18 +60,18 @@ def check_fields(config) -> None:
     check_choice("zspa_prompt_scope", values["zspa_prompt_scope"], SCOPES)
     renumbers = getattr(config, "model_type", None) in ("llava", "llava_next")
     check_choice("zspa_position_ids", values["zspa_position_ids"], POSITION_IDS if renumbers else POSITION_IDS[:1])
-    _check_ids("zspa_special_token_ids", values["zspa_special_token_ids"] or [])
+    _check_ids("zspa_special_token_ids", values["zspa_special_token_ids"])
     for name in ("zspa_query_start_ids", "zspa_query_end_ids"):
-        sequences = values[name] or []
-        if not isinstance(sequences, list) or not all(sequences):
-            raise ValueError(f"{name} is {sequences!r}, but must be a list of non-empty lists of token ids")
-        for sequence in sequences:
+        sequences = values[name]
+        if sequences is not None and not (isinstance(sequences, list) and all(sequences)):
+            raise ValueError(f"{name} is {sequences!r}, but must be a list of non-empty lists of token ids, or null")
+        for sequence in sequences or []:
             _check_ids(name, sequence)
 
 
 def _check_ids(name: str, ids) -> None:
-    if not isinstance(ids, list) or not all(type(i) is int and i >= 0 for i in ids):
-        raise ValueError(f"{name} contains {ids!r}, but must contain lists of token ids (whole numbers from 0)")
+    if ids is not None and not (isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids)):
+        raise ValueError(f"{name} has {ids!r}, but a list of token ids (whole numbers from 0) must stand there")
 
 
 def pruner_from_config(config, keep_ratio: float | None = None, core_ratio: float | None = None) -> ZspaPruner | None:

@@ -9,11 +9,25 @@ import inspect
 import torch
 from torch import Tensor
 
-from .zspa_prefill import PackedRows, PrunedPrompt, PrunedVisuals, cached_length, pruned_prompt_of, remember
+from .zspa_prefill import (
+    PackedRows,
+    PrunedPrompt,
+    PrunedVisuals,
+    cached_length,
+    forget_if_empty,
+    pruned_prompt_of,
+    remember,
+)
 from .zspa_visuals import ZspaVisualsMixin
 
 CALL_ARGUMENTS = ("visual_token_pruner", "zspa_keep_ratio", "zspa_core_ratio")
-REPLACED = ("position_ids", "mm_token_type_ids", "token_type_ids", "second_per_grid_ts", "mm_encoder_outputs")
+DESCRIBE_THE_FULL_PROMPT = (
+    "position_ids",
+    "mm_token_type_ids",
+    "token_type_ids",
+    "second_per_grid_ts",
+    "mm_encoder_outputs",
+)
 
 
 class ZspaForwardMixin(ZspaVisualsMixin):
@@ -42,8 +56,11 @@ class ZspaForwardMixin(ZspaVisualsMixin):
         if args:
             kwargs |= inspect.signature(stock_forward).bind_partial(*args).arguments
         call = {name: kwargs.pop(name, None) for name in CALL_ARGUMENTS}
+        if kwargs.pop("zspa_packed", False):
+            return stock_forward(**kwargs)
         if not self._has_visuals(kwargs):
             return stock_forward(**self._continued(kwargs))
+        forget_if_empty(kwargs.get("past_key_values"))
         pruner = self._pruner(call["visual_token_pruner"], call["zspa_keep_ratio"], call["zspa_core_ratio"])
         return stock_forward(**kwargs) if pruner is None else self._forward_pruned(stock_forward, pruner, kwargs)
 
@@ -51,6 +68,8 @@ class ZspaForwardMixin(ZspaVisualsMixin):
         input_ids, mask, cache = (kwargs.pop(k, None) for k in ("input_ids", "attention_mask", "past_key_values"))
         if cached_length(cache):
             raise ValueError("images after a filled cache cannot be pruned: pass the whole prompt, or keep ratio 1.0")
+        if kwargs.pop("inputs_embeds", None) is not None:
+            raise ValueError("pruning reads the prompt from input_ids: pass them, not inputs_embeds")
         pruned = self._prune_visuals(input_ids, mask, pruner, kwargs)
         mask = torch.ones_like(input_ids) if mask is None else mask
         positions = kwargs.pop("position_ids", None)
@@ -82,32 +101,24 @@ class ZspaForwardMixin(ZspaVisualsMixin):
         return wanted - first, first
 
     def _continued(self, kwargs: dict) -> dict:
-        """Arguments of a step after a pruned prompt, where the caller counts in columns; `generate` never does."""
+        """Arguments of a step after a pruned prompt in terms of its cache; the caller counts in columns."""
         cache, mask = kwargs.get("past_key_values"), kwargs.get("attention_mask")
-        positions = kwargs.get("position_ids")
-        made_by_generate = mask is not None and getattr(mask, "ndim", None) != 2  # 4D, or a dict of such masks
-        if made_by_generate:
-            return kwargs
+        forget_if_empty(cache)
         prompt = pruned_prompt_of(cache)
         if prompt is None:
-            if kwargs.get("inputs_embeds") is None and cached_length(cache) == 0:
-                remember(cache, None)  # reused for a prompt without images; a pruned prompt comes as embeddings
             return kwargs
         tokens = kwargs["input_ids"] if kwargs.get("input_ids") is not None else kwargs["inputs_embeds"]
         batch, count = tokens.shape[:2]
         cached = cached_length(cache)
+        total = cached + prompt.dropped + count
         if mask is None:
-            if positions is not None and not prompt.padded:
-                return kwargs
-            mask = prompt.mask.new_ones(batch, cached + prompt.dropped + count)
-        if mask.shape[1] == cached + count:
-            if positions is not None:
-                return kwargs
+            mask = prompt.mask.new_ones(batch, total)
+        elif mask.ndim == 2 and mask.shape[1] == cached + count:
             mask = torch.cat([mask.new_ones(batch, prompt.columns), mask[:, prompt.mask.shape[1] :]], dim=1)
-        if mask.shape[1] != cached + prompt.dropped + count:
+        if mask.ndim != 2 or mask.shape[1] != total:
             raise ValueError(
-                f"attention_mask has {mask.shape[1]} columns, but must have {cached + prompt.dropped + count}, one "
-                "for each token of the unpruned sequence so far"
+                f"attention_mask is {tuple(mask.shape)}, but must be {(batch, total)}, with a column for each token "
+                "of the unpruned sequence so far"
             )
         positions = self._rope_rows(prompt.later_positions(mask, count))
         kwargs = kwargs | {"attention_mask": prompt.pack_mask(mask), "position_ids": positions}
@@ -118,7 +129,9 @@ class ZspaForwardMixin(ZspaVisualsMixin):
     def _without_visuals(self, kwargs: dict, *others: str) -> dict:
         """What is left of a call's arguments once packing has used up all that describes the full prompt."""
         visual = {name for names in self.visual_inputs.values() for name in names}
-        return {name: value for name, value in kwargs.items() if name not in {*REPLACED, *visual, *others}}
+        return {
+            name: value for name, value in kwargs.items() if name not in {*DESCRIBE_THE_FULL_PROMPT, *visual, *others}
+        }
 
     def _rope_rows(self, positions: Tensor) -> Tensor:
         return positions if self.rope_rows is None else positions.expand(self.rope_rows, -1, -1)
@@ -136,6 +149,7 @@ class ZspaForwardMixin(ZspaVisualsMixin):
         Returns:
             What the cache must remember, the packing, the embeddings `(batch · copies, P, d)` and their positions.
         """
+        self._check_window(input_ids.shape[1])
         keep = pruned.keep.repeat_interleave(copies, 0) & mask.bool()
         packed = PackedRows.from_keep(keep, padding=int(self._positions_reach_attention()))
         ids, real = packed.take(input_ids)[::copies], packed.mask[::copies].bool()
@@ -147,13 +161,24 @@ class ZspaForwardMixin(ZspaVisualsMixin):
             positions = (packed.mask.cumsum(1) - 1).clamp_min(0)
             next_position = packed.mask.sum(1, keepdim=True)
         else:
-            positions = positions[-self.rope_rows :] if self.rope_rows else positions
+            if self.rope_rows:  # Qwen's text model also takes one row, or four with those of the text in front
+                positions = self._rope_rows(positions) if positions.ndim == 2 else positions[-self.rope_rows :]
             positions = positions.expand(*positions.shape[:-2], *keep.shape)
             last = positions.masked_fill(mask == 0, -1).amax(-1, keepdim=True)
             next_position = (last.amax(0) if self.rope_rows else last) + 1
             positions = packed.take(positions)
-        prompt = PrunedPrompt(keep.shape[1], packed.mask, packed.padded, next_position)
+        prompt = PrunedPrompt(keep.shape[1], packed.mask, next_position)
         return prompt, packed, embeds.repeat_interleave(copies, 0), positions
+
+    def _check_window(self, length: int) -> None:
+        """Raises `ValueError` where a sliding window is shorter than the sequence: it would count packed places."""
+        config = self.config.get_text_config()
+        window = getattr(config, "sliding_window", None)
+        if window and getattr(config, "use_sliding_window", True) and length > window:
+            raise ValueError(
+                f"the sequence of {length} tokens is longer than the model's sliding window of {window}, which cannot "
+                "be pruned exactly: set zspa_keep_ratio to 1.0"
+            )
 
     def _positions_reach_attention(self) -> bool:
         """Flash attention takes gaps in one row of positions for packed sequences, unless the mask has a 0 in it."""

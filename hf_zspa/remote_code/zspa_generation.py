@@ -6,7 +6,14 @@ import torch
 
 from .zspa_compat import check_assistant, empty_cache, generic_inputs, roll_back_in_columns
 from .zspa_forward import CALL_ARGUMENTS, ZspaForwardMixin
-from .zspa_prefill import PrunedPrompt, PrunedVisuals, cached_length, pruned_prompt_of, remember
+from .zspa_prefill import (
+    PrunedPrompt,
+    PrunedVisuals,
+    cached_length,
+    forget_if_empty,
+    pruned_prompt_of,
+    remember,
+)
 
 
 class ZspaGenerationMixin(ZspaForwardMixin):
@@ -28,8 +35,10 @@ class ZspaGenerationMixin(ZspaForwardMixin):
             zspa_core_ratio: share of the kept tokens chosen by relevance in this call, in [0, 1].
 
         Raises:
-            ValueError: a ratio is outside its range, or the call has images after a filled cache, `inputs_embeds`
-                with images, or `prefill_chunk_size`, none of which can be pruned.
+            ValueError: a ratio or field is outside its range, the images do not fit the prompt, or the call has
+                images after a filled cache, `inputs_embeds` with images, `prefill_chunk_size`, or a sequence longer
+                than a sliding window, none of which can be pruned.
+            TypeError: `visual_token_pruner` is not one.
         """
         pruner = self._pruner(visual_token_pruner, zspa_keep_ratio, zspa_core_ratio)
         input_ids = kwargs.get("input_ids") if inputs is None else inputs
@@ -88,7 +97,7 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         """
         prompt = pruned_prompt_of(past_key_values)
         if cached_length(past_key_values) == 0:
-            remember(past_key_values, None)
+            forget_if_empty(past_key_values)
             if zspa_prompt is None and self._has_visuals(kwargs):
                 pruner = self._pruner(visual_token_pruner, zspa_keep_ratio, zspa_core_ratio)
                 if pruner is not None:
@@ -134,6 +143,7 @@ class ZspaGenerationMixin(ZspaForwardMixin):
     def _later_inputs(self, input_ids, cache, attention_mask, prompt: PrunedPrompt, kwargs: dict) -> dict:
         """The tokens that are not in the cache yet."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        self._check_window(mask.shape[1])
         new = input_ids[:, cached_length(cache) + prompt.dropped :]
         positions = self._rope_rows(prompt.later_positions(mask, new.shape[1]))
         return self._step_inputs(new, cache, prompt.pack_mask(mask), positions, kwargs)
@@ -144,8 +154,7 @@ class ZspaGenerationMixin(ZspaForwardMixin):
             self, input_ids, cached_length(cache), rest.pop("cache_position", None),
             past_key_values=cache, attention_mask=mask, **embeds, **rest,
         )  # fmt: skip
-        inputs["position_ids"] = positions
-        return inputs
+        return inputs | {"position_ids": positions, "zspa_packed": True}
 
     def _get_candidate_generator(self, *args, model_kwargs, assistant_model=None, **kwargs):
         """An assistant encodes the images itself, and is given only what it takes."""
@@ -153,6 +162,10 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         pruned = model_kwargs.pop("zspa_prompt", None)
         if pruned is not None:
             pruned.assisted = True
+        cache = model_kwargs.get("past_key_values")
+        prompt = pruned_prompt_of(cache)
+        if prompt is not None:
+            roll_back_in_columns(cache, prompt)
         if assistant_model is not None:
             check_assistant(assistant_model)
             takes = {*inspect.signature(assistant_model.forward).parameters}

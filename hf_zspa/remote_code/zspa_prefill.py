@@ -37,21 +37,18 @@ class PackedRows:
     Attributes:
         index: `(batch, P)` int64, the column behind each packed place.
         mask: `(batch, P)` int64, 0 on padding.
-        padded: whether there is any padding.
     """
 
     index: Tensor
     mask: Tensor
-    padded: bool
 
     @classmethod
     def from_keep(cls, keep: Tensor, padding: int = 0) -> "PackedRows":
         """Packs the True columns of `(batch, S)`; `padding` more places are added if enough columns are dropped."""
-        counts = keep.sum(1).tolist()
-        width = min(keep.shape[1], max(counts) + padding)
+        width = min(keep.shape[1], int(keep.sum(1).max()) + padding)
         dropped_first = keep.byte().argsort(dim=1, stable=True)
         index = dropped_first[:, keep.shape[1] - width :]
-        return cls(index, keep.gather(1, index).long(), padded=min(counts) < width)
+        return cls(index, keep.gather(1, index).long())
 
     def take(self, columns: Tensor) -> Tensor:
         """The packed places of `(..., batch, S)`, as `(..., batch, P)`."""
@@ -75,13 +72,11 @@ class PrunedPrompt:
     Attributes:
         columns: `S`, the columns the prompt stands for.
         mask: `(batch, P)` int64, 0 on padding.
-        padded: whether there is any padding.
         next_position: `(batch, 1)` int64, the position of the first token after the prompt.
     """
 
     columns: int
     mask: Tensor
-    padded: bool
     next_position: Tensor
 
     @property
@@ -91,21 +86,35 @@ class PrunedPrompt:
 
     def pack_mask(self, attention_mask: Tensor) -> Tensor:
         """A mask over columns `(batch, S + t)` as one over the cache `(batch, P + t)`."""
-        return torch.cat([self.mask.to(attention_mask), attention_mask[:, self.columns :]], dim=1)
+        mask = self._rows(self.mask, len(attention_mask)).to(attention_mask)
+        return torch.cat([mask, attention_mask[:, self.columns :]], dim=1)
 
     def later_positions(self, attention_mask: Tensor, count: int) -> Tensor:
         """Positions `(batch, count)` of the last `count` columns of `(batch, S + t)`, all of them after the prompt."""
         later = attention_mask[:, self.columns :].long().cumsum(1) - 1
-        return self.next_position + later[:, later.shape[1] - count :].clamp_min(0)
+        return self._rows(self.next_position, len(later)) + later[:, later.shape[1] - count :].clamp_min(0)
+
+    @staticmethod
+    def _rows(values: Tensor, batch: int) -> Tensor:
+        """`(batch, ...)`, with every row repeated as `Cache.batch_repeat_interleave` repeats those of the cache."""
+        if batch % len(values):
+            raise ValueError(f"the pruned prompt in the cache has {len(values)} rows, but the call has {batch}")
+        return values.repeat_interleave(batch // len(values), 0)
 
 
 _ATTRIBUTE = "_zspa_pruned_prompt"
 
 
-def remember(cache, prompt: PrunedPrompt | None) -> None:
-    """Ties a pruned prompt to the cache it goes into; None forgets what a reused cache may carry."""
+def remember(cache, prompt: PrunedPrompt) -> None:
+    """Ties a pruned prompt to the cache it goes into, if there is one."""
     if cache is not None:
         setattr(cache, _ATTRIBUTE, prompt)
+
+
+def forget_if_empty(cache) -> None:
+    """Drops what a reused cache still says of the prompt it held before."""
+    if getattr(cache, _ATTRIBUTE, None) is not None and cached_length(cache) == 0:
+        setattr(cache, _ATTRIBUTE, None)
 
 
 def cached_length(cache) -> int:
@@ -117,7 +126,7 @@ def pruned_prompt_of(cache) -> PrunedPrompt | None:
     """The pruned prompt inside `cache`, or None.
 
     Raises:
-        ValueError: the cache was cut into its pruned prompt, so that its columns cannot be told apart any more.
+        ValueError: the cache no longer holds all of its pruned prompt, so that columns cannot be told apart.
     """
     prompt = getattr(cache, _ATTRIBUTE, None)
     if prompt is None or cached_length(cache) == 0:

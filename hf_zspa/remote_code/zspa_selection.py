@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 POOLINGS = ("mean", "max", "none")
+_ROUNDING = 2.0**-20  # cosines this close are equal as far as float32 can tell
 _BLOCK = 1 << 24  # similarities held at once while looking for isolated tokens (64 MiB in float32)
 
 
@@ -32,7 +33,7 @@ def check_ratio(name: str, value: float, *, zero_allowed: bool) -> float:
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     """Returns `value`, or raises `ValueError` naming the field, the value and the choices."""
     if value not in choices:
-        raise ValueError(f"{name} is {value!r}, but must be one of {', '.join(map(repr, choices))}")
+        raise ValueError(f"{name} is {value!r}, but must be {' or '.join(map(repr, choices))}")
     return value
 
 
@@ -170,7 +171,8 @@ def _relevance(visual: Tensor, prompt: Tensor, pooling: str) -> Tensor:
         return (visual @ unit_vectors(prompt).T).amax(1)
     prompt = prompt.float()
     prompt = prompt / prompt.abs().amax().clamp_min(torch.finfo(torch.float32).tiny)
-    return visual @ unit_vectors(prompt.mean(0) if pooling == "mean" else prompt.amax(0))
+    pooled = unit_vectors(prompt.mean(0) if pooling == "mean" else prompt.amax(0))
+    return (visual * pooled).sum(1)  # a matrix product may round equal tokens differently
 
 
 def _seed(visual: Tensor, valid: Tensor, prompts: list[Tensor], cores: list[int], pooling: str) -> Tensor:
@@ -181,8 +183,13 @@ def _seed(visual: Tensor, valid: Tensor, prompts: list[Tensor], cores: list[int]
             scores = _relevance(visual[i], prompt, pooling).masked_fill(~valid[i], -torch.inf)
             order[i, :core] = scores.sort(descending=True, stable=True).indices[:core]
         else:
-            order[i, 0] = _nearest_neighbour(visual[i], valid[i]).argmin()
+            order[i, 0] = _first_minimum(_nearest_neighbour(visual[i], valid[i]))
     return order
+
+
+def _first_minimum(values: Tensor) -> Tensor:
+    """Index of the smallest of `(..., n)`; of those that are equal but for rounding, the lowest index."""
+    return (values <= values.amin(-1, keepdim=True) + _ROUNDING).byte().argmax(-1)
 
 
 def _nearest_neighbour(visual: Tensor, valid: Tensor) -> Tensor:
@@ -216,7 +223,7 @@ def _add_diverse(visual: Tensor, valid: Tensor, order: Tensor, seeds: list[int],
     rows = torch.arange(len(visual), device=visual.device)
     added = torch.empty(len(visual), steps, dtype=torch.long, device=visual.device)
     for step in range(steps):
-        pick = closest.argmin(1)
+        pick = _first_minimum(closest)
         added[:, step] = pick
         similarity = (visual @ visual[rows, pick][..., None]).squeeze(2)
         closest = torch.maximum(closest, similarity).scatter(1, pick[:, None], torch.inf)

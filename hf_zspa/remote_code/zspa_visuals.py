@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .zspa_compat import feature_list, loaded
-from .zspa_config import check_fields, pruner_from_config
+from .zspa_config import FIELDS, check_fields, pruner_from_config
 from .zspa_prefill import PrunedVisuals
 from .zspa_prompt import prompt_mask
 from .zspa_selection import VisualTokenPruner, ZspaPruner
@@ -24,6 +24,9 @@ class ZspaVisualsMixin:
     visual_inputs: dict[str, tuple[str, ...]] = {}
 
     def __init__(self, config, *args, **kwargs):
+        for name, default in FIELDS.items():  # a stock config, loaded without trust, may lack them
+            if not hasattr(config, name):
+                setattr(config, name, default)
         check_fields(config)
         super().__init__(config, *args, **kwargs)
 
@@ -68,13 +71,14 @@ class ZspaVisualsMixin:
 
     def _pruner(self, visual_token_pruner, keep_ratio, core_ratio) -> VisualTokenPruner | None:
         """The pruner of one call; None where nothing is to be pruned, so that the stock class runs."""
+        check_fields(self.config)
         if visual_token_pruner is None:
             return pruner_from_config(self.config, keep_ratio, core_ratio)
         if keep_ratio is not None or core_ratio is not None:
             raise ValueError("pass visual_token_pruner, or zspa_keep_ratio and zspa_core_ratio, not both")
-        if isinstance(visual_token_pruner, ZspaPruner) and visual_token_pruner.keep_ratio == 1:
+        if type(visual_token_pruner) is ZspaPruner and visual_token_pruner.keep_ratio == 1:
             return None
-        if not isinstance(visual_token_pruner, VisualTokenPruner):
+        if isinstance(visual_token_pruner, type) or not isinstance(visual_token_pruner, VisualTokenPruner):
             raise TypeError(
                 f"visual_token_pruner is {visual_token_pruner!r}, but must have budget(n) and "
                 "__call__(visual_tokens, prompt_tokens), as hf_zspa.ZspaPruner() has"
@@ -91,9 +95,10 @@ class ZspaVisualsMixin:
         if input_ids is None:
             raise ValueError("pruning reads the prompt from input_ids: pass them, not inputs_embeds")
         if attention_mask is not None and getattr(attention_mask, "shape", None) != input_ids.shape:
+            found = getattr(attention_mask, "shape", type(attention_mask).__name__)
             raise ValueError(
                 f"pruning needs an attention_mask of the shape of input_ids, {tuple(input_ids.shape)}, with 1 on "
-                f"tokens and 0 on padding, but got {tuple(attention_mask.shape)}"
+                f"tokens and 0 on padding, but got {found}"
             )
         prompts = self._prompt_tokens(input_ids, attention_mask)
         pruned = PrunedVisuals(torch.ones_like(input_ids, dtype=torch.bool), {}, [])
@@ -112,7 +117,10 @@ class ZspaVisualsMixin:
             else:
                 continue
             pruned.keep = pruned.keep.masked_scatter(spots, match.kept_spots(indices))
-            pruned.features[token_id] = torch.cat(kept)
+            features = torch.cat(kept)
+            if attention_mask is not None:  # what is masked is dropped from the rows, features and all
+                features = features[attention_mask[spots & pruned.keep].bool().to(features.device)]
+            pruned.features[token_id] = features
             pruned.indices += indices
             pruned.inputs.update(given)
         return pruned
@@ -170,15 +178,20 @@ class RowMatch:
 def choose(features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPruner) -> list[Tensor]:
     """Runs `pruner` on detached features and checks that it did what it promised."""
     indices = pruner([f.detach() for f in features], [p.detach().to(f.device) for f, p in zip(features, prompts)])
+    name = type(pruner).__name__
+    if len(indices) != len(features):
+        raise ValueError(f"{name} returned {len(indices)} results for {len(features)} images: it must return one each")
     for i, f in zip(indices, features):
         budget = pruner.budget(len(f))
-        if i.shape != (budget,) or not 1 <= budget <= len(f) or i.dtype != torch.long:
+        if not isinstance(i, Tensor) or i.dtype != torch.long:
+            raise ValueError(f"{name} returned {i!r} for an image, but must return a tensor of indices of type int64")
+        if i.shape != (budget,) or not 1 <= budget <= len(f):
             raise ValueError(
-                f"{type(pruner).__name__} returned {tuple(i.shape)} indices of type {i.dtype} for an image of "
-                f"{len(f)} tokens, but its budget({len(f)}) is {budget}: it must return that many, at least 1, as int64"
+                f"{name} returned {tuple(i.shape)} indices for an image of {len(f)} tokens, but its budget({len(f)}) "
+                f"is {budget}: it must return that many, at least 1"
             )
-        if not isinstance(pruner, ZspaPruner) and not bool(((i >= 0) & (i < len(f))).all() and (i.diff() > 0).all()):
-            raise ValueError(f"{type(pruner).__name__} must return ascending indices below {len(f)}, but returned {i}")
+        if type(pruner) is not ZspaPruner and not bool(((i >= 0) & (i < len(f))).all() and (i.diff() > 0).all()):
+            raise ValueError(f"{name} must return ascending indices below {len(f)}, but returned {i}")
     return indices
 
 

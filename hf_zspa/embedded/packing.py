@@ -1,0 +1,73 @@
+"""Many questions behind one image: the packed input, and attention that the losses can read.
+
+Each question attends to the image and to itself (a block-diagonal mask) and has the positions it
+would have alone, so one pass trains on all of them as if each had come by itself.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, LlavaForConditionalGeneration
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+
+from .model import VISUAL_TOKENS
+from .vocabulary import TOKEN_ID
+
+PREFIX = ("<bos>", "USER:")
+ATTENTION = "hf_zspa_embedded_training"
+
+
+class RecordedAttention:
+    """Scaled dot-product attention in float32 that remembers queries and keys of chosen layers.
+
+    Float32 because bfloat16 attention is several times slower on a CPU. `recorded` maps the index
+    of a language model layer to (query, key), each (batch, heads, length, head size), after rotary
+    embedding.
+    """
+
+    def __init__(self, layers: tuple[int, ...] = ()):
+        self.layers = layers
+        self.recorded: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask, **kwargs):
+        layer = getattr(module, "layer_idx", None)
+        query32, key32 = query.float(), key.float()
+        if layer in self.layers:
+            self.recorded[layer] = query32, key32
+        mixed = scaled_dot_product_attention(query32, key32, value.float(), attn_mask=attention_mask)
+        return mixed.transpose(1, 2).to(query.dtype), None
+
+    def install(self, model: LlavaForConditionalGeneration) -> None:
+        """Make every attention layer of the model use this function."""
+        AttentionInterface.register(ATTENTION, self)
+        AttentionMaskInterface.register(ATTENTION, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
+        for config in (model.config, model.config.text_config, model.config.vision_config):
+            config._attn_implementation = ATTENTION
+
+
+def packed_inputs(model: LlavaForConditionalGeneration, visual: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+    """Inputs of the language model for visual (b, n, d) and tokens (b, questions, length).
+
+    The sequence is the prefix, the visual tokens, then the questions one after the other.
+    """
+    batch, questions, length = tokens.shape
+    embed = model.model.language_model.embed_tokens
+    prefix = embed(torch.tensor([TOKEN_ID[word] for word in PREFIX])).expand(batch, -1, -1)
+    embeddings = torch.cat([prefix, visual, embed(tokens.flatten(1))], 1)
+    context = context_length()
+    positions = torch.cat([torch.arange(context), (context + torch.arange(length)).repeat(questions)])
+    total = context + questions * length
+    visible = torch.ones(total, total, dtype=torch.bool).tril()
+    block = torch.arange(questions).repeat_interleave(length)
+    visible[context:, context:] &= block[:, None] == block[None]
+    mask = torch.zeros(1, 1, total, total).masked_fill(~visible, torch.finfo(torch.float32).min)
+    return {
+        "inputs_embeds": embeddings,
+        "attention_mask": mask.expand(batch, 1, total, total),
+        "position_ids": positions.expand(batch, -1),
+    }
+
+
+def context_length() -> int:
+    """Positions before the first question: the prefix and the visual tokens."""
+    return len(PREFIX) + VISUAL_TOKENS
