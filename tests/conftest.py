@@ -1,13 +1,20 @@
 """Fixtures shared by the tests: small random checkpoints, made once per session."""
 
 import functools
+import os
 
+import hypothesis
 import pairs
 import pytest
 import tiny
 import torch
 
 torch.set_num_threads(1)
+
+# A landing must not hang on luck; everywhere else every run draws new examples.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Greedy generation with pruning equals the stock class on the full sequence with the dropped columns masked out."""
 
+import pairs
 import pytest
 import tiny
 import torch
@@ -57,3 +58,11 @@ def test_a_video_equals_the_oracle(load):
     _, kept = pair.stock.keep(inputs, KEEP, CORE)
     assert [i.tolist() for i in pair.model.select_visual_tokens(**inputs)] == kept
     assert_equals_oracle(pair, inputs)
+
+
+def test_a_llava_with_another_text_model_equals_the_oracle(tmp_path):
+    """As in BakLLaVA: Mistral, fewer key than query heads, and a window longer than the prompt."""
+    mistral = {"model_type": "mistral", "num_key_value_heads": 1, "sliding_window": 4096}
+    pair = pairs.load("llava", tiny.build_base("llava", tmp_path, text=mistral))
+    assert pair.stock.model.config.text_config.model_type == "mistral"
+    assert_equals_oracle(pair, pair.inputs(*CASES["text between images"]))

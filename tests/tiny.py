@@ -68,7 +68,14 @@ QWEN_SPECIAL = [
 
 
 def build_base(
-    family: str, path: Path, *, layout: str = "old", sharded: bool = False, style: str = "4.x", seed: int = 0
+    family: str,
+    path: Path,
+    *,
+    layout: str = "old",
+    sharded: bool = False,
+    style: str = "4.x",
+    text: dict | None = None,
+    seed: int = 0,
 ):
     """Writes a stock checkpoint and returns its folder.
 
@@ -77,10 +84,12 @@ def build_base(
         layout: the names of the weights: "old" as in the Hub's repositories, "new" as transformers names them now.
         sharded: several files and an index.
         style: whose config it is: "4.x" with `rope_theta`, "5.x" with `rope_parameters`.
+        text: entries of the text model's config in place of its own.
     """
     path.mkdir(parents=True, exist_ok=True)
     tokenizer = _qwen_tokenizer() if family == "qwen2_5_vl" else _llava_tokenizer()
     config = _CONFIGS[family](tokenizer)
+    config.get("text_config", config).update(text or {})
     if style == "5.x":
         text = config.get("text_config", config)
         rope = {"rope_type": "default", "rope_theta": text.pop("rope_theta")} | text.pop("rope_scaling", {})
@@ -90,7 +99,6 @@ def build_base(
     _write_weights(family, path, layout, sharded, seed)
     special = QWEN_SPECIAL if family == "qwen2_5_vl" else LLAVA_SPECIAL
     eos, pad = ("<|im_end|>", "<|endoftext|>") if family == "qwen2_5_vl" else ("</s>", "<pad>")
-    write_json(path / "config.json", config)
     write_json(
         path / "generation_config.json",
         {"bos_token_id": tokenizer.token_to_id(special[1]), "eos_token_id": tokenizer.token_to_id(eos),
