@@ -50,7 +50,7 @@ def test_inspect_speaks_json(hf_zspa, base_checkpoint):
     "arguments, words",
     [
         (("--keep-ratio", "2"), "zspa_keep_ratio is 2.0, but must be a number in (0, 1]"),
-        (("--pooling", "median"), "'mean', 'max', 'none'"),
+        (("--pooling", "median"), "'mean' or 'max' or 'none'"),
         (("--preset", "nowhere.json"), "nowhere.json"),
         (("--revision", "main"), "has no meaning for the folder"),
     ],
