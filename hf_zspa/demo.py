@@ -77,6 +77,8 @@ def _asked(image_file: str | Path | None, prompt: str | None) -> tuple[Image.Ima
     """The image, the question, and where it is the example's own a word on the right answer."""
     if image_file is not None and prompt is None:
         raise ValueError("--image needs a question about it: add --prompt")
+    if prompt is not None and not prompt.strip():
+        raise ValueError("--prompt is empty: ask something, for example 'what colour is the star?'")
     example = next(e for e in json.loads((EXAMPLES / "examples.json").read_text("utf-8")) if e["kind"] == EXAMPLE)
     image = open_image(image_file or EXAMPLES / example["file"])
     return (image, prompt, "") if prompt else (image, example["question"], f" (right answer: {example['answer']})")
@@ -118,7 +120,7 @@ def _check_words(tokenizer, prompt: str) -> None:
     if unknown:
         raise ValueError(
             f"the embedded model has a small vocabulary without {', '.join(map(repr, unknown))}: ask for example "
-            "'what colour is the star?', 'is there a red circle?' or 'what is written on the blue sign?'"
+            "'what colour is the star?', 'is there a yellow circle?' or 'what is written on the blue sign?'"
         )
 
 

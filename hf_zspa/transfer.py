@@ -64,6 +64,12 @@ def check_target(target: Path, force: bool) -> None:
         raise ValueError(f"there is no folder {target.parent} to make {target.name} in")
     if target.is_dir() and any(target.iterdir()) and not force:
         raise ValueError(f"{target} is not empty: pass --force (force=True) to replace it")
+    if target == Path.cwd() or target in Path.cwd().parents:
+        raise ValueError(f"{target} is the current folder, or holds it: name a folder to make")
+    if target.is_dir() and any(target.iterdir()) and not (target / "config.json").is_file():
+        raise ValueError(
+            f"{target} holds something else than a checkpoint, which is never replaced: name another folder"
+        )
 
 
 @contextmanager

@@ -178,20 +178,20 @@ def test_compact_positions_are_refused_for_qwen(base_checkpoint, tmp_path):
         convert_checkpoint(base_checkpoint("qwen2_5_vl"), tmp_path / "out", zspa_position_ids="compact")
 
 
-def test_a_target_that_is_not_empty_is_kept_unless_forced(base, tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()
+def test_a_checkpoint_in_the_way_is_kept_unless_forced(base, tmp_path):
+    out = convert_checkpoint(base, tmp_path / "out")
     (out / "mine.txt").write_text("mine")
+    before = contents(out)
     with pytest.raises(ValueError, match="is not empty: pass --force"):
         convert_checkpoint(base, out)
-    assert set(contents(out)) == {"mine.txt"}
+    assert contents(out) == before
     assert "mine.txt" not in contents(convert_checkpoint(base, out, force=True))
 
 
 @pytest.mark.parametrize("target", [".", "inside", ".."])
 def test_base_and_target_must_not_hold_each_other(base, target):
     before = contents(base)
-    with pytest.raises(ValueError, match="must not be, or be inside, each other"):
+    with pytest.raises(ValueError, match="must not be, or be inside, each other|something else than a checkpoint"):
         convert_checkpoint(base, base / target, force=True)
     assert contents(base) == before
 
@@ -264,3 +264,15 @@ def test_inspecting_a_base_says_what_a_conversion_would_do(base, tmp_path):
     assert set(after.turn_starts) == {"USER:", "USER: "} and set(after.turn_ends) == {"ASSISTANT:"}
     weights = {file.name: (file.size, file.sha256) for file in before.files}["model.safetensors"]
     assert weights == {file.name: (file.size, file.sha256) for file in after.files}["model.safetensors"]
+
+
+def test_force_replaces_a_checkpoint_but_never_another_folder(base, tmp_path, monkeypatch):
+    other = tmp_path / "precious"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work")
+    with pytest.raises(ValueError, match="holds something else than a checkpoint"):
+        convert_checkpoint(base, other, force=True)
+    monkeypatch.chdir(other)
+    with pytest.raises(ValueError, match="current folder"):
+        convert_checkpoint(base, other, force=True)
+    assert (other / "thesis.txt").read_text() == "years of work"

@@ -61,3 +61,10 @@ def test_the_shipped_checkpoint_is_what_the_converter_makes_of_the_shipped_base(
     made = convert_checkpoint(CHECKPOINT, tmp_path / ZSPA_CHECKPOINT.name)
     files = {path.name: path.read_bytes() for path in ZSPA_CHECKPOINT.iterdir()}
     assert files == {path.name: path.read_bytes() for path in made.iterdir()}
+
+
+def test_an_empty_prompt_is_refused(tmp_path):
+    from hf_zspa.demo import demo
+
+    with pytest.raises(ValueError, match="--prompt is empty"):
+        demo(tmp_path / "out.png", prompt=" ")
