@@ -191,7 +191,7 @@ def test_a_checkpoint_in_the_way_is_kept_unless_forced(base, tmp_path):
 @pytest.mark.parametrize("target", [".", "inside", ".."])
 def test_base_and_target_must_not_hold_each_other(base, target):
     before = contents(base)
-    with pytest.raises(ValueError, match="must not be, or be inside, each other|something else than a checkpoint"):
+    with pytest.raises(ValueError, match=r"must not be, or be inside, each other|something else than a checkpoint"):
         convert_checkpoint(base, base / target, force=True)
     assert contents(base) == before
 
