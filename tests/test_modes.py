@@ -314,3 +314,11 @@ def test_two_generations_at_once_do_not_mix(pair):
     tokens = pair.generate(outer, logits_processor=[interrupt])
     assert torch.equal(tokens, expected(pair, outer))
     assert len(interrupted) == 6 and all(torch.equal(i, expected(pair, inner)) for i in interrupted)
+
+
+def test_a_stock_config_prunes_by_the_defaults(pair, inputs):
+    config = type(pair.stock.model.config).from_dict(pair.stock.model.config.to_dict())
+    model = type(pair.model)(config)
+    assert (model.config.zspa_keep_ratio, model.config.zspa_core_ratio) == (0.1, 0.2)
+    visual = len(pair.stock.features(inputs)[0])
+    assert len(model.eval().select_visual_tokens(**inputs)[0]) == ZspaPruner(0.1).budget(visual)

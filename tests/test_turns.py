@@ -1,5 +1,7 @@
 """A second turn that continues from a pruned cache: right, or refused."""
 
+import copy
+
 import pytest
 import torch
 from pairs import CORE, KEEP, OTHER, QUESTION, image
@@ -64,3 +66,13 @@ def test_an_assisted_second_turn_continues_from_the_pruned_cache(pair, inputs, o
         options = {"assistant_model": pair.stock.model}
     out = pair.model.generate(input_ids=ids, attention_mask=mask, past_key_values=cache, **pair.greedy, **options)
     assert torch.equal(out[:, ids.shape[1] :], oracle)
+
+
+def test_a_cache_with_every_row_repeated_continues(pair, inputs):
+    token = inputs["input_ids"][:, -1:]
+    with torch.no_grad():
+        out = pair.model(**inputs, use_cache=True)
+        once = pair.model(input_ids=token, past_key_values=copy.deepcopy(out.past_key_values)).logits
+        out.past_key_values.batch_repeat_interleave(2)
+        twice = pair.model(input_ids=token.repeat(2, 1), past_key_values=out.past_key_values).logits
+    torch.testing.assert_close(twice, once.expand_as(twice), atol=3e-4, rtol=1e-4)
