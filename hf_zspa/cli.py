@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -152,6 +153,87 @@ def _facts_table(info: "CheckpointInfo") -> Table:
 def _markers(texts: list[str], sequences: list[list[int]] | None) -> str:
     lines = [f"{text!r} {ids}" for text, ids in zip(texts, sequences or [])]
     return "\n".join(lines) or "nothing known: the scope is all text"
+
+
+@app.command("eval")
+def eval_command(
+    checkpoint: Annotated[str, typer.Argument(help="A folder, a Hub id, embedded or embedded-qwen.")],
+    table: Annotated[int | None, typer.Option(help="1, 2 or 4: the paper's table of this number.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="lmms-eval's names, such as pope,gqa.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Of original,relevance,divprune,zspa,random,conditional_dpp,mmtok.")
+    ] = None,
+    keep_ratio: Annotated[
+        str | None, typer.Option(help="One or several, such as 0.1,0.25; by default its own.")
+    ] = None,
+    core_ratio: Annotated[str | None, typer.Option(help="One or several; by default the checkpoint's own.")] = None,
+    pooling: Annotated[str | None, typer.Option(help="mean, max or none; by default the checkpoint's own.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Samples per task; by default all.")] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the results; a sweep goes on there.")
+    ] = Path("zspa-eval"),
+    data: Annotated[Path | None, typer.Option(help="Folder of local benchmark data; by default the Hub.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="Such as cuda:0; by default the GPU if there is one.")] = None,
+    device_map: Annotated[str | None, typer.Option(help="auto spreads the model over all GPUs.")] = None,
+    attention: Annotated[str | None, typer.Option(help="transformers' name, such as sdpa.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(help="Largest area of an image (Qwen2.5-VL).")] = None,
+    seed: Annotated[int, typer.Option(help="What the method random draws from.")] = 0,
+    on_error: Annotated[str, typer.Option(help="raise, or count a failing sample as wrong.")] = "raise",
+) -> None:
+    """Measures a checkpoint on the paper's benchmarks, or the embedded one on its own, method against method."""
+    if table not in (None, 1, 2, 4):
+        bench = " (Table 3 is about time: hf-zspa bench)" if table == 3 else ""
+        raise ValueError(f"--table is {table}, but must be 1, 2 or 4{bench}")
+    try:
+        from .evaluation.command import Request, evaluate
+    except ImportError as error:
+        if error.name and error.name.split(".")[0] == "hf_zspa":
+            raise
+        raise ValueError(f"evaluation needs {error.name}: pip install 'hf-zspa[eval]'") from error
+
+    _quiet()
+    model = {
+        "batch_size": batch_size,
+        "dtype": dtype,
+        "device": device,
+        "device_map": device_map,
+        "attn_implementation": attention,
+        "max_pixels": max_pixels,
+        "on_error": on_error,
+    }
+    request = Request(
+        checkpoint,
+        output,
+        table=table,
+        tasks=_names(tasks),
+        methods=_names(methods),
+        keep_ratios=_numbers("--keep-ratio", keep_ratio),
+        core_ratios=_numbers("--core-ratio", core_ratio),
+        pooling=pooling,
+        seed=seed,
+        limit=limit,
+        data=data,
+        model=model,
+    )
+    results = evaluate(request, Console(stderr=True))
+    report = (output / "results.md").read_text(encoding="utf-8")
+    console.print(Markdown(report.split("\n## Paired differences")[0]))
+    console.print(
+        f"\n{len(results['rows'])} rows in {output / 'results.json'}, see {output / 'results.md'}", soft_wrap=True
+    )
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _numbers(option: str, text: str | None) -> list[float] | None:
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"{option} is {text!r}, but must be numbers separated by commas, such as 0.1,0.2") from error
 
 
 @contextmanager

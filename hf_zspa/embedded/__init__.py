@@ -1,6 +1,10 @@
-"""The embedded model: a small LLaVA trained from scratch on synthetic scenes, shipped in the package."""
+"""The embedded models: a small LLaVA and a small Qwen2.5-VL trained from scratch on synthetic scenes."""
 
 from pathlib import Path
 
-CHECKPOINT = Path(__file__).parent / "checkpoint"
-EXAMPLES = Path(__file__).parent / "examples"
+_HERE = Path(__file__).parent
+CHECKPOINT = _HERE / "checkpoint"
+QWEN_CHECKPOINT = _HERE / "checkpoint-qwen"
+EXAMPLES = _HERE / "examples"
+# What an evaluation calls them: converted, as a user would evaluate his own.
+EVALUATED = {"embedded": _HERE / "checkpoint-zspa", "embedded-qwen": _HERE / "checkpoint-qwen-zspa"}

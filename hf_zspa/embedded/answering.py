@@ -1,4 +1,4 @@
-"""Asks a checkpoint many questions at once, with all or some of the visual tokens.
+"""Asks an embedded checkpoint many questions at once, with all or some of the visual tokens.
 
 A question counts as right when greedy decoding gives the answer and stops. That is the same as
 every answer token being the most likely one when the answer so far is given, which takes one pass.
@@ -7,42 +7,67 @@ every answer token being the most likely one when the answer so far is given, wh
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoProcessor, LlavaForConditionalGeneration
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from ..remote_code.zspa_selection import VisualTokenPruner
+from .families import FAMILIES
 from .heldout import HeldOut
-from .model import VISUAL_TOKENS, visual_tokens
+from .scenes import PATCH_SIZE
 
 CHUNK = 128
+SCOPES = ("query", "text")
 
 
 class Exam:
     """A checkpoint, its held-out questions as the processor encodes them, and the visual tokens.
 
     Args:
-        checkpoint: folder of the embedded checkpoint.
+        checkpoint: folder of an embedded checkpoint, unconverted.
         heldout: images and questions.
+
+    Attributes:
+        visual: per image its visual tokens `(n, d)`.
+        prompts: per scope of the prompt ("query", "text"), per question the embeddings `(m, d)` a pruner is given.
     """
 
     @torch.no_grad()
     def __init__(self, checkpoint: Path, heldout: HeldOut):
         self.processor = AutoProcessor.from_pretrained(checkpoint)
-        self.model = LlavaForConditionalGeneration.from_pretrained(checkpoint).eval()
+        self.model = AutoModelForImageTextToText.from_pretrained(checkpoint).eval()
+        self.family = FAMILIES[self.model.config.model_type]
         self.embed = self.model.get_input_embeddings()
-        self.image_of = torch.tensor([image for image, _ in heldout.questions])
+        self.image_of = [image for image, _ in heldout.questions]
         self.kinds = [question.kind for _, question in heldout.questions]
+        self.grids = [(len(image) // PATCH_SIZE, image.shape[1] // PATCH_SIZE) for image in heldout.images]
         self._encode([question.text for _, question in heldout.questions], [q.answer for _, q in heldout.questions])
-        pixels = self.processor.image_processor(images=heldout.images, return_tensors="pt")["pixel_values"]
-        self.visual = torch.cat([visual_tokens(self.model, chunk) for chunk in pixels.split(64)])
+        self.visual = self._visual(heldout.images)
+
+    def _visual(self, images: Sequence[np.ndarray]) -> list[Tensor]:
+        """Images of one size go through the vision tower together."""
+        visual: list[Tensor] = [torch.empty(0)] * len(images)
+        for grid in sorted(set(self.grids)):
+            members = [i for i, other in enumerate(self.grids) if other == grid]
+            for chunk in torch.tensor(members).split(64):
+                pixels = torch.from_numpy(np.stack([images[i] for i in chunk]))
+                for i, tokens in zip(chunk, self.family.visual_tokens(self.model, pixels)):
+                    visual[i] = tokens
+        return visual
 
     def _encode(self, texts: Sequence[str], answers: Sequence[str]) -> None:
-        """Token ids before the image, after it, of the answers, and of the question's words alone."""
+        """Token ids before the image, after it, of the answers, and the prompt tokens of each scope."""
         tokenizer = self.processor.tokenizer
         encode = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]  # noqa: E731
         image = tokenizer.convert_tokens_to_ids(self.processor.image_token)
-        self.queries, self.after, self.answers = [], [], []
+        special = set(tokenizer.all_special_ids) | set(
+            self.family.vocabulary.encode_tokens(self.family.vocabulary.special)
+        )
+        self.after: list[list[int]] = []
+        self.answers: list[list[int]] = []
+        self.prompts: dict[str, list[Tensor]] = {scope: [] for scope in SCOPES}
         for text, answer in zip(texts, answers, strict=True):
             content = [{"type": "image"}, {"type": "text", "text": text}]
             turn = [{"role": "user", "content": content}]
@@ -50,50 +75,61 @@ class Exam:
             place = ids.index(image)
             self.before = torch.tensor(ids[:place])
             self.after.append(ids[place + 1 :])
-            self.answers.append([*encode(answer), tokenizer.eos_token_id])
-            self.queries.append(torch.tensor(encode(text)))
+            self.answers.append([*encode(answer), self.model.generation_config.eos_token_id])
+            self.prompts["query"].append(self.embed(torch.tensor(encode(text))))
+            self.prompts["text"].append(self.embed(torch.tensor([i for i in ids if i not in special])))
 
     @torch.no_grad()
-    def kept(self, pruner: VisualTokenPruner) -> Tensor:
-        """Indices of the visual tokens a pruner keeps for each question: (questions, budget).
+    def kept(self, pruner: VisualTokenPruner, scope: str = "query") -> list[Tensor]:
+        """Per question the indices of the visual tokens a pruner keeps, `(budget,)`.
 
-        The prompt is the embeddings of the question's words, without template or special tokens.
+        The prompt is the embeddings of the question's words ("query") or of all words of the conversation ("text").
         """
-        rows = []
+        rows: list[Tensor] = []
         for chunk in torch.arange(len(self.kinds)).split(CHUNK):
-            visual = [self.visual[self.image_of[i]] for i in chunk]
-            rows += pruner(visual, [self.embed(self.queries[i]) for i in chunk])
-        return torch.stack(rows)
+            rows += pruner([self.visual[self.image_of[i]] for i in chunk], [self.prompts[scope][i] for i in chunk])
+        return rows
 
     @torch.no_grad()
-    def right(self, kept: Tensor | None = None) -> Tensor:
-        """Which questions are answered right, (questions,) bool; kept (questions, l), default all tokens."""
-        if kept is None:
-            kept = torch.arange(VISUAL_TOKENS).expand(len(self.kinds), -1)
-        return torch.cat([self._right(chunk, kept[chunk]) for chunk in torch.arange(len(self.kinds)).split(CHUNK)])
+    def right(self, kept: Sequence[Tensor] | None = None, compact: bool = False) -> Tensor:
+        """Which questions are answered right, (questions,) bool; kept as `Exam.kept` gives it, default all tokens.
 
-    def _right(self, chunk: Tensor, kept: Tensor) -> Tensor:
-        texts = [[*self.after[i], *self.answers[i][:-1]] for i in chunk]
-        length = max(map(len, texts))
-        tokens = torch.zeros(len(chunk), length, dtype=torch.long)
-        targets = torch.full((len(chunk), length), -100)
-        for row, i in enumerate(chunk):
-            tokens[row, : len(texts[row])] = torch.tensor(texts[row])
-            start = len(self.after[i]) - 1
-            targets[row, start : start + len(self.answers[i])] = torch.tensor(self.answers[i])
-        visual = self.visual[self.image_of[chunk][:, None], kept]
-        before = self.embed(self.before).expand(len(chunk), -1, -1)
-        embeddings = torch.cat([before, visual, self.embed(tokens)], 1)
+        `compact` renumbers what is left instead of keeping the positions of the full sequence (LLaVA only).
+        """
+        if kept is None:
+            kept = [torch.arange(len(self.visual[image])) for image in self.image_of]
+        parts = [self._right(chunk, kept, compact) for chunk in torch.arange(len(self.kinds)).split(CHUNK)]
+        return torch.cat(parts)
+
+    def _right(self, chunk: Tensor, kept: Sequence[Tensor], compact: bool) -> Tensor:
+        rows, positions, targets = [], [], []
         first = len(self.before)
-        # Kept tokens and text stay at the positions they have in the full sequence.
-        text_positions = (first + VISUAL_TOKENS + torch.arange(length)).expand(len(chunk), -1)
-        positions = torch.cat([torch.arange(first).expand(len(chunk), -1), first + kept, text_positions], 1)
+        for i in chunk.tolist():
+            image, answer = self.image_of[i], self.answers[i]
+            text = torch.tensor([*self.after[i], *answer[:-1]])
+            rows.append(torch.cat([self.embed(self.before), self.visual[image][kept[i]], self.embed(text)]))
+            context, start = self.family.positions(self.grids[image])
+            later = start - len(self.family.after) + torch.arange(len(text)).expand(len(context), -1)
+            columns = torch.cat([torch.arange(first), first + kept[i]])
+            place = torch.cat([context[:, columns], later], 1)
+            positions.append((torch.arange(place.shape[1])[None] if compact else place).T)
+            wanted = torch.full((len(rows[-1]),), -100)
+            wanted[-len(answer) :] = torch.tensor(answer)
+            targets.append(wanted)
         # Padding stands at the end, where a causal model's earlier positions never see it.
+        embeddings = pad_sequence(rows, batch_first=True)
+        places = pad_sequence(positions, batch_first=True).permute(2, 0, 1)
+        target = pad_sequence(targets, batch_first=True, padding_value=-100)
         states = self.model.model.language_model(
             inputs_embeds=embeddings,
-            position_ids=positions,
+            position_ids=places[0] if len(places) == 1 else places,
             attention_mask=torch.ones(embeddings.shape[:2], dtype=torch.long),
             use_cache=False,
-        ).last_hidden_state[:, -length:]
-        best = self.model.lm_head(states).argmax(-1)
-        return ((best == targets) | (targets < 0)).all(1)
+        ).last_hidden_state
+        tail = (
+            max(len(self.after[i]) + len(self.answers[i]) for i in chunk.tolist())
+            + embeddings.shape[1]
+            - min(map(len, rows))
+        )
+        best = self.model.lm_head(states[:, -tail:]).argmax(-1)
+        return ((best == target[:, -tail:]) | (target[:, -tail:] < 0)).all(1)

@@ -6,12 +6,12 @@ Numpy only, so that a data worker stays light. Batch number and seed decide the 
 import numpy as np
 from torch.utils.data import Dataset
 
+from .families import Family
 from .questions import KINDS, Question, ask
 from .scenes import GRID, IMAGE_SIZE, PATCH_SIZE, Scene, draw_scene
-from .vocabulary import TOKEN_ID, VISIBLE_INDEX, VISIBLE_WORDS, token_ids, word_pieces
+from .vocabulary import VISIBLE_INDEX, VISIBLE_WORDS, word_pieces
 
-PATCHES = GRID * GRID
-QUESTION_LENGTH = 15  # the longest question, "ASSISTANT:" and an answer of two tokens
+QUESTION_LENGTH = 14  # the longest question and an answer of two tokens, without what asks for the answer
 IGNORED = -100
 # How often a kind is drawn: what is learnt last comes most often.
 SHAPE_SCENE_KINDS = ("existence",) * 3 + ("attribute",) * 2 + ("relation",) * 2 + ("reading",) + ("extreme",) * 3
@@ -21,15 +21,16 @@ SLOTS = ("answer", "answer_second", "noun", "noun_second")
 
 
 def patch_owners(scene: Scene) -> np.ndarray:
-    """(144, objects) float: the share of each patch that shows each object."""
-    blocks = scene.owner.reshape(GRID, PATCH_SIZE, GRID, PATCH_SIZE)
+    """(cells, objects) float: the share of each cell that shows each object."""
+    rows, columns = scene.grid
+    blocks = scene.owner.reshape(rows, PATCH_SIZE, columns, PATCH_SIZE)
     shown = blocks[..., None] == np.arange(1, len(scene.objects) + 1)
-    return shown.mean((1, 3)).reshape(PATCHES, -1)
+    return shown.mean((1, 3)).reshape(rows * columns, -1)
 
 
 def patch_words(scene: Scene, owners: np.ndarray) -> np.ndarray:
-    """(144, visible words) bool: what each patch shows: colours, kinds, and the character of a sign."""
-    words = np.zeros((PATCHES, len(VISIBLE_WORDS)), bool)
+    """(cells, visible words) bool: what each cell shows: colours, kinds, and the character of a sign."""
+    words = np.zeros((len(owners), len(VISIBLE_WORDS)), bool)
     for index, thing in enumerate(scene.objects):
         seen = owners[:, index] >= 0.12
         for word in (thing.colour, thing.kind, "shape" if thing.is_shape else thing.kind):
@@ -39,26 +40,40 @@ def patch_words(scene: Scene, owners: np.ndarray) -> np.ndarray:
     return words
 
 
+def coordinates(pixels: np.ndarray) -> np.ndarray:
+    """Pixel coordinates to -1 … 1 over a scene of the usual size."""
+    return (pixels / IMAGE_SIZE * 2 - 1).astype(np.float32)
+
+
+def patch_places(scene: Scene) -> np.ndarray:
+    """(cells, 2) float32: where the centre of each cell is, as x and y, -1 … 1 over a scene of the usual size."""
+    rows, columns = scene.grid
+    x, y = np.meshgrid(np.arange(columns), np.arange(rows))
+    return (np.stack([x, y], -1).reshape(-1, 2) / (GRID - 1) * 2 - 1).astype(np.float32)
+
+
 def patch_geometry(scene: Scene, owners: np.ndarray) -> np.ndarray:
-    """(144, 4) float32: centre x, centre y, width and height of the object a patch shows most; NaN elsewhere."""
-    boxes = np.array([thing.box for thing in scene.objects], np.float32) / IMAGE_SIZE
-    centre, size = (boxes[:, :2] + boxes[:, 2:]) - 1, (boxes[:, 2:] - boxes[:, :2]) * 2 - 0.5
+    """(cells, 4) float32: centre x, centre y, width and height of the object a cell shows most; NaN elsewhere."""
+    boxes = np.array([thing.box for thing in scene.objects], np.float32)
+    centre, size = coordinates((boxes[:, :2] + boxes[:, 2:]) / 2), (boxes[:, 2:] - boxes[:, :2]) / IMAGE_SIZE * 2 - 0.5
     geometry = np.concatenate([centre, size], 1)[owners.argmax(1)]
     geometry[owners.max(1) < 0.12] = np.nan
     return geometry
 
 
-def encode_question(scene: Scene, question: Question, owners: np.ndarray) -> dict[str, np.ndarray]:
+def encode_question(family: Family, scene: Scene, question: Question, owners: np.ndarray) -> dict[str, np.ndarray]:
     """Token ids, next-token targets and pointers of one question, padded to `QUESTION_LENGTH`."""
-    prompt, answer = token_ids(question.text), token_ids(question.answer)
-    start = len(prompt)  # where "ASSISTANT:" stands
-    tokens = np.full(QUESTION_LENGTH, TOKEN_ID["<pad>"])
-    targets = np.full(QUESTION_LENGTH, IGNORED)
-    tokens[: start + 1 + len(answer)] = [*prompt, TOKEN_ID["ASSISTANT:"], *answer]
-    targets[start : start + 1 + len(answer)] = [*answer, TOKEN_ID["<eos>"]]
+    vocabulary = family.vocabulary
+    prompt = [*vocabulary.encode(question.text), *vocabulary.encode_tokens(family.ask)]
+    answer = vocabulary.encode(question.answer)
+    start = len(prompt) - 1  # the token that the answer follows
+    tokens = np.full(QUESTION_LENGTH + len(family.ask), vocabulary.ids[family.pad])
+    targets = np.full(len(tokens), IGNORED)
+    tokens[: len(prompt) + len(answer)] = [*prompt, *answer]
+    targets[start : start + 1 + len(answer)] = [*answer, vocabulary.ids[family.end]]
 
     slot_position = np.zeros(len(SLOTS), np.int64)
-    slot_patches = np.zeros((len(SLOTS), PATCHES), bool)
+    slot_patches = np.zeros((len(SLOTS), len(owners)), bool)
     noun_place = np.full((2, 2), np.nan, np.float32)
     slot_position[:2] = start, start + 1
     if question.kind == "reading":
@@ -71,7 +86,7 @@ def encode_question(scene: Scene, question: Question, owners: np.ndarray) -> dic
         thing = scene.objects[index]
         slot_position[2 + slot] = ends[word]
         slot_patches[2 + slot] = owners[:, index] >= 0.05
-        noun_place[slot] = thing.x / IMAGE_SIZE * 2 - 1, thing.y / IMAGE_SIZE * 2 - 1
+        noun_place[slot] = coordinates(np.array([thing.x, thing.y]))
     return {
         "tokens": tokens,
         "targets": targets,
@@ -82,7 +97,7 @@ def encode_question(scene: Scene, question: Question, owners: np.ndarray) -> dic
     }
 
 
-def encode_scene(scene: Scene, rng: np.random.Generator, questions: int) -> dict[str, np.ndarray]:
+def encode_scene(family: Family, scene: Scene, rng: np.random.Generator, questions: int) -> dict[str, np.ndarray]:
     """One image with its patch targets and `questions` packed questions."""
     owners = patch_owners(scene)
     kinds = CHART_SCENE_KINDS if scene.is_chart else SHAPE_SCENE_KINDS
@@ -90,20 +105,24 @@ def encode_scene(scene: Scene, rng: np.random.Generator, questions: int) -> dict
     while len(encoded) < questions:
         question = ask(scene, kinds[int(rng.integers(len(kinds)))], rng)
         if question is not None:
-            encoded.append(encode_question(scene, question, owners))
+            encoded.append(encode_question(family, scene, question, owners))
     return {
         "image": scene.image,
         "words": patch_words(scene, owners),
         "geometry": patch_geometry(scene, owners),
+        "place": patch_places(scene),
         **{key: np.stack([item[key] for item in encoded]) for key in encoded[0]},
     }
 
 
 class SceneBatches(Dataset):
-    """Item i is batch i of a training run: a dict of arrays with a leading batch dimension."""
+    """Item i is batch i of a training run: a dict of arrays with a leading batch dimension.
 
-    def __init__(self, steps: int, images: int, questions: int, seed: int):
-        self.steps, self.images, self.questions, self.seed = steps, images, questions, seed
+    All scenes of a batch have one size.
+    """
+
+    def __init__(self, family: Family, steps: int, images: int, questions: int, seed: int):
+        self.family, self.steps, self.images, self.questions, self.seed = family, steps, images, questions, seed
 
     def __len__(self) -> int:
         return self.steps
@@ -111,9 +130,10 @@ class SceneBatches(Dataset):
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         if step >= self.steps:
             raise IndexError(step)
+        grid = self.family.grid(self.seed, step)
         first = self.seed * 10**9 + step * self.images
         items = [
-            encode_scene(draw_scene(seed), np.random.default_rng([seed, 1]), self.questions)
+            encode_scene(self.family, draw_scene(seed, grid=grid), np.random.default_rng([seed, 1]), self.questions)
             for seed in range(first, first + self.images)
         ]
         return {key: np.stack([item[key] for item in items]) for key in items[0]}

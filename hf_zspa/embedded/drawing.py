@@ -16,21 +16,21 @@ PATCH_SIZE = 12
 OUTLINE = (10, 10, 10)
 
 
-def background(rng: np.random.Generator) -> Image.Image:
+def background(rng: np.random.Generator, width: int, height: int) -> Image.Image:
     """A smooth random field with fine noise, greyish so that no part of it looks like a colour."""
     cells = int(rng.integers(3, 8))
     low = rng.normal(0, 1, (cells, cells, 3))
     field = rng.uniform(95, 190) + 22 * low.mean(2, keepdims=True) + 7 * low
     coarse = Image.fromarray(np.clip(field, 0, 255).astype(np.uint8))
-    smooth = np.asarray(coarse.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC), np.float32)
-    grain = rng.standard_normal((IMAGE_SIZE, IMAGE_SIZE, 1), dtype=np.float32) * rng.uniform(2, 9)
+    smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32)
+    grain = rng.standard_normal((height, width, 1), dtype=np.float32) * rng.uniform(2, 9)
     return Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8))
 
 
-def clutter(draw: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
+def clutter(draw: ImageDraw.ImageDraw, rng: np.random.Generator, width: int, height: int) -> None:
     """Grey lines, arcs, sprinkled dots and small plus signs: four kinds, several of each."""
     for _ in range(int(rng.integers(8, 17))):
-        x, y = rng.uniform(0, IMAGE_SIZE, 2)
+        x, y = rng.uniform(0, (width, height))
         tone = (int(rng.uniform(40, 230)),) * 3
         kind = int(rng.integers(4))
         if kind == 0:

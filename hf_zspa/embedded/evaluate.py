@@ -9,16 +9,17 @@ import argparse
 import json
 import platform
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import transformers
-from torch import Tensor
 
-from ..remote_code.zspa_selection import VisualTokenPruner, ZspaPruner, round_half_up
+from ..base_checkpoint import read_config
+from ..evaluation.pruners import RandomPruner
+from ..remote_code.zspa_selection import VisualTokenPruner, ZspaPruner
 from . import CHECKPOINT
 from .answering import Exam
+from .families import FAMILIES
 from .heldout import collect
 from .report import markdown, summary
 
@@ -27,31 +28,12 @@ KEEP_RATIOS = (0.5, 0.25, 0.1, 0.05)
 CORE_RATIOS = {"relevance": 1.0, "divprune": 0.0, "zspa 0.1": 0.1, "zspa 0.2": 0.2, "zspa 0.4": 0.4, "zspa 0.6": 0.6}
 
 
-@dataclass
-class RandomPruner:
-    """Keeps a random share of the visual tokens."""
-
-    keep_ratio: float
-    seed: int = 0
-
-    def __post_init__(self):
-        self._generator = torch.Generator().manual_seed(self.seed)
-
-    def budget(self, n: int) -> int:
-        return max(1, round_half_up(self.keep_ratio * n))
-
-    def __call__(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[Tensor]:
-        return [
-            torch.randperm(len(visual), generator=self._generator)[: self.budget(len(visual))].sort().values
-            for visual in visual_tokens
-        ]
-
-
 def evaluate(checkpoint: Path, per_kind: int, keep_ratios: tuple[float, ...] = KEEP_RATIOS) -> dict[str, object]:
     """Every method at every keep ratio on the same questions, as a dict ready for JSON."""
-    exam = Exam(checkpoint, collect(per_kind))
-    unseen = Exam(checkpoint, collect(per_kind, "unseen"))
-    nothing = torch.zeros(len(exam.kinds), 0, dtype=torch.long)
+    varied = FAMILIES[read_config(checkpoint)["model_type"]].varied
+    exam = Exam(checkpoint, collect(per_kind, varied=varied))
+    unseen = Exam(checkpoint, collect(per_kind, "unseen", varied))
+    nothing = [torch.zeros(0, dtype=torch.long)] * len(exam.kinds)
     rows = [
         {"method": "full", "questions": "held-out", **summary(exam.kinds, exam.right())},
         {"method": "blind", "questions": "held-out", **summary(exam.kinds, exam.right(nothing))},
@@ -62,7 +44,12 @@ def evaluate(checkpoint: Path, per_kind: int, keep_ratios: tuple[float, ...] = K
         pruners |= {name: ZspaPruner(keep_ratio, core_ratio) for name, core_ratio in CORE_RATIOS.items()}
         for name, pruner in pruners.items():
             kept = exam.kept(pruner)
-            row = {"method": name, "questions": "held-out", "keep_ratio": keep_ratio, "tokens": kept.shape[1]}
+            row = {
+                "method": name,
+                "questions": "held-out",
+                "keep_ratio": keep_ratio,
+                "tokens": sum(map(len, kept)) / len(kept),
+            }
             rows.append(row | summary(exam.kinds, exam.right(kept)))
             print(f"keep {keep_ratio}  {name:10s}  {rows[-1]['average']:.1f}", flush=True)
     return {"setting": _setting(), "per_kind": per_kind, "rows": rows}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .questions import KINDS, Question, ask, is_about_held_out
-from .scenes import SPLITS, Scene, draw_scene
+from .scenes import GRID, SPLITS, Scene, draw_scene, varied_grid
 
 # Signs and bars have no shape, so these kinds can be about a held-out colour-shape combination.
 UNSEEN_KINDS = ("existence", "attribute", "relation", "extreme")
@@ -15,22 +15,22 @@ UNSEEN_KINDS = ("existence", "attribute", "relation", "extreme")
 
 @dataclass(frozen=True)
 class HeldOut:
-    """`images` (144, 144, 3) uint8 each; a question belongs to the image whose index it comes with."""
+    """`images` (height, width, 3) uint8 each; a question belongs to the image whose index it comes with."""
 
     images: list[np.ndarray]
     questions: list[tuple[int, Question]]
 
 
-def scene_questions(seed: int, split: str = "held-out") -> tuple[Scene, Iterator[Question]]:
-    """The scene of a seed and at most one question of each kind about it."""
-    scene = draw_scene(seed, split)
+def scene_questions(seed: int, split: str = "held-out", varied: bool = False) -> tuple[Scene, Iterator[Question]]:
+    """The scene of a seed, of varied size if wanted, and at most one question of each kind about it."""
+    scene = draw_scene(seed, split, varied_grid(SPLITS[split], seed) if varied else (GRID, GRID))
     rng = np.random.default_rng([SPLITS[split], seed, 1])
     asked = (ask(scene, kind, rng) for kind in KINDS)
     return scene, (question for question in asked if question is not None)
 
 
-def collect(per_kind: int, split: str = "held-out") -> HeldOut:
-    """The first `per_kind` questions of each kind, in the order of seeds.
+def collect(per_kind: int, split: str = "held-out", varied: bool = False, first_seed: int = 0) -> HeldOut:
+    """The first `per_kind` questions of each kind, in the order of seeds, about scenes of one or of varied size.
 
     In the split "unseen" every question needs a held-out combination, and as many existence
     questions are answered by yes as by no, as elsewhere.
@@ -39,9 +39,9 @@ def collect(per_kind: int, split: str = "held-out") -> HeldOut:
     images: list[np.ndarray] = []
     questions: list[tuple[int, Question]] = []
     count: Counter[tuple[str, str]] = Counter()
-    seed = 0
+    seed = first_seed
     while len(questions) < per_kind * len(kinds):
-        scene, asked = scene_questions(seed, split)
+        scene, asked = scene_questions(seed, split, varied)
         seed += 1
         used = False
         for question in asked:

@@ -8,9 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
 from .batches import IGNORED
-from .packing import PREFIX, context_length
-from .scenes import GRID
-from .vocabulary import TOKEN_ID, VISIBLE_WORDS
+from .vocabulary import VISIBLE_WORDS, Vocabulary
 
 
 class Probes(nn.Module):
@@ -21,13 +19,14 @@ class Probes(nn.Module):
         self.alignment_scale = nn.Parameter(torch.tensor(2.5))
         self.alignment_bias = nn.Parameter(torch.tensor(-5.0))
         self.geometry = nn.Linear(hidden_size, 6)
+        self.extent = nn.Linear(hidden_size, 4)
         self.noun_place = nn.Linear(hidden_size, 2)
         self.offset = nn.Linear(hidden_size, 2)
 
 
-def alignment_logits(visual: Tensor, embeddings: Tensor, probes: Probes) -> Tensor:
+def alignment_logits(visual: Tensor, embeddings: Tensor, vocabulary: Vocabulary, probes: Probes) -> Tensor:
     """Scaled cosine of each visual token (b, n, d) to each visible word: (b, n, words)."""
-    words = embeddings[torch.tensor([TOKEN_ID[word] for word in VISIBLE_WORDS])]
+    words = embeddings[torch.tensor(vocabulary.encode_tokens(VISIBLE_WORDS))]
     cosine = normalize(visual, dim=-1) @ normalize(words, dim=-1).T
     return cosine * probes.alignment_scale.exp() + probes.alignment_bias
 
@@ -39,30 +38,37 @@ def alignment_loss(logits: Tensor, words: Tensor) -> Tensor:
     return loss.sum() / shown.sum().clamp(min=1)
 
 
-def geometry_loss(visual: Tensor, geometry: Tensor, probes: Probes) -> Tensor:
-    """Keeps where a patch is, and the centre and size of what it shows, linearly readable.
+def geometry_loss(states: Tensor, geometry: Tensor, place: Tensor, probes: Probes) -> Tensor:
+    """Keeps place (b, n, 2) and geometry (b, n, 4), NaN where unknown, linearly readable from states (b, n, d).
 
     Alignment alone would erase all of it: two patches of one red star have one description.
     """
-    read = probes.geometry(normalize(visual, dim=-1) * visual.shape[-1] ** 0.5)
-    axis = torch.linspace(-1, 1, GRID)
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    place = torch.stack([x, y], -1).flatten(0, 1)
+    read = probes.geometry(normalize(states, dim=-1) * states.shape[-1] ** 0.5)
     known = ~geometry.isnan()
     thing = (read[..., 2:] - geometry.nan_to_num()).square()[known].mean()
     return (read[..., :2] - place).square().mean() + thing
 
 
-def pointer_loss(query: Tensor, key: Tensor, mask: Tensor, position: Tensor, patches: Tensor) -> Tensor:
+def extent_loss(visual: Tensor, geometry: Tensor, place: Tensor, probes: Probes) -> Tensor:
+    """Keeps the centre, seen from the patch, and the size of what each patch shows readable from visual (b, n, d)."""
+    read = probes.extent(normalize(visual, dim=-1) * visual.shape[-1] ** 0.5)
+    relative = geometry - torch.cat([place, torch.zeros_like(place)], -1)
+    known = ~relative.isnan()
+    return (read - relative.nan_to_num()).square()[known].mean()
+
+
+def pointer_loss(
+    query: Tensor, key: Tensor, mask: Tensor, position: Tensor, patches: Tensor, visual_span: slice
+) -> Tensor:
     """-log of the attention the last head gives to the right patches, over pointers that have any.
 
     query, key (b, heads, length, size); mask (b, 1, length, length); position (b, pointers) in the
-    packed sequence; patches (b, pointers, n) bool.
+    packed sequence, whose visual tokens are at `visual_span`; patches (b, pointers, n) bool.
     """
     asks = query[:, -1].gather(1, position[..., None].expand(-1, -1, query.shape[-1]))
     scores = asks @ key[:, -1].transpose(1, 2) * query.shape[-1] ** -0.5
     scores = scores + mask[:, 0].gather(1, position[..., None].expand(-1, -1, mask.shape[-1]))
-    seen = scores[..., len(PREFIX) : context_length()].masked_fill(~patches, torch.finfo(scores.dtype).min)
+    seen = scores[..., visual_span].masked_fill(~patches, torch.finfo(scores.dtype).min)
     loss = scores.logsumexp(-1) - seen.logsumexp(-1)
     used = patches.any(-1)
     return loss[used].mean()

@@ -7,13 +7,11 @@ would have alone, so one pass trains on all of them as if each had come by itsel
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, LlavaForConditionalGeneration
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
 
-from .model import VISUAL_TOKENS
-from .vocabulary import TOKEN_ID
+from .families import Family
 
-PREFIX = ("<bos>", "USER:")
 ATTENTION = "hf_zspa_embedded_training"
 
 
@@ -37,7 +35,7 @@ class RecordedAttention:
         mixed = scaled_dot_product_attention(query32, key32, value.float(), attn_mask=attention_mask)
         return mixed.transpose(1, 2).to(query.dtype), None
 
-    def install(self, model: LlavaForConditionalGeneration) -> None:
+    def install(self, model: PreTrainedModel) -> None:
         """Make every attention layer of the model use this function."""
         AttentionInterface.register(ATTENTION, self)
         AttentionMaskInterface.register(ATTENTION, ALL_MASK_ATTENTION_FUNCTIONS["sdpa"])
@@ -45,17 +43,24 @@ class RecordedAttention:
             config._attn_implementation = ATTENTION
 
 
-def packed_inputs(model: LlavaForConditionalGeneration, visual: Tensor, tokens: Tensor) -> dict[str, Tensor]:
-    """Inputs of the language model for visual (b, n, d) and tokens (b, questions, length).
+def packed_inputs(
+    family: Family, model: PreTrainedModel, visual: Tensor, tokens: Tensor, grid: tuple[int, int]
+) -> dict[str, Tensor]:
+    """Inputs of the language model for visual (b, n, d) of a grid of cells and tokens (b, questions, length).
 
-    The sequence is the prefix, the visual tokens, then the questions one after the other.
+    The sequence is what stands before the question, then the questions one after the other.
     """
     batch, questions, length = tokens.shape
     embed = model.model.language_model.embed_tokens
-    prefix = embed(torch.tensor([TOKEN_ID[word] for word in PREFIX])).expand(batch, -1, -1)
-    embeddings = torch.cat([prefix, visual, embed(tokens.flatten(1))], 1)
-    context = context_length()
-    positions = torch.cat([torch.arange(context), (context + torch.arange(length)).repeat(questions)])
+    before, after = (
+        embed(torch.tensor(family.vocabulary.encode_tokens(words), dtype=torch.long)).expand(batch, -1, -1)
+        for words in (family.before, family.after)
+    )
+    embeddings = torch.cat([before, visual, after, embed(tokens.flatten(1))], 1)
+    positions, start = family.positions(grid)
+    texts = (start + torch.arange(length)).repeat(questions).expand(len(positions), -1)
+    positions = torch.cat([positions, texts], 1)[:, None].expand(-1, batch, -1)
+    context = family.context_length(grid)
     total = context + questions * length
     visible = torch.ones(total, total, dtype=torch.bool).tril()
     block = torch.arange(questions).repeat_interleave(length)
@@ -64,10 +69,5 @@ def packed_inputs(model: LlavaForConditionalGeneration, visual: Tensor, tokens: 
     return {
         "inputs_embeds": embeddings,
         "attention_mask": mask.expand(batch, 1, total, total),
-        "position_ids": positions.expand(batch, -1),
+        "position_ids": positions[0] if len(positions) == 1 else positions,
     }
-
-
-def context_length() -> int:
-    """Positions before the first question: the prefix and the visual tokens."""
-    return len(PREFIX) + VISUAL_TOKENS

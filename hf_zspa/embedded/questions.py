@@ -108,6 +108,8 @@ def _relation(scene: Scene, rng: np.random.Generator) -> Question | None:
 
 def _reading(scene: Scene, rng: np.random.Generator) -> Question | None:
     signs = [i for i, thing in enumerate(scene.objects) if thing.text]
+    if not signs:  # a small scene may have had no room for one
+        return None
     i = _pick(rng, signs)
     sign = scene.objects[i]
     return Question("reading", f"what is written on the {sign.colour} sign ?", sign.text, (i,), ((6, i),))

@@ -60,7 +60,7 @@ def _average_table(rows: list[dict]) -> str:
     for ratio in dict.fromkeys(row["keep_ratio"] for row in rows):
         found = {row["method"]: row for row in rows if row["keep_ratio"] == ratio}
         tokens = next(iter(found.values()))["tokens"]
-        lines.append(_line([f"{ratio} ({tokens})", *(_average(found[method]) for method in methods)]))
+        lines.append(_line([f"{ratio} ({tokens:.4g})", *(_average(found[method]) for method in methods)]))
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,7 @@
 """Synthetic scenes of 7 to 10 objects among distractors and clutter, each drawn from one integer seed.
 
-A scene is a 144 x 144 image and a list of what is in it. There are three families of objects:
+A scene is an image of square cells, 12 x 12 of them unless said otherwise, and a list of what is
+in it. There are three families of objects:
 shapes (six kinds, small or large), signs (a coloured plate that says a letter and a digit) and,
 in chart scenes, the bars of a bar chart. "Shape", "sign" and "bar" exclude each other. Textured
 grey distractors and clutter are drawn too and never asked about.
@@ -35,7 +36,7 @@ class SceneObject:
     box: tuple[float, float, float, float]  # x0, y0, x1, y1
     large: bool = False
     text: str | None = None  # what a sign says, e.g. "k7"
-    text_cells: tuple[int, ...] = ()  # index of the patch that holds each character
+    text_cells: tuple[int, ...] = ()  # index of the cell that holds each character
 
     @property
     def x(self) -> float:
@@ -56,7 +57,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """`image` (144, 144, 3) uint8; `owner` (144, 144) uint8: 1 + index of the object seen there, or 0."""
+    """`image` (height, width, 3) uint8; `owner` (height, width) uint8: 1 + index of the object seen there, or 0."""
 
     image: np.ndarray
     owner: np.ndarray
@@ -64,17 +65,23 @@ class Scene:
     is_chart: bool
     split: str
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of cells."""
+        return self.image.shape[0] // PATCH_SIZE, self.image.shape[1] // PATCH_SIZE
+
 
 class _Canvas:
-    """The picture, the map of who owns each pixel, and the patches that are already taken."""
+    """The picture, the map of who owns each pixel, and the cells that are already taken."""
 
-    def __init__(self, rng: np.random.Generator):
+    def __init__(self, rng: np.random.Generator, rows: int, columns: int):
         self.rng = rng
-        self.image = drawing.background(rng)
+        self.columns = columns
+        self.image = drawing.background(rng, columns * PATCH_SIZE, rows * PATCH_SIZE)
         self.draw = ImageDraw.Draw(self.image)
         self.owner = Image.new("L", self.image.size)
         self.own = ImageDraw.Draw(self.owner)
-        self.taken = np.zeros((GRID, GRID), bool)
+        self.taken = np.zeros((rows, columns), bool)
         self.objects: list[SceneObject] = []
 
     def claim(self, width: int, height: int) -> tuple[int, int] | None:
@@ -106,7 +113,7 @@ class _Canvas:
         if corner is None:
             return False
         x, y = corner
-        cell = y // PATCH_SIZE * GRID + x // PATCH_SIZE
+        cell = y // PATCH_SIZE * self.columns + x // PATCH_SIZE
         box = (x - 1, y - 1, x + 2 * PATCH_SIZE, y + PATCH_SIZE + 1)
         post = (x + PATCH_SIZE - 1, y + PATCH_SIZE + 2, x + PATCH_SIZE, y + 2 * PATCH_SIZE - 3)
         self.draw.rectangle(post, fill=OUTLINE)
@@ -170,11 +177,20 @@ def _shape_pairs(rng: np.random.Generator, count: int, split: str) -> list[tuple
     return _shuffled(rng, new + _shuffled(rng, rest, count - len(new)))
 
 
-def draw_scene(seed: int, split: str = "train") -> Scene:
-    """The scene of an integer seed in a split: the same picture every time, on every machine."""
+def varied_grid(*seed: int) -> tuple[int, int]:
+    """Rows and columns of cells, 10 to 14 each: for models that take images of any size."""
+    rows, columns = np.random.default_rng([*seed, 2]).integers(10, 15, 2)
+    return int(rows), int(columns)
+
+
+def draw_scene(seed: int, split: str = "train", grid: tuple[int, int] = (GRID, GRID)) -> Scene:
+    """The scene of an integer seed in a split: the same picture every time, on every machine.
+
+    `grid` gives the rows and columns of cells, at least 10 each.
+    """
     rng = np.random.default_rng([SPLITS[split], seed])
-    canvas = _Canvas(rng)
-    drawing.clutter(canvas.draw, rng)
+    canvas = _Canvas(rng, *grid)
+    drawing.clutter(canvas.draw, rng, *canvas.image.size)
     total = int(rng.integers(7, 11))
     is_chart = rng.random() < CHART_SHARE
     if is_chart:

@@ -1,4 +1,4 @@
-"""Train the embedded model from scratch: `python -m hf_zspa.embedded.train --output DIR`.
+"""Train an embedded model from scratch: `python -m hf_zspa.embedded.train --output DIR [--family qwen2_5_vl]`.
 
 Stage A aligns visual tokens with word embeddings, stage B teaches question answering. Each step
 computes in bfloat16 and updates float32 master weights. No visual token is ever dropped in
@@ -19,9 +19,10 @@ from torch.utils.data import DataLoader
 from . import losses
 from .batches import SceneBatches
 from .export import export_checkpoint
-from .model import build_model, pixel_values, visual_tokens
-from .packing import RecordedAttention, context_length, packed_inputs
+from .families import FAMILIES, Family
+from .packing import RecordedAttention, packed_inputs
 from .questions import KINDS
+from .scenes import PATCH_SIZE
 
 NOUN_LAYER, ANSWER_LAYER = 1, 2  # layers whose attention the pointers teach
 WEIGHTS = {"alignment": 0.3, "geometry": 0.3, "pointer": 0.3, "place": 0.5}
@@ -30,8 +31,9 @@ WEIGHTS = {"alignment": 0.3, "geometry": 0.3, "pointer": 0.3, "place": 0.5}
 class Trainer:
     """Model, probes, optimiser and the float32 master copy of the weights."""
 
-    def __init__(self, seed: int, dtype: torch.dtype = torch.bfloat16):
-        self.model = build_model(seed)
+    def __init__(self, family: Family, seed: int, dtype: torch.dtype = torch.bfloat16):
+        self.family = family
+        self.model = family.build(seed)
         self.probes = losses.Probes(self.model.config.text_config.hidden_size)
         self.attention = RecordedAttention((NOUN_LAYER, ANSWER_LAYER))
         self.attention.install(self.model)
@@ -45,7 +47,7 @@ class Trainer:
     def reset_optimizer(self) -> None:
         groups: dict[tuple[bool, bool], list[Tensor]] = defaultdict(list)
         for name, weight in zip(self.names, self.master, strict=True):
-            sees = "vision_tower" in name or "projector" in name
+            sees = any(part in name for part in ("vision_tower", "projector", "visual."))
             groups[sees, weight.dim() >= 2 and "embed" not in name].append(weight)
         groups[False, False] += list(self.probes.parameters())
         self.optimizer = torch.optim.AdamW(
@@ -73,50 +75,65 @@ class Trainer:
 
     def align(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, float]]:
         """Visual tokens (b, n, d) of a batch, the loss of stage A, and what to log."""
-        visual = visual_tokens(self.model, pixel_values(batch["image"]).to(self.dtype))
-        logits = losses.alignment_logits(
-            visual.float(), self.model.model.language_model.embed_tokens.weight.float(), self.probes
-        )
+        visual = self.family.visual_tokens(self.model, batch["image"])
+        embeddings = self.model.model.language_model.embed_tokens.weight.float()
+        logits = losses.alignment_logits(visual.float(), embeddings, self.family.vocabulary, self.probes)
         alignment = losses.alignment_loss(logits, batch["words"])
-        geometry = losses.geometry_loss(visual.float(), batch["geometry"], self.probes)
         found = ((logits > 0) == batch["words"]).all(-1)[batch["words"].any(-1)].float().mean()
-        loss = WEIGHTS["alignment"] * alignment + WEIGHTS["geometry"] * geometry
-        log = {"alignment": alignment.item(), "geometry": geometry.item(), "patches": found.item()}
+        loss = WEIGHTS["alignment"] * alignment
+        log = {"alignment": alignment.item(), "patches": found.item()}
+        if self.family.read_layer == 0:
+            geometry = losses.geometry_loss(visual.float(), batch["geometry"], batch["place"], self.probes)
+            loss, log["geometry"] = loss + WEIGHTS["geometry"] * geometry, geometry.item()
+        else:  # the shape of things; where they are is for the language model to say
+            extent = losses.extent_loss(visual.float(), batch["geometry"], batch["place"], self.probes)
+            loss, log["extent"] = loss + WEIGHTS["geometry"] * extent, extent.item()
         return visual, loss, log
 
     def answer(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """The loss of stage B, and what to log: parts of the loss and accuracy per kind."""
         visual, loss, log = self.align(batch)
-        inputs = packed_inputs(self.model, visual, batch["tokens"])
+        grid = batch["image"].shape[1] // PATCH_SIZE, batch["image"].shape[2] // PATCH_SIZE
+        context, span = self.family.context_length(grid), self.family.visual_span(grid)
+        inputs = packed_inputs(self.family, self.model, visual, batch["tokens"], grid)
         output = self.model.model.language_model(**inputs, use_cache=False, output_hidden_states=True)
         size, questions, length = batch["tokens"].shape
-        states = output.last_hidden_state[:, context_length() :]
+        states = output.last_hidden_state[:, context:]
         logits = self.model.lm_head(states).float().view(size, questions, length, -1)
         answer, right = losses.answer_loss(logits, batch["targets"])
 
-        position = context_length() + torch.arange(questions)[:, None] * length + batch["slot_position"]
-        pointer = self._pointers(inputs["attention_mask"], position, batch["slot_patches"])
+        position = context + torch.arange(questions)[:, None] * length + batch["slot_position"]
+        pointer = self._pointers(inputs["attention_mask"], position, batch["slot_patches"], span)
         place = losses.place_loss(
             _states_at(output.hidden_states[NOUN_LAYER + 1], position[..., 2:]),
             _states_at(output.hidden_states[ANSWER_LAYER + 1], position[..., 0]),
             batch["noun_place"],
             self.probes,
         )
+        if self.family.read_layer > 0:
+            seen = output.hidden_states[self.family.read_layer][:, span].float()
+            geometry = losses.geometry_loss(seen, batch["geometry"], batch["place"], self.probes)
+            loss, log["geometry"] = loss + WEIGHTS["geometry"] * geometry, geometry.item()
         log |= {"answer": answer.item(), "pointer": pointer.item(), "place": place.item()}
         for index, kind in enumerate(KINDS):
             if (batch["kind"] == index).any():
                 log[kind] = right[batch["kind"] == index].float().mean().item()
         return loss + answer + WEIGHTS["pointer"] * pointer + WEIGHTS["place"] * place, log
 
-    def _pointers(self, mask: Tensor, position: Tensor, patches: Tensor) -> Tensor:
+    def _pointers(self, mask: Tensor, position: Tensor, patches: Tensor, span: slice) -> Tensor:
         """Nouns point to their objects in one layer, answers to what decides them in the next."""
-        nouns = losses.pointer_loss(
-            *self.attention.recorded[NOUN_LAYER], mask, position[..., 2:].flatten(1), patches[:, :, 2:].flatten(1, 2)
-        )
-        answers = losses.pointer_loss(
-            *self.attention.recorded[ANSWER_LAYER], mask, position[..., :2].flatten(1), patches[:, :, :2].flatten(1, 2)
-        )
-        return nouns + answers
+        slots = {NOUN_LAYER: slice(2, None), ANSWER_LAYER: slice(2)}
+        each = [
+            losses.pointer_loss(
+                *self.attention.recorded[layer],
+                mask,
+                position[..., slot].flatten(1),
+                patches[:, :, slot].flatten(1, 2),
+                span,
+            )
+            for layer, slot in slots.items()
+        ]
+        return torch.stack(each).sum()
 
     def weights(self) -> dict[str, Tensor]:
         """The master weights under their names in the model."""
@@ -141,6 +158,7 @@ def lower_worker_priority(_: int) -> None:
 
 
 def train(
+    family: Family,
     *,
     align_steps: int,
     answer_steps: int,
@@ -154,10 +172,10 @@ def train(
     workers: int = 1,
 ) -> Trainer:
     """Run both stages and return the trainer, whose `weights()` are the result."""
-    trainer = Trainer(seed)
+    trainer = Trainer(family, seed)
     steps = align_steps + answer_steps
     batches = DataLoader(
-        SceneBatches(steps, images, questions, seed),
+        SceneBatches(family, steps, images, questions, seed),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
@@ -198,6 +216,7 @@ def _means(history: dict[str, list[float]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder for the checkpoint")
+    parser.add_argument("--family", choices=FAMILIES, default="llava")
     parser.add_argument("--align-steps", type=int, default=800)
     parser.add_argument("--answer-steps", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
@@ -206,7 +225,9 @@ def main() -> None:
     parser.add_argument("--log-every", type=int, default=100)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    family = FAMILIES[options.family]
     trainer = train(
+        family,
         align_steps=options.align_steps,
         answer_steps=options.answer_steps,
         seed=options.seed,
@@ -214,7 +235,7 @@ def main() -> None:
         answer_rate=options.answer_rate,
         log_every=options.log_every,
     )
-    export_checkpoint(trainer.weights(), options.output)
+    export_checkpoint(family, trainer.weights(), options.output)
 
 
 if __name__ == "__main__":

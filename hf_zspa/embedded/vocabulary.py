@@ -1,4 +1,8 @@
-"""The words of the embedded model: what its scenes can show and what its questions can say."""
+"""The words of the embedded models: what their scenes can show and what their questions can say."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 
 COLOURS = {
     "red": (230, 50, 45),
@@ -17,28 +21,53 @@ LETTERS = ("b", "c", "e", "h", "k", "l", "m", "t", "x", "z")
 # A sign says a letter and a digit; the digit continues the word, as in WordPiece.
 DIGITS = tuple(f"##{digit}" for digit in range(10))
 
-SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>", "<image>")
-MARKERS = ("USER:", "ASSISTANT:")
 FUNCTION_WORDS = (
     "is there a an what colour shape sign bar the written on with left or right of above below "
     "leftmost rightmost topmost bottommost largest tallest shortest yes no ? . ,"
 ).split()
 
-VOCABULARY = (*SPECIAL, *MARKERS, *FUNCTION_WORDS, *COLOURS, *SHAPES, *LETTERS, *DIGITS)
-TOKEN_ID = {word: index for index, word in enumerate(VOCABULARY)}
+WORDS = (*FUNCTION_WORDS, *COLOURS, *SHAPES, *LETTERS, *DIGITS)
 
 # Words a patch can be described by: the targets of the alignment stage.
 VISIBLE_WORDS = (*COLOURS, *SHAPES, "shape", "sign", "bar", *LETTERS, *DIGITS)
 VISIBLE_INDEX = {word: index for index, word in enumerate(VISIBLE_WORDS)}
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """All tokens of a family: its special tokens, its markers of turns, which are text, and the words."""
+
+    special: tuple[str, ...]
+    markers: tuple[str, ...]
+
+    @cached_property
+    def tokens(self) -> tuple[str, ...]:
+        return (*self.special, *self.markers, *WORDS)
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        return {token: index for index, token in enumerate(self.tokens)}
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a question or an answer written with spaces between its words."""
+        return self.encode_tokens(piece for word in text.split() for piece in word_pieces(word))
+
+    def encode_tokens(self, tokens: Iterable[str]) -> list[int]:
+        return [self.ids[token] for token in tokens]
+
+
+LLAVA = Vocabulary(("<pad>", "<bos>", "<eos>", "<unk>", "<image>"), ("USER:", "ASSISTANT:"))
+QWEN2_5_VL = Vocabulary(
+    (
+        "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>",
+        "<|image_pad|>", "<|video_pad|>", "<unk>",
+    ),
+    ("system", "user", "assistant"),
+)  # fmt: skip
+
+
 def word_pieces(word: str) -> list[str]:
     """Pieces of one word as the tokenizer cuts it: "k7" is "k", "##7"; other words are one piece."""
-    if word in TOKEN_ID:
+    if word in WORDS:
         return [word]
     return [word[0], *(f"##{character}" for character in word[1:])]
-
-
-def token_ids(text: str) -> list[int]:
-    """Token ids of a question or an answer written with spaces between its words."""
-    return [TOKEN_ID[piece] for word in text.split() for piece in word_pieces(word)]

@@ -1,14 +1,13 @@
-"""A small `LlavaForConditionalGeneration` and an initialisation that lets it learn in minutes."""
+"""The small `LlavaForConditionalGeneration`: its shape, its first weights, what it makes of an image."""
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from .scenes import GRID, IMAGE_SIZE, PATCH_SIZE, draw_scene
-from .vocabulary import TOKEN_ID, VOCABULARY
+from .initialisation import normalised, patch_filters, scale_to_width
+from .scenes import GRID, IMAGE_SIZE, PATCH_SIZE
+from .vocabulary import LLAVA
 
-IMAGE_MEAN, IMAGE_STD = 0.5, 0.25
 ROPE_THETA = 1e6
 VISUAL_TOKENS = GRID * GRID
 
@@ -26,7 +25,7 @@ def build_config() -> LlavaConfig:
         projection_dim=128,
     )
     text = LlamaConfig(
-        vocab_size=len(VOCABULARY),
+        vocab_size=len(LLAVA.tokens),
         hidden_size=160,
         intermediate_size=448,
         num_hidden_layers=4,
@@ -41,7 +40,7 @@ def build_config() -> LlavaConfig:
     return LlavaConfig(
         vision_config=vision,
         text_config=text,
-        image_token_index=TOKEN_ID["<image>"],
+        image_token_index=LLAVA.ids["<image>"],
         image_seq_length=VISUAL_TOKENS,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
@@ -52,7 +51,7 @@ def build_config() -> LlavaConfig:
 
 
 def _special_ids() -> dict[str, int]:
-    return {f"{name}_token_id": TOKEN_ID[f"<{name}>"] for name in ("pad", "bos", "eos")}
+    return {f"{name}_token_id": LLAVA.ids[f"<{name}>"] for name in ("pad", "bos", "eos")}
 
 
 def _rope_fields() -> dict[str, object]:
@@ -66,19 +65,17 @@ def build_model(seed: int = 0) -> LlavaForConditionalGeneration:
     """A freshly initialised float32 model; the seed decides every weight."""
     torch.manual_seed(seed)
     model = LlavaForConditionalGeneration(build_config())
-    _scale_to_width(model)
+    scale_to_width(model)
     _make_vision_local(model, torch.Generator().manual_seed(seed))
-    _whiten_patches(model, seed)
+    with torch.no_grad():
+        weight = _clip(model).embeddings.patch_embedding.weight
+        weight.copy_(patch_filters(len(weight), PATCH_SIZE, seed))
     return model
 
 
-def pixel_values(images: Tensor) -> Tensor:
-    """(batch, 144, 144, 3) uint8 to (batch, 3, 144, 144) float32, as the processor does it."""
-    return (images.permute(0, 3, 1, 2).float() / 255 - IMAGE_MEAN) / IMAGE_STD
-
-
-def visual_tokens(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tensor:
-    """(batch, 3, 144, 144) to projected visual tokens (batch, 144, 160): the class token is dropped."""
+def visual_tokens(model: LlavaForConditionalGeneration, images: Tensor) -> Tensor:
+    """(b, 144, 144, 3) uint8 to projected visual tokens (b, 144, 160): the class token is dropped."""
+    pixels = normalised(images).permute(0, 3, 1, 2).to(model.dtype)
     features = model.model.vision_tower(pixels).last_hidden_state[:, 1:]
     return model.model.multi_modal_projector(features)
 
@@ -86,19 +83,6 @@ def visual_tokens(model: LlavaForConditionalGeneration, pixels: Tensor) -> Tenso
 def _clip(model: LlavaForConditionalGeneration) -> nn.Module:
     tower = model.model.vision_tower
     return getattr(tower, "vision_model", tower)
-
-
-@torch.no_grad()
-def _scale_to_width(model: LlavaForConditionalGeneration) -> None:
-    """Weights scaled by fan-in: the library's fixed 0.02 is far too small for so narrow a model."""
-    for name, weight in model.named_parameters():
-        if "position_embedding" in name or "class_embedding" in name:
-            nn.init.normal_(weight, std=0.1)
-        elif "embed_tokens" in name:
-            nn.init.normal_(weight, std=0.5)
-        elif weight.dim() >= 2 and "lm_head" not in name:
-            writes_residual = any(part in name for part in ("o_proj", "down_proj", "out_proj", "fc2"))
-            nn.init.normal_(weight, std=(0.5 if writes_residual else 0.8) * weight[0].numel() ** -0.5)
 
 
 @torch.no_grad()
@@ -124,23 +108,3 @@ def _make_vision_local(model: LlavaForConditionalGeneration, generator: torch.Ge
             basis = torch.linalg.qr(torch.randn(width, size, generator=generator))[0].T
             sharpness = 1.0 if head < attention.num_heads // 2 else 1.4
             attention.q_proj.weight[rows] = attention.k_proj.weight[rows] = basis * sharpness
-
-
-@torch.no_grad()
-def _whiten_patches(model: LlavaForConditionalGeneration, seed: int, scenes: int = 300) -> None:
-    """Patch embedding from the principal components of training patches, each at unit variance."""
-    rows = []
-    for index in range(scenes):
-        scene = draw_scene(seed * 10**9 + index)
-        pixels = (scene.image.astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD
-        patches = pixels.reshape(GRID, PATCH_SIZE, GRID, PATCH_SIZE, 3).transpose(0, 2, 4, 1, 3)
-        patches = patches.reshape(VISUAL_TOKENS, -1)
-        shown = scene.owner.reshape(GRID, PATCH_SIZE, GRID, PATCH_SIZE).any((1, 3)).reshape(-1)
-        rows += [patches[shown], patches[~shown][:6]]
-    data = torch.from_numpy(np.concatenate(rows))
-    variance, components = torch.linalg.eigh(data.T @ data / len(data))
-    weight = _clip(model).embeddings.patch_embedding.weight
-    width = weight.shape[0]
-    variance, components = variance.flip(0)[:width], components.flip(1)[:, :width]
-    rotation = torch.linalg.qr(torch.randn(width, width, generator=torch.Generator().manual_seed(seed)))[0]
-    weight.copy_((rotation @ (components / (variance + variance[-1]).sqrt()).T).reshape(weight.shape))

@@ -1,0 +1,228 @@
+"""Which settings of the method are best, measured on an embedded model with the same questions for all.
+
+    python -m hf_zspa.embedded.study --output docs/study-llava.json
+    python -m hf_zspa.embedded.study --family qwen2_5_vl --output docs/study-qwen.json
+
+writes every variant's score per kind of question, and its paired difference to the default at the same keep ratio.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor
+
+from ..evaluation.pruners import ConditionalDppPruner, MmtokPruner, OneByOne, RandomPruner
+from ..evaluation.statistics import average_difference, average_interval
+from ..remote_code.zspa_selection import ZspaPruner, _add_diverse, relevance, round_half_up, unit_vectors
+from . import CHECKPOINT, QWEN_CHECKPOINT
+from .answering import Exam
+from .heldout import collect
+from .questions import KINDS
+
+KEEP_RATIOS = (0.25, 0.1, 0.05)
+RULE_KEEP_RATIOS = (0.25, 0.1)
+CORE_RATIOS = tuple(i / 10 for i in range(11))
+TUNING_SEED = 1_000_000  # scenes that tune a rule are never those that judge it
+TUNING_KINDS = ("existence", "attribute", "relation")  # the other kinds decide
+
+# How many tokens the core has, from the relevance `(n,)` of the visual tokens and the budget.
+CoreRule = Callable[[Tensor, int], int]
+
+
+@dataclass(frozen=True)
+class StudiedPruner(OneByOne):
+    """ZSPAPrune with a rule for the size of the core, and with or without the direction all visual tokens share.
+
+    Args:
+        rule: the size of the core; it is cut to the budget.
+        centre: of which comparison the mean visual token is taken off first: "relevance", "diversity", "both" or
+            "neither".
+    """
+
+    rule: CoreRule = lambda scores, budget: 0
+    centre: str = "neither"
+
+    def choose(self, visual: Tensor, prompt: Tensor, budget: int) -> Tensor:
+        centred = visual - visual.mean(0)
+        scores = relevance(centred if self.centre in ("relevance", "both") else visual, prompt)
+        core = min(budget, self.rule(scores, budget))
+        compared = centred if self.centre in ("diversity", "both") else visual
+        if core == 0:
+            return ZspaPruner(self.keep_ratio, 0.0)([compared], [prompt])[0]
+        order = scores.sort(descending=True, stable=True).indices[None, :core]
+        valid = torch.ones(1, len(visual), dtype=torch.bool)
+        added = _add_diverse(unit_vectors(compared)[None], valid, order, [core], budget - core)
+        return torch.cat([order[0], added[0]])
+
+
+def share(ratio: float) -> CoreRule:
+    """A fixed share of the budget."""
+    return lambda scores, budget: round_half_up(ratio * budget)
+
+
+def outliers(deviations: float) -> CoreRule:
+    """Tokens whose relevance is that many standard deviations above the mean."""
+    return lambda scores, budget: int((scores > scores.mean() + deviations * scores.std()).sum())
+
+
+def near_best(fraction: float) -> CoreRule:
+    """Tokens whose relevance is above that fraction of the way from the mean to the best."""
+    return lambda scores, budget: int((scores > scores.mean() + fraction * (scores.max() - scores.mean())).sum())
+
+
+def outlier_share(deviations: float) -> CoreRule:
+    """All of the budget if as few tokens stand out as it has room for; the more of them, the smaller the core."""
+
+    def rule(scores: Tensor, budget: int) -> int:
+        found = int((scores > scores.mean() + deviations * scores.std()).sum())
+        return found if found <= budget else round_half_up(budget * budget / found)
+
+    return rule
+
+
+def half_when_crowded(deviations: float) -> CoreRule:
+    """The tokens that stand out if at most half of the budget does, else none: they would crowd out the rest."""
+
+    def rule(scores: Tensor, budget: int) -> int:
+        found = int((scores > scores.mean() + deviations * scores.std()).sum())
+        return found if 2 * found <= budget else 0
+
+    return rule
+
+
+RULES: dict[str, CoreRule] = {
+    **{f"outliers {c}": outliers(c) for c in (2.0, 2.5, 3.0, 4.0)},
+    **{f"near best {f}": near_best(f) for f in (0.5, 0.7, 0.9)},
+    **{f"outlier share {c}": outlier_share(c) for c in (2.0, 3.0)},
+    **{f"half when crowded {c}": half_when_crowded(c) for c in (1.5, 2.0, 3.0)},
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to prune; `topic` is the question it helps to answer."""
+
+    topic: str
+    name: str
+    make: Callable[[float], Any]  # from a keep ratio to a pruner
+    scope: str = "query"
+    compact: bool = False
+
+
+def zspa(core_ratio: float, pooling: str = "mean") -> Callable[[float], ZspaPruner]:
+    return lambda keep: ZspaPruner(keep, core_ratio, pooling)
+
+
+def centred(core_ratio: float, centre: str) -> Callable[[float], StudiedPruner]:
+    return lambda keep: StudiedPruner(keep, share(core_ratio), centre)
+
+
+def variants(varied: bool) -> Iterator[Variant]:
+    """Everything that is compared; position ids only where they can be renumbered."""
+    for core in CORE_RATIOS:
+        yield Variant("core ratio", f"core {core}", zspa(core))
+    for core in (0.0, 0.2, 1.0):
+        if not varied:
+            yield Variant("position ids", f"compact, core {core}", zspa(core), compact=True)
+        for centre in ("relevance", "diversity", "both"):
+            if core not in (0.0, 1.0) or centre == ("diversity" if core == 0 else "relevance"):
+                yield Variant("shared direction", f"off in {centre}, core {core}", centred(core, centre))
+    for core in (0.2, 1.0):
+        yield Variant("prompt scope", f"text, core {core}", zspa(core), scope="text")
+        for pooling in ("max", "none"):
+            yield Variant("pooling", f"{pooling}, core {core}", zspa(core, pooling))
+    yield Variant("other methods", "random", RandomPruner)
+    yield Variant("other methods", "conditional DPP", ConditionalDppPruner)
+    yield Variant("other methods", "MMTok", MmtokPruner)
+
+
+def mean_score(rows: np.ndarray) -> np.ndarray:
+    """Mean of scores `(..., n, 1)`."""
+    return rows.mean((-2, -1))
+
+
+def average_parts(kinds: list[str], right: Tensor, chosen: tuple[str, ...]) -> list[tuple[np.ndarray, Any]]:
+    """Per kind the scores `(n, 1)`, 0 or 100, and how they become one number."""
+    scores = 100 * right.numpy().astype(float)[:, None]
+    mask = np.array(kinds)
+    return [(scores[mask == kind], mean_score) for kind in chosen]
+
+
+def summary(kinds: list[str], right: Tensor, default: Tensor, chosen: tuple[str, ...]) -> dict[str, Any]:
+    """Score per kind, the unweighted average with its interval, and the difference to the default."""
+    parts, defaults = average_parts(kinds, right, chosen), average_parts(kinds, default, chosen)
+    difference = average_difference(parts, defaults)
+    return {
+        "kinds": {kind: float(scores.mean()) for kind, (scores, _) in zip(chosen, parts)},
+        "average": float(np.mean([scores.mean() for scores, _ in parts])),
+        "interval": list(average_interval(parts)),
+        "minus_default": [difference.value, difference.low, difference.high],
+    }
+
+
+def compare(exam: Exam) -> list[dict[str, Any]]:
+    """Every variant at every keep ratio."""
+    rows = []
+    for keep in KEEP_RATIOS:
+        default = exam.right(exam.kept(ZspaPruner(keep)))
+        for variant in variants(exam.family.varied):
+            kept = exam.kept(variant.make(keep), variant.scope)
+            found = summary(exam.kinds, exam.right(kept, variant.compact), default, tuple(KINDS))
+            rows.append({"topic": variant.topic, "name": variant.name, "keep_ratio": keep, **found})
+            print(f"keep {keep}  {variant.topic:16s} {variant.name:28s} {found['average']:.1f}", flush=True)
+    return rows
+
+
+def search_rule(tuning: Exam, judging: Exam) -> list[dict[str, Any]]:
+    """Each rule and each fixed ratio, on the kinds that tune (with scenes of their own) and on those that decide."""
+    deciding = tuple(kind for kind in KINDS if kind not in TUNING_KINDS)
+    rules = {f"core {core}": share(core) for core in CORE_RATIOS} | RULES
+    rows = []
+    for keep in RULE_KEEP_RATIOS:
+        defaults = [exam.right(exam.kept(ZspaPruner(keep))) for exam in (tuning, judging)]
+        for name, rule in rules.items():
+            pruner = StudiedPruner(keep, rule)
+            parts = {
+                role: summary(exam.kinds, exam.right(exam.kept(pruner)), default, kinds)
+                for role, exam, default, kinds in zip(
+                    ("tuning", "deciding"), (tuning, judging), defaults, (TUNING_KINDS, deciding)
+                )
+            }
+            rows.append({"rule": name, "keep_ratio": keep, **parts})
+            print(f"keep {keep}  {name:24s} " + "  ".join(f"{p['average']:.1f}" for p in parts.values()), flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--family", choices=("llava", "qwen2_5_vl"), default="llava")
+    parser.add_argument("--output", type=Path, required=True, help="JSON file")
+    parser.add_argument("--per-kind", type=int, default=500, help="questions of each kind")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    checkpoint = CHECKPOINT if options.family == "llava" else QWEN_CHECKPOINT
+    varied = options.family != "llava"
+    exam = Exam(checkpoint, collect(options.per_kind, varied=varied))
+    tuning = Exam(checkpoint, collect(options.per_kind, varied=varied, first_seed=TUNING_SEED))
+    results = {
+        "family": options.family,
+        "date": time.strftime("%Y-%m-%d"),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "per_kind": options.per_kind,
+        "variants": compare(exam),
+        "core_rules": search_rule(tuning, exam),
+    }
+    options.output.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""The paper's benchmarks under lmms-eval's own names, prompts and scoring, and where their data comes from."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import datasets
+from huggingface_hub import constants, scan_cache_dir
+from huggingface_hub.errors import CacheNotFound
+from lmms_eval.api.task import ConfigurableMessagesTask
+from lmms_eval.tasks import TaskManager
+from lmms_eval.utils import load_yaml_config
+
+TASKS = Path(__file__).parent / "tasks"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A column of the paper's tables.
+
+    Attributes:
+        column: its name in the paper.
+        task: lmms-eval's task.
+        metric: lmms-eval's metric that the column shows.
+        repository: data set on the Hub; `folder`, the last part, is its folder under `--data`.
+        protocol: split, prompt and metric, and where lmms-eval's default differs from the paper's words.
+    """
+
+    column: str
+    task: str
+    metric: str
+    repository: str
+    protocol: str
+
+    @property
+    def folder(self) -> str:
+        return self.repository.rpartition("/")[2]
+
+
+BENCHMARKS = {
+    benchmark.task: benchmark
+    for benchmark in (
+        Benchmark(
+            "MMMU", "mmmu_val", "mmmu_acc", "lmms-lab-encoder/MMMU",
+            "Validation split, 900 questions, accuracy over all of them. An answer that cannot be parsed is drawn at "
+            "random by lmms-eval, as MMMU's own script does.",
+        ),
+        Benchmark(
+            "GQA", "gqa", "exact_match", "lmms-lab-encoder/GQA",
+            "testdev_balanced, exact match without case and punctuation.",
+        ),
+        Benchmark(
+            "AI2D", "ai2d", "exact_match", "lmms-lab-encoder/ai2d",
+            "Test split, the option's letter asked for. lmms-eval accepts \"B.\" at the start of an answer, but not "
+            "the text of an option.",
+        ),
+        Benchmark(
+            "POPE", "pope", "pope_f1_score", "lmms-lab-encoder/POPE",
+            "Test split, F1 of \"yes\" as the paper reports it; lmms-eval also prints accuracy. An answer other than "
+            "exactly yes or no counts neither as a false positive nor as a false negative.",
+        ),
+        Benchmark(
+            "TextVQA", "textvqa_val", "exact_match", "lmms-lab-encoder/textvqa",
+            "Validation split, VQA accuracy over ten answers, no OCR tokens in the prompt: the paper's 39.5 for "
+            "LLaVA-1.5 fits this, not the 58.2 others publish with OCR tokens.",
+        ),
+        Benchmark(
+            "TextVQA with OCR hints", "textvqa_val_ocr", "exact_match", "lmms-lab-encoder/textvqa",
+            "As textvqa_val, with the data set's OCR tokens in the prompt: a model can then answer without the image.",
+        ),
+        Benchmark(
+            "ChartQA", "chartqa", "relaxed_overall", "lmms-lab-encoder/ChartQA",
+            "Test split, human and augmented questions together, relaxed accuracy (numbers within 5 %).",
+        ),
+    )
+}  # fmt: skip
+
+
+def task_manager() -> TaskManager:
+    """lmms-eval's tasks and ours."""
+    return TaskManager(include_path=str(TASKS))
+
+
+def chosen_task(task: str, data: Path | None, manager: TaskManager) -> str | ConfigurableMessagesTask:
+    """What lmms-eval is given for a task: its name, or for local data the task with other data settings.
+
+    Args:
+        data: folder with a subfolder per data set, each a copy of the Hub repository or a `save_to_disk` folder.
+    """
+    benchmark = BENCHMARKS.get(task)
+    if benchmark is None or data is None:
+        return task
+    folder = data / benchmark.folder
+    saved = (folder / "dataset_dict.json").is_file()
+    config = load_yaml_config(yaml_path=manager.task_index[task]["yaml_path"], mode="full")
+    config |= {"dataset_path": str(folder), "dataset_kwargs": {"load_from_disk": True} if saved else {}}
+    if task == "gqa":  # its own functions fetch the images from the Hub and copy each of them once per question
+        config |= {"process_docs": None, "doc_to_visual": GqaImages(folder)}
+    # As an object, because lmms-eval takes a changed config for a task of models without chat.
+    return ConfigurableMessagesTask(config=config, model_name="hf_zspa")
+
+
+@dataclass(frozen=True)
+class GqaImages:
+    """Finds the image of a GQA question in a local copy of the data set."""
+
+    folder: Path
+
+    @cached_property
+    def _images(self) -> datasets.Dataset:
+        return datasets.load_dataset(str(self.folder), "testdev_balanced_images", split="testdev")
+
+    @cached_property
+    def _row(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self._images["id"])}
+
+    def __call__(self, doc: dict[str, Any]) -> list[Any]:
+        return [self._images[self._row[doc["imageId"]]]["image"].convert("RGB")]
+
+
+def check_data(tasks: Sequence[str], data: Path | None, known: Sequence[str]) -> None:
+    """Raises `ValueError` where a task is not among those `known`, or its data is neither local nor to be had."""
+    unknown = [task for task in tasks if task not in known]
+    if unknown:
+        raise ValueError(f"lmms-eval has no task {', '.join(unknown)}; the paper's are {', '.join(BENCHMARKS)}")
+    missing: dict[str, str] = {}
+    for benchmark in (BENCHMARKS[task] for task in tasks if task in BENCHMARKS):
+        if data is not None and not (data / benchmark.folder).is_dir():
+            missing[benchmark.repository] = str(data / benchmark.folder)
+        elif data is None and _offline() and benchmark.repository not in _cached():
+            missing[benchmark.repository] = f"DATA/{benchmark.folder}"
+    if missing:
+        commands = "; ".join(
+            f"hf download --repo-type dataset {name} --local-dir {folder}" for name, folder in missing.items()
+        )
+        where = f"there is no data of it in {data}" if data else "the Hub is offline (HF_HUB_OFFLINE)"
+        raise ValueError(f"{', '.join(missing)}: {where}. Fetch it with {commands}, and pass --data {data or 'DATA'}")
+
+
+def _offline() -> bool:
+    return constants.HF_HUB_OFFLINE or os.environ.get("HF_DATASETS_OFFLINE", "") not in ("", "0")
+
+
+def _cached() -> set[str]:
+    try:
+        return {repository.repo_id for repository in scan_cache_dir().repos if repository.repo_type == "dataset"}
+    except CacheNotFound:
+        return set()

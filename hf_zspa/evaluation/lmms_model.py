@@ -1,0 +1,276 @@
+"""The lmms-eval model `hf_zspa`: any checkpoint, converted or not, that says how many visual tokens it really kept."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from lmms_eval.api.instance import Instance
+from lmms_eval.api.model import lmms
+from lmms_eval.protocol import ChatMessages
+from loguru import logger
+
+from ..base_checkpoint import checkpoint_folder, is_converted, read_config
+from .counting import CountingPruner, SampleRecord, count_unpruned, token_summary
+from .loading import Settings, load
+from .methods import make_pruner
+from .requests import FAILED, Batch, Sample, batches_of, continuation_scores, generation_arguments, until_stops
+
+_CORE_RATIOS = {"relevance": 1.0, "divprune": 0.0}
+_OVERRIDES = ("pooling", "prompt_scope", "position_ids")
+
+
+class HfZspa(lmms):
+    """A Hugging Face checkpoint under lmms-eval, by its own processor and chat template.
+
+    Args:
+        pretrained: folder or Hub id of a checkpoint, `embedded` or `embedded-qwen`.
+        batch_size: prompts answered at once, padded on the left.
+        device: such as "cuda:0" or "cpu"; the GPU where there is one.
+        device_map: transformers' own; "auto" spreads a model over all GPUs.
+        dtype: "auto" (as stored), "float32", "bfloat16" or "float16".
+        attn_implementation: transformers' own, such as "sdpa".
+        revision: branch, tag or commit of a Hub id.
+        zspa_method: one of `METHODS`; by default what the checkpoint does.
+        zspa_keep_ratio: share of visual tokens kept; by default the checkpoint's.
+        zspa_core_ratio: share of those chosen by relevance; by default the checkpoint's.
+        zspa_pooling, zspa_prompt_scope, zspa_position_ids: in place of the checkpoint's fields of these names.
+        zspa_seed: what the method "random" draws from.
+        min_pixels, max_pixels: smallest and largest area of an image, for processors that scale by area.
+        system_prompt: a system turn before each question.
+        on_error: "raise" stops with the sample's id, "count" counts the sample as failed and goes on.
+        log_tokens: a file that gets one line of JSON per sample: visual tokens, tokens kept, failure.
+
+    Raises:
+        ValueError: an argument is unknown or not allowed; the message names it and what to use instead.
+    """
+
+    is_simple = False
+
+    def __init__(
+        self,
+        pretrained: str,
+        batch_size: int | str = 1,
+        device: str | None = None,
+        device_map: str | None = None,
+        dtype: str = "auto",
+        attn_implementation: str | None = None,
+        revision: str | None = None,
+        zspa_method: str | None = None,
+        zspa_keep_ratio: float | None = None,
+        zspa_core_ratio: float | None = None,
+        zspa_pooling: str | None = None,
+        zspa_prompt_scope: str | None = None,
+        zspa_position_ids: str | None = None,
+        zspa_seed: int = 0,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        system_prompt: str | None = None,
+        on_error: str = "raise",
+        log_tokens: str | None = None,
+        max_batch_size: int | None = None,
+        **unknown: Any,
+    ) -> None:
+        super().__init__()
+        if unknown:
+            known = ", ".join(name for name in HfZspa.__init__.__annotations__ if name not in ("unknown", "return"))
+            raise ValueError(f"hf_zspa knows no model argument {', '.join(unknown)}: choose from {known}")
+        if on_error not in ("raise", "count"):
+            raise ValueError(f"on_error is {on_error!r}, but must be 'raise' or 'count'")
+        if not str(batch_size).isdigit() or int(batch_size) < 1:
+            raise ValueError(f"batch_size is {batch_size!r}, but must be a whole number from 1")
+        self.batch_size = int(batch_size)
+        self.accelerator = Accelerator()
+        self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
+        if device is None and self._world_size > 1:
+            device = str(self.accelerator.device)
+        self.folder = checkpoint_folder(_embedded(pretrained), revision)
+        self.converted = is_converted(read_config(self.folder))
+        # In a tuple, out of reach of lmms.clean(), which would end a sweep after its first cell.
+        self._parts = load(
+            self.folder,
+            self.converted,
+            Settings(device, device_map, dtype, attn_implementation, min_pixels, max_pixels),
+        )
+        self._stock_fields = {name: getattr(self.model.config, f"zspa_{name}", None) for name in _OVERRIDES}
+        self.pretrained, self.on_error, self.log_tokens = pretrained, on_error, log_tokens
+        self.system_prompt = self._resolve_system_prompt(system_prompt) if system_prompt else None
+        self.on_sample: Callable[[SampleRecord], None] | None = None
+        self.expected = 0  # requests of the run that goes on
+        if log_tokens and self._world_size > 1:
+            self.log_tokens = f"{log_tokens}.{self._rank}"
+        self.use_method(
+            zspa_method,
+            keep_ratio=zspa_keep_ratio,
+            core_ratio=zspa_core_ratio,
+            seed=zspa_seed,
+            pooling=zspa_pooling,
+            prompt_scope=zspa_prompt_scope,
+            position_ids=zspa_position_ids,
+        )
+
+    @property
+    def model(self) -> Any:
+        return self._parts[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def processor(self) -> Any:
+        return self._parts[1]
+
+    def use_method(
+        self,
+        method: str | None,
+        *,
+        keep_ratio: float | None = None,
+        core_ratio: float | None = None,
+        seed: int = 0,
+        **fields: str | None,
+    ) -> None:
+        """Sets what prunes from now on, and forgets the records; None stands for what the checkpoint says.
+
+        Args:
+            method: one of `METHODS`; None is "zspa" for a converted checkpoint and "original" for another.
+            fields: pooling, prompt_scope, position_ids.
+        """
+        given = [keep_ratio, core_ratio, *fields.values()]
+        if not self.converted:
+            if method not in (None, "original") or any(value is not None for value in given):
+                raise ValueError(
+                    f"{self.pretrained} does not prune: make a checkpoint that does with "
+                    f"hf-zspa convert {self.pretrained} OUT, and evaluate OUT"
+                )
+            method = "original"
+        for name in _OVERRIDES if self.converted else ():
+            value = fields.get(name)
+            setattr(self.model.config, f"zspa_{name}", self._stock_fields[name] if value is None else value)
+        self.method = method or "zspa"
+        self.pruner = None
+        if self.converted:
+            config = self.model.config
+            keep = config.zspa_keep_ratio if keep_ratio is None else keep_ratio
+            core = _CORE_RATIOS.get(self.method, config.zspa_core_ratio if core_ratio is None else core_ratio)
+            if self.method in ("zspa", *_CORE_RATIOS):  # the checkpoint's own code chooses
+                self.pruner = self.model._pruner(None, keep, core)
+            else:
+                self.pruner = make_pruner(self.method, keep_ratio=keep, seed=seed)
+        self.records: list[SampleRecord] = []
+
+    def defaults(self) -> dict[str, Any]:
+        """The checkpoint's own keep ratio, core ratio, pooling, prompt scope and position ids."""
+        names = ("keep_ratio", "core_ratio", *_OVERRIDES)
+        return {name: self._stock_fields.get(name, getattr(self.model.config, f"zspa_{name}")) for name in names}
+
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """The answer to each request; what stops an answer (`until`) is not part of it."""
+        return self._run(requests, self._generate)
+
+    def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
+        """Per request the log-probability of its continuation, and whether greedy decoding would give it."""
+        return self._run(requests, self._score)
+
+    def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
+        raise NotImplementedError("hf_zspa answers single-round tasks only")
+
+    def _run(self, requests: list[Instance], answer: Callable[[Batch], list]) -> list:
+        self.expected = len(requests)
+        answers: list[Any] = [None] * len(requests)
+        for batch in batches_of(requests, self.task_dict, self.batch_size, self._messages):
+            found, records = self._guarded(batch, answer)
+            for sample, value, record in zip(batch.samples, found, records):
+                answers[sample.index] = value
+                self.cache_hook.add_partial(sample.request_type, sample.cache_key, value)
+                if not sample.padding:
+                    self._remember(record)
+        logger.info("hf_zspa, method {}: {}", self.method, token_summary(self.records))
+        return answers
+
+    def _remember(self, record: SampleRecord) -> None:
+        self.records.append(record)
+        if self.log_tokens:
+            with Path(self.log_tokens).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"method": self.method, **record.__dict__}) + "\n")
+        if self.on_sample:
+            self.on_sample(record)
+
+    def _guarded(self, batch: Batch, answer: Callable[[Batch], list]) -> tuple[list, list[SampleRecord]]:
+        """Answers and records of a batch. After an exception its samples run one by one, so that the culprit is known.
+
+        Raises:
+            RuntimeError: a sample failed and `on_error` is "raise"; the message names it.
+        """
+        counter = CountingPruner(self.pruner)
+        try:
+            found = answer(Batch(batch.samples, batch.arguments, counter))
+            return found, counter.records(batch.samples)
+        except Exception as error:
+            if len(batch.samples) == 1:
+                (sample,) = batch.samples
+                if self.on_error == "raise":
+                    raise RuntimeError(f"{sample.name} failed: {type(error).__name__}: {error}") from error
+                logger.error("{} failed and counts as wrong: {}: {}", sample.name, type(error).__name__, error)
+                reason = f"{type(error).__name__}: {error}"
+                value = (float("-inf"), False) if sample.continuation is not None else f"{FAILED} {reason}"
+                return [value], [SampleRecord(sample.task, sample.split, sample.doc_id, 0, 0, reason)]
+            first_error = error
+        parts = [self._guarded(Batch([sample], batch.arguments), answer) for sample in batch.samples]
+        if not any(record.failed for _, records in parts for record in records):
+            logger.warning("a batch of {} failed, its samples alone do not: {}", len(parts), first_error)
+        return [value for values, _ in parts for value in values], [r for _, records in parts for r in records]
+
+    def _messages(self, messages: Any) -> ChatMessages:
+        if self.system_prompt:
+            messages = self._apply_system_prompt(messages, self.system_prompt)
+        return ChatMessages(messages=messages)
+
+    def _inputs(self, samples: list[Sample], continuations: list[str] | None = None) -> Any:
+        if not getattr(self.processor, "chat_template", None):
+            raise ValueError(f"{self.pretrained} has no chat template: save one with its processor")
+        texts = [
+            self.processor.apply_chat_template(s.messages.to_hf_messages(), tokenize=False, add_generation_prompt=True)
+            for s in samples
+        ]
+        texts = [text + more for text, more in zip(texts, continuations)] if continuations else texts
+        media = [sample.messages.extract_media() for sample in samples]
+        images = [image for found, _, _ in media for image in found]
+        videos = [video for _, found, _ in media for video in found]
+        if any(audio for *_, audio in media):
+            raise ValueError("the sample has audio, which no supported model hears")
+        visual = {name: values for name, values in (("images", images), ("videos", videos)) if values}
+        inputs = self.processor(text=texts, padding=True, return_tensors="pt", **visual)
+        return inputs.to(self.model.device, self.model.dtype)
+
+    def _pruning(self, inputs: Any, batch: Batch) -> dict[str, Any]:
+        """What makes the model prune in a call, with every token counted."""
+        count_unpruned(batch.counter, inputs["input_ids"], self.model.config)
+        pruned = self.pruner is not None and any(batch.counter.placeholders)
+        return {"visual_token_pruner": batch.counter} if pruned else {"zspa_keep_ratio": 1.0} if self.converted else {}
+
+    @torch.inference_mode()
+    def _generate(self, batch: Batch) -> list[str]:
+        inputs = self._inputs(batch.samples)
+        arguments, until = generation_arguments(batch.arguments, self.model.generation_config)
+        output = self.model.generate(**inputs, **arguments, **self._pruning(inputs, batch))
+        answers = output[:, inputs["input_ids"].shape[1] :]
+        texts = self.processor.batch_decode(answers, skip_special_tokens=True)
+        return [until_stops(text.strip(), until) for text in texts]
+
+    @torch.inference_mode()
+    def _score(self, batch: Batch) -> list[tuple[float, bool]]:
+        continuations = [sample.continuation or "" for sample in batch.samples]
+        prompts = self._inputs(batch.samples)
+        lengths = prompts["attention_mask"].sum(1)
+        inputs = self._inputs(batch.samples, continuations)
+        logits = self.model(**inputs, **self._pruning(inputs, batch)).logits
+        return list(continuation_scores(logits, inputs["input_ids"], inputs["attention_mask"], lengths))
+
+
+def _embedded(name: str) -> str:
+    from ..embedded import EVALUATED
+
+    return str(EVALUATED.get(name, name))

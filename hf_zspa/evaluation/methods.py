@@ -1,0 +1,41 @@
+"""The methods an evaluation compares, by name."""
+
+from ..remote_code.zspa_selection import VisualTokenPruner, ZspaPruner, check_ratio
+from .pruners import ConditionalDppPruner, MmtokPruner, RandomPruner
+
+METHODS = ("original", "relevance", "divprune", "zspa", "random", "conditional_dpp", "mmtok")
+
+
+def check_method(method: str) -> str:
+    """Returns `method`, or raises `ValueError` that names it and lists the methods."""
+    if method not in METHODS:
+        raise ValueError(f"there is no method {method!r}: choose from {', '.join(METHODS)}")
+    return method
+
+
+def make_pruner(
+    method: str, *, keep_ratio: float, core_ratio: float = 0.2, pooling: str = "mean", seed: int = 0
+) -> VisualTokenPruner | None:
+    """The pruner of a method; None for "original" and for keep ratio 1, which are the stock model.
+
+    Args:
+        method: one of `METHODS`. "relevance" and "divprune" are the paper's baselines: core ratio 1 and 0.
+        keep_ratio: share of each image's tokens kept, in (0, 1].
+        core_ratio: share of the kept tokens chosen by relevance, in [0, 1]; "zspa" alone reads it.
+        pooling: how prompt tokens are aggregated; "zspa" and "relevance" read it.
+        seed: what "random" draws from.
+
+    Raises:
+        ValueError: the method is unknown, or a parameter outside its range.
+    """
+    check_method(method)
+    check_ratio("keep_ratio", keep_ratio, zero_allowed=False)
+    if method == "original" or keep_ratio == 1:
+        return None
+    if method == "random":
+        return RandomPruner(keep_ratio, seed)
+    if method == "conditional_dpp":
+        return ConditionalDppPruner(keep_ratio)
+    if method == "mmtok":
+        return MmtokPruner(keep_ratio)
+    return ZspaPruner(keep_ratio, {"relevance": 1.0, "divprune": 0.0, "zspa": core_ratio}[method], pooling)

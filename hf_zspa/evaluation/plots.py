@@ -1,0 +1,113 @@
+"""Pictures of a sweep: score against core ratio, as the paper's Figure 3, and score against keep ratio."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Row = dict[str, Any]
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
+_MARKERS = "osD^vPX"
+_ENDS = {"divprune": 0.0, "relevance": 1.0}
+
+
+def plot_core_ratio(rows: Sequence[Row], path: Path) -> bool:
+    """Score against core ratio, a line per task, the unpruned score dotted; False where there are no two points.
+
+    The ends are the baselines: core ratio 0 is "divprune", 1 is "relevance". Of several keep ratios the one with most
+    points is drawn.
+    """
+    points = [row for row in rows if row["method"] in ("zspa", *_ENDS) and row["pooling"] in (None, "mean")]
+    keep = _most_common([row["keep_ratio"] for row in points if row["method"] == "zspa"])
+    lines: dict[str, list[tuple[float, Row]]] = {}
+    for row in points:
+        if row["keep_ratio"] == keep:
+            core = _ENDS.get(row["method"], row["core_ratio"])
+            lines.setdefault(row["task"], []).append((core, row))
+    lines = {task: sorted(found, key=lambda pair: pair[0]) for task, found in lines.items()}
+    if not any(len(found) > 1 for found in lines.values()):
+        return False
+    figure, axes = _figure(7, 4.5)
+    for i, (task, found) in enumerate(lines.items()):
+        _draw(axes, found, i, task)
+        for row in rows:
+            if row["task"] == task and row["method"] == "original":
+                axes.axhline(row["value"], color=_COLOURS[i % len(_COLOURS)], linestyle=":", linewidth=1)
+    axes.set_xlabel("core ratio (0: diversity alone, 1: relevance alone)")
+    axes.set_ylabel("score, %")
+    axes.set_title(f"{100 * keep:g} % of the visual tokens kept; dotted: all of them")
+    _finish(figure, axes, path)
+    return True
+
+
+def plot_keep_ratio(rows: Sequence[Row], path: Path) -> bool:
+    """Score against keep ratio, a line per method, for the average of an embedded group or else task by task.
+
+    Returns False, and draws nothing, where no method has two points.
+    """
+    averages = [row for row in rows if row["task"].endswith("average")]
+    chosen = averages or list(rows)
+    core = _most_common([row["core_ratio"] for row in chosen if row["method"] == "zspa"])
+    tasks = list(dict.fromkeys(row["task"] for row in chosen))
+    if len({row["keep_ratio"] for row in chosen if row["method"] != "original"}) < 2:
+        return False
+    columns = min(3, len(tasks))
+    figure, grid = _figure(7 if columns == 1 else 4.2 * columns, 4.2 * -(-len(tasks) // columns), len(tasks), columns)
+    for axes, task in zip(grid, tasks):
+        mine = [row for row in chosen if row["task"] == task and (row["method"] != "zspa" or row["core_ratio"] == core)]
+        pruned = [row for row in mine if row["method"] != "original" and row["pooling"] in (None, "mean")]
+        for i, method in enumerate(dict.fromkeys(row["method"] for row in pruned)):
+            found = sorted(((row["keep_ratio"], row) for row in pruned if row["method"] == method), key=lambda p: p[0])
+            _draw(axes, found, i, f"zspa, core {core:g}" if method == "zspa" else method)
+        for row in mine:
+            if row["method"] == "original":
+                axes.axhline(row["value"], color="#777777", linestyle=":", linewidth=1, label="all tokens")
+        axes.set_xlabel("share of visual tokens kept")
+        axes.set_ylabel("score, %")
+        axes.set_title(task.replace("_", " "))
+    _finish(figure, grid[0], path)
+    return True
+
+
+def _most_common(values: Sequence[Any]) -> Any:
+    return max(dict.fromkeys(values), key=list(values).count, default=None)
+
+
+def _figure(width: float, height: float, count: int = 0, columns: int = 1) -> tuple["Figure", Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ValueError("plots need matplotlib: pip install 'hf-zspa[eval]'") from error
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    if not count:
+        return figure, figure.subplots()
+    grid = figure.subplots(-(-count // columns), columns, squeeze=False).flatten()
+    for spare in grid[count:]:
+        spare.set_visible(False)
+    return figure, list(grid[:count])
+
+
+def _draw(axes: "Axes", points: Sequence[tuple[float, Row]], index: int, label: str) -> None:
+    """A line with its intervals as a band."""
+    style = {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
+    x = [place for place, _ in points]
+    axes.plot(
+        x,
+        [row["value"] for _, row in points],
+        label=label.removeprefix("zspa_scenes").removeprefix("_varied").lstrip("_ "),
+        markersize=4,
+        **style,
+    )
+    low, high = zip(*(row["interval"] for _, row in points))
+    axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _finish(figure: "Figure", axes: "Axes", path: Path) -> None:
+    for each in figure.axes:
+        each.grid(alpha=0.25)
+        each.spines[["top", "right"]].set_visible(False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
+    figure.savefig(path)

@@ -1,0 +1,112 @@
+"""From measurements to `results.json`: one row per task and setting, with intervals and paired differences."""
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from .cells import GROUPS, Cell
+from .statistics import Difference, average_difference, average_interval, bootstrap_interval, paired_difference
+from .sweep import Measurement
+
+_BASELINES = ("original", "divprune")
+
+
+def build_results(checkpoint: str, measurements: Sequence[Measurement], **about: Any) -> dict[str, Any]:
+    """Everything a sweep found, ready for JSON. All scores are per cent, all intervals 95 % (percentile bootstrap)."""
+    found = {measurement.cell: measurement for measurement in measurements}
+    rows = [_row(measurement, found) for measurement in measurements]
+    return {
+        "checkpoint": checkpoint,
+        "created": time.strftime("%Y-%m-%d"),
+        "versions": {name: version(name) for name in ("hf-zspa", "lmms-eval", "torch", "transformers")},
+        "hardware": _hardware(),
+        **about,
+        "rows": rows + _average_rows(found),
+    }
+
+
+def _hardware() -> dict[str, Any]:
+    if torch.cuda.is_available():
+        return {"device": torch.cuda.get_device_name(), "count": torch.cuda.device_count()}
+    return {"device": f"CPU ({platform.machine()})", "threads": torch.get_num_threads()}
+
+
+def _baseline(cell: Cell, method: str) -> Cell:
+    return Cell(cell.task, method, 1.0 if method == "original" else cell.keep_ratio)
+
+
+def _row(measurement: Measurement, found: dict[Cell, Measurement]) -> dict[str, Any]:
+    cell, score = measurement.cell, measurement.score
+    row: dict[str, Any] = {
+        **asdict(cell),
+        "metric": measurement.metric,
+        "value": score.value,
+        "n": len(score.per_sample),
+        "interval": list(bootstrap_interval(score.per_sample, score.aggregate)),
+    }
+    for method in _BASELINES:
+        other = found.get(_baseline(cell, method))
+        if other is None or other.cell == cell or other.documents != measurement.documents:
+            row[f"minus_{method}"] = None
+        else:
+            difference = paired_difference(score.per_sample, other.score.per_sample, score.aggregate)
+            row[f"minus_{method}"] = _as_dict(difference)
+    return row | {
+        "visual_tokens": measurement.visual_tokens,
+        "kept_tokens": measurement.kept_tokens,
+        "failed": measurement.failed,
+        "seconds": round(measurement.seconds, 1),
+    }
+
+
+def _as_dict(difference: Difference) -> dict[str, float]:
+    return {"value": difference.value, "low": difference.low, "high": difference.high}
+
+
+def _average_rows(found: dict[Cell, Measurement]) -> list[dict[str, Any]]:
+    """Unweighted means over the tasks of an embedded group, which share one metric; other tasks are not averaged."""
+    rows = []
+    for group, tasks in GROUPS.items():
+        settings: dict[tuple, list[Measurement]] = {}
+        for cell, measurement in found.items():
+            if cell.task in tasks:
+                settings.setdefault(tuple(cell.setting().items()), []).append(measurement)
+        whole = {key: parts for key, parts in settings.items() if len(parts) == len(tasks)}
+        for key, parts in whole.items():
+            rows.append(_average_row(group, dict(key), parts, whole))
+    return rows
+
+
+def _average_row(
+    group: str, setting: dict[str, Any], parts: list[Measurement], whole: dict[tuple, list[Measurement]]
+) -> dict[str, Any]:
+    pairs = [(part.score.per_sample, part.score.aggregate) for part in parts]
+    value = sum(part.score.value for part in parts) / len(parts)
+    row: dict[str, Any] = {
+        "task": f"{group} average",
+        **setting,
+        "metric": parts[0].metric,
+        "value": value,
+        "n": sum(len(part.score.per_sample) for part in parts),
+        "interval": list(average_interval(pairs)),
+    }
+    for method in _BASELINES:
+        other = whole.get(tuple(_baseline(parts[0].cell, method).setting().items()))
+        if other is None or other is parts:
+            row[f"minus_{method}"] = None
+        else:
+            by_task = {part.cell.task: part for part in other}
+            ordered = [by_task[part.cell.task] for part in parts]
+            theirs = [(part.score.per_sample, part.score.aggregate) for part in ordered]
+            row[f"minus_{method}"] = _as_dict(average_difference(pairs, theirs))
+    return row | {
+        "visual_tokens": sum(part.visual_tokens for part in parts) / len(parts),
+        "kept_tokens": sum(part.kept_tokens for part in parts) / len(parts),
+        "failed": sum(part.failed for part in parts),
+        "seconds": round(sum(part.seconds for part in parts), 1),
+    }

@@ -1,0 +1,199 @@
+"""Results as Markdown: our numbers with their intervals, and the paper's beside them in tables of their own."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .benchmarks import BENCHMARKS
+from .cells import CORE_RATIOS, KEEP_RATIO
+from .paper import COLUMNS, paper_table
+
+Row = dict[str, Any]
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """The whole report of a `results.json`."""
+    rows = results["rows"]
+    parts = [_heading(results), *_warnings(rows)]
+    table = results.get("table")
+    parts.append(_TABLES[table](results) if table else _methods_table(rows))
+    if table is None or table == 1:
+        parts.append(_differences_table(rows))
+    parts += [_protocol(rows), _paper_part(table or 1, _tasks(rows))]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def table_1(results: dict[str, Any]) -> str:
+    """Methods by tasks; "zspa" at the checkpoint's own core ratio, and at the best one per task."""
+    rows = [row for row in results["rows"] if row["keep_ratio"] in (1.0, KEEP_RATIO)]
+    own = results.get("zspa_core_ratio")
+    fixed = [row for row in rows if row["method"] != "zspa" or row["core_ratio"] == own]
+    tasks = _tasks(rows)
+    lines = _methods_lines(fixed, tasks)
+    best = [_best([row for row in rows if row["task"] == task and row["method"] == "zspa"]) for task in tasks]
+    cells = [f"{_score(row)} at {row['core_ratio']:g}" if row else "–" for row in best]
+    lines.append(_line(["zspa, best core ratio (tuned on the test set)", "", *cells]))
+    note = (
+        f"zspa has the core ratio {own:g} of the checkpoint. The last row takes for each task the core ratio that is "
+        "best on the very same questions, as the paper's Table 1 does: it is an upper bound, not a result."
+    )
+    return "## Table 1\n\n" + "\n".join(lines) + f"\n\n{note}"
+
+
+def table_2(results: dict[str, Any]) -> str:
+    """Tasks by core ratios."""
+    rows, tasks = results["rows"], _tasks(results["rows"])
+    lines = [_line(["task", "original", *(f"{core:g}" for core in CORE_RATIOS)]), _rule(len(CORE_RATIOS) + 2)]
+    for task in tasks:
+        mine = [row for row in rows if row["task"] == task and row["pooling"] in (None, "mean")]
+        found = [_first(mine, method="original")]
+        found += [_first(mine, method="zspa", core_ratio=core) for core in CORE_RATIOS]
+        lines.append(_line([_title(task), *map(_score, found)]))
+    return f"## Table 2: score by core ratio, keep ratio {KEEP_RATIO}\n\n" + "\n".join(lines)
+
+
+def table_4(results: dict[str, Any]) -> str:
+    """Tasks by poolings, at the core ratio that is best for each task with the mean."""
+    rows, tasks = results["rows"], _tasks(results["rows"])
+    lines = [_line(["task", "core ratio", "original", "none", "max", "mean"]), _rule(6)]
+    for task in (task for task in tasks if not task.endswith("average")):
+        mine = [row for row in rows if row["task"] == task]
+        best = _best([row for row in mine if row["method"] == "zspa" and row["pooling"] == "mean"])
+        if best is None:
+            continue
+        found = [
+            _first(mine, method="zspa", core_ratio=best["core_ratio"], pooling=name) for name in ("none", "max", "mean")
+        ]
+        cells = [f"{best['core_ratio']:g}", _score(_first(mine, method="original")), *map(_score, found)]
+        lines.append(_line([_title(task), *cells]))
+    return f"## Table 4: score by pooling, keep ratio {KEEP_RATIO}\n\n" + "\n".join(lines)
+
+
+_TABLES: dict[int, Callable[[dict[str, Any]], str]] = {1: table_1, 2: table_2, 4: table_4}
+
+
+def _heading(results: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {value}" for name, value in results["versions"].items())
+    hardware = ", ".join(f"{name} {value}" for name, value in results["hardware"].items())
+    limit = f" The first {results['limit']} samples of each task." if results.get("limit") else ""
+    return (
+        f"# {results['checkpoint']}\n\nMeasured {results['created']} with {versions} on {hardware}.{limit} "
+        "Scores are per cent; ± is half a 95 % bootstrap interval."
+    )
+
+
+def _warnings(rows: Sequence[Row]) -> list[str]:
+    found = []
+    for row in rows:
+        if row["failed"]:
+            found.append(f"**{row['failed']} samples failed** and count as wrong: {_setting(row)} on {row['task']}.")
+        unpruned = row["visual_tokens"] and row["kept_tokens"] >= row["visual_tokens"]
+        if row["method"] != "original" and unpruned:
+            found.append(f"**Nothing was pruned**: {_setting(row)} on {row['task']}.")
+    return found
+
+
+def _methods_table(rows: Sequence[Row]) -> str:
+    return "## Scores\n\n" + "\n".join(_methods_lines(rows, _tasks(rows)))
+
+
+def _methods_lines(rows: Sequence[Row], tasks: Sequence[str]) -> list[str]:
+    lines = [_line(["method", "tokens", *map(_title, tasks)]), _rule(len(tasks) + 2)]
+    for name in dict.fromkeys(map(_setting, rows)):
+        mine = {row["task"]: row for row in rows if _setting(row) == name}
+        lines.append(_line([name, _tokens(list(mine.values())), *(_score(mine.get(task)) for task in tasks)]))
+    return lines
+
+
+def _differences_table(rows: Sequence[Row]) -> str:
+    """Paired differences; a star marks those whose interval leaves out 0."""
+    parts = []
+    for baseline in ("original", "divprune"):
+        mine = [row for row in rows if row[f"minus_{baseline}"]]
+        if not mine:
+            continue
+        tasks = _tasks(mine)
+        lines = [_line([f"minus {baseline}", *map(_title, tasks)]), _rule(len(tasks) + 1)]
+        for name in dict.fromkeys(map(_setting, mine)):
+            found = {row["task"]: row[f"minus_{baseline}"] for row in mine if _setting(row) == name}
+            lines.append(_line([name, *(_difference(found.get(task)) for task in tasks)]))
+        parts.append("\n".join(lines))
+    if not parts:
+        return ""
+    return "## Paired differences\n\n" + "\n\n".join(parts) + "\n\n\\* The 95 % interval leaves out 0."
+
+
+def _difference(found: dict[str, float] | None) -> str:
+    if not found:
+        return "–"
+    clear = "\\*" if found["low"] > 0 or found["high"] < 0 else ""
+    return f"{found['value']:+.1f}{clear} ({found['low']:+.1f} to {found['high']:+.1f})"
+
+
+def _protocol(rows: Sequence[Row]) -> str:
+    known = [BENCHMARKS[task] for task in _tasks(rows) if task in BENCHMARKS]
+    return "\n".join(f"- {benchmark.column} (`{benchmark.task}`): {benchmark.protocol}" for benchmark in known)
+
+
+def _paper_part(table: int, tasks: Sequence[str]) -> str:
+    """The paper's numbers for the tasks at hand, in a table of their own per model."""
+    rows = [row for row in paper_table(table) if COLUMNS[row.column] in tasks]
+    parts = []
+    for model in dict.fromkeys(row.model for row in rows):
+        mine = [row for row in rows if row.model == model]
+        columns = list(dict.fromkeys(row.column for row in mine))
+        lines = [_line([model, *columns]), _rule(len(columns) + 1)]
+        for setting in dict.fromkeys(row.setting for row in mine):
+            values = {row.column: f"{row.value:.1f}" for row in mine if row.setting == setting}
+            lines.append(_line([setting, *(values.get(column, "–") for column in columns)]))
+        parts.append("\n".join(lines))
+    return f"## The paper's numbers (its Table {table}; not measured here)\n\n" + "\n\n".join(parts) if parts else ""
+
+
+def _tasks(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(row["task"] for row in rows))
+
+
+def _title(task: str) -> str:
+    if task in BENCHMARKS:
+        return BENCHMARKS[task].column
+    return task.removeprefix("zspa_scenes").removeprefix("_varied").lstrip("_ ")
+
+
+def _setting(row: Row) -> str:
+    parts = [row["method"]]
+    if row["method"] == "zspa":
+        parts.append(f"core {row['core_ratio']:g}")
+    if row["method"] != "original":
+        parts.append(f"keep {row['keep_ratio']:g}")
+    if row["pooling"] not in (None, "mean"):
+        parts.append(f"pooling {row['pooling']}")
+    return ", ".join(parts)
+
+
+def _tokens(rows: Sequence[Row]) -> str:
+    seen = sum(row["visual_tokens"] for row in rows) / max(1, len(rows))
+    kept = sum(row["kept_tokens"] for row in rows) / max(1, len(rows))
+    return f"{seen:.0f} → {kept:.1f}" if kept < seen else f"{seen:.0f}"
+
+
+def _score(row: Row | None) -> str:
+    if row is None:
+        return "–"
+    low, high = row["interval"]
+    return f"{row['value']:.1f} ± {(high - low) / 2:.1f}"
+
+
+def _first(rows: Sequence[Row], **fields: Any) -> Row | None:
+    return next((row for row in rows if all(row[name] == value for name, value in fields.items())), None)
+
+
+def _best(rows: Sequence[Row]) -> Row | None:
+    return max(rows, key=lambda row: (row["value"], -row["core_ratio"]), default=None)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _rule(columns: int) -> str:
+    return "|" + "---|" * columns

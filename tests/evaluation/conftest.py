@@ -1,0 +1,36 @@
+"""Fixtures of the evaluation's tests: the embedded checkpoint as a loaded lmms-eval model, and its tasks."""
+
+import os
+
+import pytest
+import tiny  # noqa: F401  lets torchvision be imported first
+
+os.environ["TQDM_DISABLE"] = "1"
+
+from lmms_eval.evaluator import simple_evaluate
+
+from hf_zspa.evaluation.benchmarks import task_manager
+from hf_zspa.evaluation.lmms_model import HfZspa
+
+
+@pytest.fixture(scope="session")
+def manager():
+    return task_manager()
+
+
+@pytest.fixture(scope="session")
+def embedded():
+    return HfZspa("embedded", batch_size=8, device="cpu")
+
+
+@pytest.fixture
+def evaluate_tasks(manager):
+    """Runs tasks through lmms-eval and returns what it reports."""
+
+    def run(model, tasks, limit=16):
+        return simple_evaluate(
+            model=model, tasks=tasks, task_manager=manager, limit=limit, batch_size=8, bootstrap_iters=0,
+            log_samples=True,
+        )  # fmt: skip
+
+    return run

@@ -1,0 +1,236 @@
+"""The lmms-eval model `hf_zspa`: its answers are the checkpoint's own, its counts are true, its failures are loud."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from lmms_eval.api.instance import Instance
+from lmms_eval.models.registry_v2 import ModelRegistryV2
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from hf_zspa.embedded import CHECKPOINT, EVALUATED
+from hf_zspa.embedded.heldout import collect
+from hf_zspa.evaluation.lmms_model import HfZspa
+from hf_zspa.evaluation.requests import generation_arguments, until_stops
+
+QUESTIONS = collect(per_kind=3)
+
+
+def image_of(index):
+    return Image.fromarray(QUESTIONS.images[QUESTIONS.questions[index][0]])
+
+
+def messages_of(index):
+    content = [{"type": "image", "url": image_of(index)}, {"type": "text", "text": QUESTIONS.questions[index][1].text}]
+    return [{"role": "user", "content": content}]
+
+
+def requests(documents, arguments=None, to_messages=lambda document: document):
+    """What lmms-eval sends for a list of documents."""
+    arguments = {"max_new_tokens": 6} if arguments is None else arguments
+    return [
+        Instance(
+            "generate_until", ("", to_messages, dict(arguments), i, "probe", "test"), 0,
+            {"task": "probe", "doc_id": i, "repeats": 1},
+        )
+        for i in range(len(documents))
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def ask(embedded):
+    """Answers to documents that are messages themselves, by the embedded model under a method."""
+
+    def run(documents, method="zspa", model=embedded, arguments=None, **ratios):
+        model.use_method(method, **ratios)
+        model.task_dict = {"probe": {"test": documents}}
+        return model.generate_until(requests(documents, arguments))
+
+    return run
+
+
+def test_the_installed_package_brings_the_model_to_lmms_eval():
+    registry = ModelRegistryV2()
+    registry.load_entrypoint_manifests()
+    assert registry.get_model_class("hf_zspa") is HfZspa
+
+
+def test_a_batch_of_prompts_of_all_lengths_is_answered_as_each_one_by_itself(ask):
+    documents = [messages_of(i) for i in range(12)]
+    alone = [answer for document in documents for answer in ask([document])]
+    assert ask(documents) == alone
+
+
+@pytest.mark.parametrize(("method", "keep"), [("original", 1.0), ("zspa", 0.1)])
+def test_answers_are_those_of_the_checkpoint_through_its_own_processor_and_template(ask, method, keep):
+    processor = AutoProcessor.from_pretrained(CHECKPOINT)
+    model = AutoModelForImageTextToText.from_pretrained(EVALUATED["embedded"], trust_remote_code=True)
+    expected = []
+    for index in range(12):
+        turn = [{"role": "user", "content": [{"type": "image"}, messages_of(index)[0]["content"][1]]}]
+        prompt = processor.apply_chat_template(turn, add_generation_prompt=True)
+        inputs = processor(images=image_of(index), text=prompt, return_tensors="pt")
+        output = model.generate(**inputs, max_new_tokens=6, do_sample=False, zspa_keep_ratio=keep)
+        expected.append(processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip())
+    assert ask([messages_of(i) for i in range(12)], method) == expected
+    assert len(set(expected)) > 3
+
+
+def test_tokens_are_counted_where_the_model_prunes(ask, embedded):
+    two = messages_of(0)[0]["content"]
+    documents = [messages_of(0), [{"role": "user", "content": [two[0], two[0], two[1]]}], messages_of(1)]
+    documents.append([{"role": "user", "content": [two[1]]}])
+    ask(documents, keep_ratio=0.25)
+    by_document = {record.doc_id: (record.visual_tokens, record.kept_tokens) for record in embedded.records}
+    assert by_document == {0: (144, 36), 1: (288, 72), 2: (144, 36), 3: (0, 0)}
+    ask(documents, "original")
+    assert {(r.visual_tokens, r.kept_tokens) for r in embedded.records} == {(144, 144), (288, 288), (0, 0)}
+
+
+def test_a_model_that_ignores_its_pruner_cannot_pass_for_a_pruned_one(ask, embedded, monkeypatch):
+    generate = embedded.model.generate
+    monkeypatch.setattr(
+        embedded.model,
+        "generate",
+        lambda **kwargs: generate(**{k: v for k, v in kwargs.items() if k != "visual_token_pruner"}),
+    )
+    with pytest.raises(RuntimeError, match=r"sample 0 of probe \(test\).*did not prune"):
+        ask([messages_of(0)])
+
+
+def test_every_method_gives_an_answer_and_keeps_what_was_asked(ask, embedded):
+    for method in ("relevance", "divprune", "zspa", "random", "conditional_dpp", "mmtok"):
+        ask([messages_of(0)], method, keep_ratio=0.1)
+        assert [(r.visual_tokens, r.kept_tokens) for r in embedded.records] == [(144, 14)], method
+
+
+def test_a_failing_sample_stops_the_run_with_its_id(ask):
+    broken = [{"role": "user", "content": [{"type": "image", "url": "no-such-picture.png"}]}]
+    with pytest.raises(RuntimeError, match=r"sample 1 of probe \(test\) failed"):
+        ask([messages_of(0), broken, messages_of(1)])
+
+
+def test_counted_failures_are_marked_wrong_and_the_rest_is_answered(ask, embedded, monkeypatch):
+    monkeypatch.setattr(embedded, "on_error", "count")
+    broken = [{"role": "user", "content": [{"type": "image", "url": "no-such-picture.png"}]}]
+    first, failed, last = ask([messages_of(0), broken, messages_of(1)])
+    assert [first, last] == ask([messages_of(0), messages_of(1)])
+    assert "failed" in failed
+    ask([messages_of(0), broken, messages_of(1)])
+    assert [record.doc_id for record in embedded.records if record.failed] == [1]
+
+
+def test_log_tokens_writes_a_line_per_sample(ask, embedded, monkeypatch, tmp_path):
+    monkeypatch.setattr(embedded, "log_tokens", str(tmp_path / "tokens.jsonl"))
+    ask([messages_of(0), messages_of(1)], keep_ratio=0.1)
+    lines = [json.loads(line) for line in (tmp_path / "tokens.jsonl").read_text().splitlines()]
+    assert [(line["doc_id"], line["visual_tokens"], line["kept_tokens"]) for line in sorted(lines, key=str)] == [
+        (0, 144, 14),
+        (1, 144, 14),
+    ]
+
+
+def test_log_likelihood_is_that_of_the_pruned_checkpoint_token_by_token(embedded):
+    embedded.use_method("zspa", keep_ratio=0.25)
+    pairs = [(0, "yes"), (0, "no"), (5, "red"), (9, "k7"), (9, "left")]
+    embedded.task_dict = {"probe": {"test": [{"index": i} for i, _ in pairs]}}
+    asked = [
+        Instance(
+            "loglikelihood",
+            (QUESTIONS.questions[i][1].text, f" {word}", lambda d: [image_of(d["index"])], n, "probe", "test"),
+            0, {"task": "probe", "doc_id": n, "repeats": 1},
+        )
+        for n, (i, word) in enumerate(pairs)
+    ]  # fmt: skip
+    found = embedded.loglikelihood(asked)
+    model, processor = embedded.model, embedded.processor
+    for (index, word), (score, greedy) in zip(pairs, found):
+        turn = [{"role": "user", "content": [{"type": "image"}, messages_of(index)[0]["content"][1]]}]
+        prompt = processor.apply_chat_template(turn, add_generation_prompt=True)
+        inputs = processor(images=image_of(index), text=prompt, return_tensors="pt")
+        expected, likeliest = 0.0, True
+        for token in processor.tokenizer(word, add_special_tokens=False)["input_ids"]:
+            step = model.generate(
+                **inputs, max_new_tokens=1, do_sample=False, zspa_keep_ratio=0.25, return_dict_in_generate=True,
+                output_scores=True,
+            )  # fmt: skip
+            scores = torch.log_softmax(step.scores[0][0], -1)
+            expected, likeliest = expected + float(scores[token]), likeliest and int(scores.argmax()) == token
+            inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([[token]])], 1)
+            inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        assert score == pytest.approx(expected, abs=1e-3) and greedy == likeliest
+
+
+def test_greedy_unless_a_task_asks_for_sampling():
+    greedy, until = generation_arguments({"until": "\n", "temperature": 0, "max_new_tokens": 7}, None)
+    assert (greedy["do_sample"], greedy["temperature"], greedy["max_new_tokens"], until) == (False, None, 7, ["\n"])
+    sampled, until = generation_arguments({"temperature": 0.7, "until": []}, None)
+    assert (sampled["do_sample"], sampled["temperature"], until) == (True, 0.7, [])
+    assert until_stops("red ASSISTANT: blue", ["\n", "ASSISTANT:"]) == "red"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"zspa_keep": 0.1}, "no model argument zspa_keep.*zspa_keep_ratio"),
+        ({"zspa_keep_ratio": 1.5}, "zspa_keep_ratio is 1.5"),
+        ({"zspa_method": "divprun"}, "no method 'divprun'.*divprune"),
+        ({"zspa_pooling": "median"}, "zspa_pooling is 'median'.*mean"),
+        ({"batch_size": "auto"}, "batch_size is 'auto'"),
+        ({"dtype": "half"}, "dtype is 'half'.*bfloat16"),
+        ({"on_error": "skip"}, "on_error is 'skip'.*count"),
+        ({"max_pixels": 1000}, "max_pixels have no meaning for CLIPImageProcessor"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        HfZspa("embedded", device="cpu", **arguments)
+
+
+def test_an_unconverted_checkpoint_runs_unpruned_and_says_how_to_convert_it(ask):
+    stock = HfZspa(str(CHECKPOINT), batch_size=8, device="cpu")
+    documents = [messages_of(i) for i in range(6)]
+    assert ask(documents, None, model=stock) == ask(documents, "original")
+    assert {(record.visual_tokens, record.kept_tokens) for record in stock.records} == {(144, 144)}
+    with pytest.raises(ValueError, match="hf-zspa convert"):
+        HfZspa(str(CHECKPOINT), device="cpu", zspa_keep_ratio=0.1)
+
+
+def command_line(*arguments, folder, processes=1):
+    """Runs lmms-eval's own command with the embedded tasks and returns its results file."""
+    from hf_zspa.evaluation.benchmarks import TASKS
+
+    start = [sys.executable, "-m"]
+    if processes > 1:
+        start += ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    # Only this machine's torchvision needs the module `tiny`, which python -m cannot import first.
+    finished = subprocess.run(
+        [*start, "evaluation.run_lmms_eval", "--include_path", str(TASKS), "--tasks", "zspa_scenes_chart",
+         "--limit", "12", "--batch_size", "4", "--output_path", str(folder), "--log_samples", *arguments],
+        capture_output=True, text=True, timeout=500, env=environment, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    (found,) = folder.rglob("*_results.json")
+    return json.loads(found.read_text()), finished.stdout + finished.stderr
+
+
+def test_lmms_evals_own_command_line_prunes_and_says_how_much(tmp_path):
+    arguments = ("--model", "hf_zspa", "--model_args", "pretrained=embedded,device=cpu,zspa_keep_ratio=0.25")
+    results, output = command_line(*arguments, folder=tmp_path)
+    assert results["results"]["zspa_scenes_chart"]["exact_match,none"] > 0.5
+    assert "12 samples, 1728 visual tokens in, 432 kept (25.0 %)" in output
+
+
+def test_two_processes_share_the_samples_and_agree_with_one(tmp_path):
+    arguments = ("--model", "hf_zspa", "--model_args", f"pretrained=embedded,log_tokens={tmp_path / 'tokens'}")
+    results, _ = command_line(*arguments, folder=tmp_path / "two", processes=2)
+    arguments = ("--model", "hf_zspa", "--model_args", "pretrained=embedded")
+    alone, _ = command_line(*arguments, folder=tmp_path / "one")
+    assert results["results"]["zspa_scenes_chart"] == alone["results"]["zspa_scenes_chart"]
+    shares = [len((tmp_path / f"tokens.{rank}").read_text().splitlines()) for rank in (0, 1)]
+    assert shares == [6, 6]
