@@ -14,13 +14,14 @@ from pathlib import Path
 import nox
 
 TRANSFORMERS = ("4.57.6", "5.0.0", "5.10.4", "5.16.1", "5.19.0", "5.23.0")
+EVALUATION = ("lmms-eval==0.7.3", "transformers==5.23.0")
 TORCHVISION = "torchvision==0.28.0"  # Qwen2.5-VL's processor needs it; it fits torch 2.13 and must not bring another
 REPORTS = Path(".nox", "reports").absolute()
 CLOSING_LINE = Path(".nox", "closing-line.txt")
 # One thread per worker: the models of the tests are too small for more. Nothing may ask the network.
 TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
-nox.options.sessions = ["lint", "types", "tests", "closing_line"]
+nox.options.sessions = ["lint", "types", "tests", "evaluation", "closing_line"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 
@@ -42,13 +43,26 @@ def types(session: nox.Session) -> None:
 @nox.parametrize("transformers", TRANSFORMERS, ids=TRANSFORMERS)
 def tests(session: nox.Session, transformers: str) -> None:
     """The tests on one version of transformers; arguments after -- replace pytest's."""
-    report = REPORTS / f"{transformers}.xml"
-    report.unlink(missing_ok=True)
     _overlay_this_environment(session)
     session.install(f"transformers=={transformers}")
     session.install("--no-deps", TORCHVISION)
+    _pytest(session, transformers, "--ignore=tests/evaluation")
+
+
+@nox.session
+def evaluation(session: nox.Session) -> None:
+    """The tests of the extra `eval`, with lmms-eval; arguments after -- replace pytest's."""
+    _overlay_this_environment(session)
+    session.install("--no-deps", TORCHVISION)
+    session.install(*EVALUATION, "matplotlib")
+    _pytest(session, "evaluation", "tests/evaluation")
+
+
+def _pytest(session: nox.Session, name: str, *selection: str) -> None:
+    report = REPORTS / f"{name}.xml"
+    report.unlink(missing_ok=True)
     arguments = session.posargs or ["-q", "-n", os.environ.get("PYTEST_WORKERS", "auto"), "--maxprocesses", "8"]
-    session.run("python", "-m", "pytest", f"--junit-xml={report}", *arguments, env=TEST_ENVIRONMENT)
+    session.run("python", "-m", "pytest", f"--junit-xml={report}", *selection, *arguments, env=TEST_ENVIRONMENT)
 
 
 def _overlay_this_environment(session: nox.Session) -> None:
@@ -63,10 +77,10 @@ def closing_line(session: nox.Session) -> None:
     """Sums the reports of all versions up in pytest's words."""
     counts: Counter[str] = Counter()
     seconds = 0.0
-    for version in TRANSFORMERS:
-        report = REPORTS / f"{version}.xml"
+    for name in (*TRANSFORMERS, "evaluation"):
+        report = REPORTS / f"{name}.xml"
         if not report.exists():
-            session.error(f"no test report of transformers {version}")
+            session.error(f"no test report of {name}")
         suite = ElementTree.parse(report).getroot()[0].attrib
         seconds += float(suite["time"])
         bad = {"failed": int(suite["failures"]), "skipped": int(suite["skipped"]), "error": int(suite["errors"])}

@@ -29,7 +29,7 @@ class PaperRow:
 
 def paper_table(table: int) -> list[PaperRow]:
     """The numbers of Table 1, 2 or 4, in their order."""
-    lines = files(__package__).joinpath("paper", _FILES[table]).read_text(encoding="utf-8").splitlines()
+    lines = files(__package__).joinpath("paper").joinpath(_FILES[table]).read_text(encoding="utf-8").splitlines()
     rows = []
     for line in csv.DictReader(line for line in lines if not line.startswith("#")):
         if table == 1:

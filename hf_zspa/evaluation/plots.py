@@ -25,7 +25,7 @@ def plot_core_ratio(rows: Sequence[Row], path: Path) -> bool:
     lines: dict[str, list[tuple[float, Row]]] = {}
     for row in points:
         if row["keep_ratio"] == keep:
-            core = _ENDS.get(row["method"], row["core_ratio"])
+            core = _ENDS[row["method"]] if row["method"] in _ENDS else row["core_ratio"]
             lines.setdefault(row["task"], []).append((core, row))
     lines = {task: sorted(found, key=lambda pair: pair[0]) for task, found in lines.items()}
     if not any(len(found) > 1 for found in lines.values()):

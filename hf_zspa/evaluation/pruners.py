@@ -110,7 +110,7 @@ class MmtokPruner(OneByOne):
     `tau_vision`. The objective is submodular and maximised greedily. Memory is n × n.
 
     MMTok compares the image with the prompt in the space of CLIP where it can; here both are in the space of the
-    language model. Without a prompt the image alone is covered.
+    language model, for which the defaults were not tuned. Without a prompt the image alone is covered.
 
     Args:
         alpha: weight of covering the image.

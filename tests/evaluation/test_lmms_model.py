@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -207,8 +208,10 @@ def command_line(*arguments, folder, processes=1):
     start = [sys.executable, "-m"]
     if processes > 1:
         start += ["torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", "-m"]
+    # What lets torchvision be imported is among the tests, so lmms-eval's command starts from there.
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    # Only this machine's torchvision needs the module `tiny`, which python -m cannot import first.
+    environment["PYTHONPATH"] = path
     finished = subprocess.run(
         [*start, "evaluation.run_lmms_eval", "--include_path", str(TASKS), "--tasks", "zspa_scenes_chart",
          "--limit", "12", "--batch_size", "4", "--output_path", str(folder), "--log_samples", *arguments],

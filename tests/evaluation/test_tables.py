@@ -1,0 +1,138 @@
+"""Tables and plots: our numbers and the paper's apart, nothing unpruned or failed goes unsaid."""
+
+import builtins
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_zspa.evaluation.cells import CORE_RATIOS
+from hf_zspa.evaluation.paper import paper_table
+from hf_zspa.evaluation.plots import plot_core_ratio, plot_keep_ratio
+from hf_zspa.evaluation.tables import markdown
+
+
+def row(task, method, value, keep=0.1, core=None, pooling=None, **more):
+    unpruned = method == "original"
+    base = {
+        "task": task, "method": method, "keep_ratio": 1.0 if unpruned else keep, "core_ratio": core,
+        "pooling": pooling, "seed": None, "metric": "exact_match", "value": value, "n": 100,
+        "interval": [value - 2, value + 4], "minus_original": None, "minus_divprune": None, "visual_tokens": 144.0,
+        "kept_tokens": 144.0 if unpruned else 14.0, "failed": 0, "seconds": 1.0,
+    }  # fmt: skip
+    return base | more
+
+
+def results(rows, table=None):
+    return {
+        "checkpoint": "some/checkpoint", "created": "2026-01-02", "versions": {"torch": "2.13.0"},
+        "hardware": {"device": "CPU"}, "table": table, "zspa_core_ratio": 0.2, "limit": None, "rows": rows,
+    }  # fmt: skip
+
+
+def sweep(task):
+    """A score that is best at core ratio 0.4."""
+    scores = [row(task, "zspa", 60 - 100 * abs(core - 0.4), core=core, pooling="mean") for core in CORE_RATIOS]
+    return [row(task, "original", 80.0), row(task, "divprune", 50.0), row(task, "relevance", 20.0), *scores]
+
+
+def section(text, heading):
+    return text.split(f"## {heading}")[1].split("\n## ")[0]
+
+
+def test_table_1_has_the_fixed_default_and_beside_it_the_best_of_the_sweep_named_for_what_it_is():
+    text = markdown(results(sweep("pope"), table=1))
+    table = section(text, "Table 1")
+    assert "| zspa, core 0.2, keep 0.1 | 144 → 14.0 | 40.0 ± 3.0 |" in table
+    assert "| zspa, best core ratio (tuned on the test set) |  | 60.0 ± 3.0 at 0.4 |" in table
+    assert "| original | 144 | 80.0 ± 3.0 |" in table
+
+
+def test_table_2_goes_from_core_ratio_to_core_ratio():
+    line = next(line for line in markdown(results(sweep("gqa"), table=2)).splitlines() if line.startswith("| GQA | 80"))
+    cells = [cell.strip().split(" ±")[0] for cell in line.strip("|").split("|")]
+    assert cells == ["GQA", "80.0", "30.0", "40.0", "50.0", "60.0", "50.0", "40.0", "30.0", "20.0", "10.0"]
+
+
+def test_table_4_compares_poolings_at_table_2s_best_core_ratio():
+    rows = sweep("pope") + [row("pope", "zspa", 59.0, core=0.4, pooling=name) for name in ("max", "none")]
+    rows.append(row("pope", "zspa", 99.0, core=0.2, pooling="max"))
+    assert "| POPE | 0.4 | 80.0 ± 3.0 | 59.0 ± 3.0 | 59.0 ± 3.0 | 60.0 ± 3.0 |" in markdown(results(rows, table=4))
+
+
+@pytest.mark.parametrize("table", [None, 1, 2, 4])
+def test_the_papers_numbers_stand_in_a_table_of_their_own(table):
+    text = markdown(results(sweep("pope") + sweep("gqa"), table=table))
+    ours, paper = text.split("## The paper's numbers")
+    assert "not measured here" in paper
+    assert ("85.6" not in ours and "85.8" in paper) or table == 1
+    assert "±" not in paper
+
+
+def test_other_benchmarks_of_the_paper_are_left_out():
+    paper = markdown(results(sweep("pope"))).split("## The paper's numbers")[1]
+    assert "POPE" in paper and "ChartQA" not in paper
+    assert "The paper's numbers" not in markdown(results(sweep("zspa_scenes_chart")))
+
+
+def test_the_papers_numbers_are_as_printed():
+    table = {(r.model, r.setting, r.column): r.value for r in paper_table(1)}
+    assert table["llava-1.5-7b", "original", "ChartQA"] == 44.0
+    assert table["qwen2.5-vl-7b", "zspa", "POPE"] == 69.0
+    assert len(table) == 3 * 4 * 6
+    assert {(r.column, r.setting): r.value for r in paper_table(2)}["MMMU", "0.4"] == 43.9
+    assert {(r.column, r.setting): r.value for r in paper_table(4)}["POPE", "max"] == 67.3
+
+
+def test_a_clear_difference_is_marked_and_an_unclear_one_is_not():
+    clear = {"value": 3.0, "low": 1.0, "high": 5.0}
+    rows = [row("pope", "original", 80.0), row("pope", "zspa", 83.0, core=0.2, pooling="mean", minus_original=clear),
+            row("pope", "random", 79.0, minus_original={"value": -1.0, "low": -3.0, "high": 1.0})]  # fmt: skip
+    text = section(markdown(results(rows)), "Paired differences")
+    assert r"+3.0\* (+1.0 to +5.0)" in text and "-1.0 (-3.0 to +1.0)" in text
+
+
+def test_failures_and_runs_that_pruned_nothing_are_said_before_anything_else():
+    rows = [row("pope", "original", 80.0), row("pope", "zspa", 80.0, core=0.2, pooling="mean", kept_tokens=144.0),
+            row("pope", "divprune", 60.0, failed=3)]  # fmt: skip
+    before = markdown(results(rows)).split("## Scores")[0]
+    assert "**Nothing was pruned**: zspa, core 0.2, keep 0.1 on pope" in before
+    assert "**3 samples failed** and count as wrong: divprune, keep 0.1 on pope" in before
+
+
+def inks(path):
+    """Distinct colours of a picture that are no shade of grey."""
+    pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3).astype(int)
+    colours, counts = np.unique(pixels[np.ptp(pixels, 1) > 90], axis=0, return_counts=True)
+    return {tuple(colour) for colour, count in zip(colours.tolist(), counts) if count > 150}
+
+
+def test_core_ratio_is_drawn_with_a_line_per_task(tmp_path):
+    assert plot_core_ratio(sweep("pope") + sweep("gqa"), tmp_path / "plot.png")
+    assert len(inks(tmp_path / "plot.png")) == 2
+
+
+def test_keep_ratio_is_drawn_with_a_line_per_method(tmp_path):
+    rows = [row("pope", method, 50.0 + 100 * keep + 5 * i, keep=keep) for keep in (0.1, 0.25)
+            for i, method in enumerate(("divprune", "relevance", "random"))]  # fmt: skip
+    assert plot_keep_ratio(rows, tmp_path / "plot.png")
+    assert len(inks(tmp_path / "plot.png")) == 3
+
+
+def test_nothing_is_drawn_from_a_single_point(tmp_path):
+    rows = [row("pope", "original", 80.0), row("pope", "divprune", 60.0)]
+    assert not plot_core_ratio(rows, tmp_path / "plot.png") and not plot_keep_ratio(rows, tmp_path / "plot.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_matplotlib_the_message_says_what_to_install(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def missing(name, *arguments, **more):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real(name, *arguments, **more)
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(ValueError, match=r"pip install 'hf-zspa\[eval\]'"):
+        plot_core_ratio(sweep("pope"), tmp_path / "plot.png")
