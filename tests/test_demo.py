@@ -7,8 +7,8 @@ from PIL import Image
 
 from hf_zspa import cli
 from hf_zspa.checkpoint import convert_checkpoint
-from hf_zspa.demo import EXAMPLE, ZSPA_CHECKPOINT, demo
-from hf_zspa.embedded import CHECKPOINT, EXAMPLES
+from hf_zspa.demo import EXAMPLE, demo
+from hf_zspa.embedded import CHECKPOINT, EVALUATED, EXAMPLES, QWEN_CHECKPOINT
 
 
 def run(monkeypatch, *arguments):
@@ -57,9 +57,10 @@ def test_bad_input_gives_one_line_and_a_failing_status(monkeypatch, capsys, argu
     assert words in error and len(error.strip().splitlines()) == 1
 
 
-def test_the_shipped_checkpoint_is_what_the_converter_makes_of_the_shipped_base(tmp_path):
-    made = convert_checkpoint(CHECKPOINT, tmp_path / ZSPA_CHECKPOINT.name)
-    files = {path.name: path.read_bytes() for path in ZSPA_CHECKPOINT.iterdir()}
+@pytest.mark.parametrize(("base", "name"), [(CHECKPOINT, "embedded"), (QWEN_CHECKPOINT, "embedded-qwen")])
+def test_a_shipped_checkpoint_is_what_the_converter_makes_of_its_shipped_base(tmp_path, base, name):
+    made = convert_checkpoint(base, tmp_path / EVALUATED[name].name)
+    files = {path.name: path.read_bytes() for path in EVALUATED[name].iterdir()}
     assert files == {path.name: path.read_bytes() for path in made.iterdir()}
 
 

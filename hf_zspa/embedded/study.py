@@ -3,7 +3,8 @@
     python -m hf_zspa.embedded.study --output docs/study-llava.json
     python -m hf_zspa.embedded.study --family qwen2_5_vl --output docs/study-qwen.json
 
-writes every variant's score per kind of question, and its paired difference to the default at the same keep ratio.
+writes every variant's score per kind of question, its paired difference to the default at the same keep ratio, and
+beside the JSON the same as Markdown.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from . import CHECKPOINT, QWEN_CHECKPOINT
 from .answering import Exam
 from .heldout import collect
 from .questions import KINDS
+from .study_report import markdown
 
 KEEP_RATIOS = (0.25, 0.1, 0.05)
 RULE_KEEP_RATIOS = (0.25, 0.1)
@@ -222,6 +224,7 @@ def main() -> None:
         "core_rules": search_rule(tuning, exam),
     }
     options.output.write_text(json.dumps(results, indent=1) + "\n")
+    options.output.with_suffix(".md").write_text(markdown(results))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,219 @@
+"""From a prompt with images to the visual tokens that are kept: encoding, matching images to rows, selection."""
+
+from bisect import bisect_left
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .zspa_compat import feature_list, loaded
+from .zspa_config import FIELDS, check_fields, pruner_from_config
+from .zspa_prefill import PrunedVisuals
+from .zspa_prompt import prompt_mask
+from .zspa_selection import VisualTokenPruner, ZspaPruner
+
+
+class ZspaVisualsMixin:
+    """Selects visual tokens, for any model whose visual tokens replace placeholders in its prompt.
+
+    Attributes:
+        visual_inputs: modality → the arguments of `get_<modality>_features`, the pixels first.
+    """
+
+    visual_inputs: dict[str, tuple[str, ...]] = {}
+
+    def __init__(self, config, *args, **kwargs):
+        for name, default in FIELDS.items():  # a stock config, loaded without trust, may lack them
+            if not hasattr(config, name):
+                setattr(config, name, default)
+        check_fields(config)
+        super().__init__(config, *args, **kwargs)
+
+    def get_image_features(self, *args, visual_token_pruner=None, prompt_tokens=None, **kwargs):
+        """Encodes images as the stock class does and, when given a pruner, selects.
+
+        Args:
+            visual_token_pruner: a `VisualTokenPruner`; None returns the stock class's features in its own type.
+            prompt_tokens: per image `(m_i, d)`; or a function from the list of sizes `n_i` to that list, for a batch
+                whose rows are matched to images by these sizes.
+
+        Returns:
+            With a pruner, `(kept, indices)`: per image the kept tokens `(l_i, d)` and their ascending indices `(l_i,)`.
+        """
+        features = super().get_image_features(*args, **kwargs)
+        if visual_token_pruner is None:
+            return features
+        return keep_tokens(feature_list(features), prompt_tokens, visual_token_pruner)
+
+    @torch.no_grad()
+    def select_visual_tokens(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        visual_token_pruner: VisualTokenPruner | None = None,
+        zspa_keep_ratio: float | None = None,
+        zspa_core_ratio: float | None = None,
+        **visual,
+    ) -> list[Tensor]:
+        """What `generate` keeps for the same inputs: per image, then per video, ascending indices `(l_i,)`, int64."""
+        pruner = self._pruner(visual_token_pruner, zspa_keep_ratio, zspa_core_ratio) or _Witness()
+        return self._prune_visuals(input_ids, attention_mask, pruner, visual).indices
+
+    @torch.no_grad()
+    def visual_and_prompt_tokens(
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **visual
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """What a pruner is given for the same inputs: per image `(n_i, d)` visual and `(m_i, d)` prompt tokens."""
+        seen = _Witness()
+        self._prune_visuals(input_ids, attention_mask, seen, visual)
+        return seen.visual_tokens, seen.prompt_tokens
+
+    def _pruner(self, visual_token_pruner, keep_ratio, core_ratio) -> VisualTokenPruner | None:
+        """The pruner of one call; None where nothing is to be pruned, so that the stock class runs."""
+        check_fields(self.config)
+        if visual_token_pruner is None:
+            return pruner_from_config(self.config, keep_ratio, core_ratio)
+        if keep_ratio is not None or core_ratio is not None:
+            raise ValueError("pass visual_token_pruner, or zspa_keep_ratio and zspa_core_ratio, not both")
+        if type(visual_token_pruner) is ZspaPruner and visual_token_pruner.keep_ratio == 1:
+            return None
+        if isinstance(visual_token_pruner, type) or not isinstance(visual_token_pruner, VisualTokenPruner):
+            raise TypeError(
+                f"visual_token_pruner is {visual_token_pruner!r}, but must have budget(n) and "
+                "__call__(visual_tokens, prompt_tokens), as hf_zspa.ZspaPruner() has"
+            )
+        return visual_token_pruner
+
+    def _has_visuals(self, kwargs: dict) -> bool:
+        """Whether `kwargs` bring images or videos, as pixels or (from 5.19 on) encoded already."""
+        pixels = [kwargs.get(names[0]) for names in self.visual_inputs.values()]
+        return any(v is not None for v in [*pixels, *(kwargs.get("mm_encoder_outputs") or {}).values()])
+
+    def _prune_visuals(self, input_ids, attention_mask, pruner, kwargs: dict[str, Any]) -> PrunedVisuals:
+        """Encodes the images and videos in `kwargs` and selects, by the prompt `input_ids` `(batch, S)`."""
+        if input_ids is None:
+            raise ValueError("pruning reads the prompt from input_ids: pass them, not inputs_embeds")
+        if attention_mask is not None and getattr(attention_mask, "shape", None) != input_ids.shape:
+            found = getattr(attention_mask, "shape", type(attention_mask).__name__)
+            raise ValueError(
+                f"pruning needs an attention_mask of the shape of input_ids, {tuple(input_ids.shape)}, with 1 on "
+                f"tokens and 0 on padding, but got {found}"
+            )
+        prompts = self._prompt_tokens(input_ids, attention_mask)
+        pruned = PrunedVisuals(torch.ones_like(input_ids, dtype=torch.bool), {}, [])
+        encoded = kwargs.get("mm_encoder_outputs") or {}
+        for modality, names in self.visual_inputs.items():
+            token_id = getattr(self.config, f"{modality}_token_id")
+            spots = input_ids == token_id
+            match = RowMatch(spots, prompts, modality)
+            given = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+            if encoded.get(modality) is not None:
+                kept, indices = keep_tokens(feature_list(encoded[modality]), match, pruner)
+            elif names[0] in given:
+                encode = getattr(self, f"get_{modality}_features")
+                with loaded(self.model):
+                    kept, indices = encode(**given, visual_token_pruner=pruner, prompt_tokens=match)
+            else:
+                continue
+            pruned.keep = pruned.keep.masked_scatter(spots, match.kept_spots(indices))
+            features = torch.cat(kept)
+            if attention_mask is not None:  # what is masked is dropped from the rows, features and all
+                features = features[attention_mask[spots & pruned.keep].bool().to(features.device)]
+            pruned.features[token_id] = features
+            pruned.indices += indices
+            pruned.inputs.update(given)
+        return pruned
+
+    def _prompt_tokens(self, input_ids: Tensor, attention_mask: Tensor | None) -> list[Tensor]:
+        """Per row the embeddings `(m, d)` of its prompt's text within the scope."""
+        placeholders = [getattr(self.config, f"{modality}_token_id") for modality in self.visual_inputs]
+        never_text = [*(self.config.zspa_special_token_ids or []), *placeholders]
+        is_text = ~torch.isin(input_ids, torch.tensor(never_text, device=input_ids.device))
+        if attention_mask is not None:
+            is_text &= attention_mask.bool()
+        scope, start, end = (getattr(self.config, f"zspa_{name}") for name in _SCOPE_FIELDS)
+        embed = self.get_input_embeddings()
+        return [embed(ids[m]) for ids, m in zip(input_ids, prompt_mask(input_ids, is_text, scope, start, end))]
+
+
+_SCOPE_FIELDS = ("prompt_scope", "query_start_ids", "query_end_ids")
+
+
+class RowMatch:
+    """Matches the images of a batch to its rows: a row's images fill its placeholders, one after the other.
+
+    Called with the sizes `n_i` of the images it returns the prompt tokens of each.
+    """
+
+    def __init__(self, spots: Tensor, prompts: list[Tensor], modality: str):
+        self.spots, self.prompts, self.modality = spots, prompts, modality
+        self.sizes: list[int] = []
+
+    def __call__(self, sizes: list[int]) -> list[Tensor]:
+        self.sizes = sizes
+        placeholders = self.spots.sum(1).tolist()
+        row_ends = list(accumulate(placeholders))
+        image_ends = list(accumulate(sizes))
+        rows = [bisect_left(row_ends, end) for end in image_ends]
+        whole = all(
+            r < len(row_ends) and row_ends[r] - end + n <= placeholders[r] for r, end, n in zip(rows, image_ends, sizes)
+        )
+        if not whole or image_ends[-1] != row_ends[-1]:
+            raise ValueError(
+                f"the rows of input_ids have {placeholders} {self.modality} placeholders, but the {self.modality}s "
+                f"have {sizes} tokens: pass the processor's outputs unchanged"
+            )
+        return [self.prompts[row] for row in rows]
+
+    def kept_spots(self, indices: list[Tensor]) -> Tensor:
+        """Bool over all placeholders of the batch in order, True where a visual token is kept."""
+        kept = [
+            torch.zeros(n, dtype=torch.bool, device=i.device).scatter(0, i, True) for n, i in zip(self.sizes, indices)
+        ]
+        return torch.cat(kept).to(self.spots.device)
+
+
+@torch.no_grad()
+def choose(features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPruner) -> list[Tensor]:
+    """Runs `pruner` on detached features and checks that it did what it promised."""
+    indices = pruner([f.detach() for f in features], [p.detach().to(f.device) for f, p in zip(features, prompts)])
+    name = type(pruner).__name__
+    if len(indices) != len(features):
+        raise ValueError(f"{name} returned {len(indices)} results for {len(features)} images: it must return one each")
+    for i, f in zip(indices, features):
+        budget = pruner.budget(len(f))
+        if not isinstance(i, Tensor) or i.dtype != torch.long:
+            raise ValueError(f"{name} returned {i!r} for an image, but must return a tensor of indices of type int64")
+        if i.shape != (budget,) or not 1 <= budget <= len(f):
+            raise ValueError(
+                f"{name} returned {tuple(i.shape)} indices for an image of {len(f)} tokens, but its budget({len(f)}) "
+                f"is {budget}: it must return that many, at least 1"
+            )
+        if type(pruner) is not ZspaPruner and not bool(((i >= 0) & (i < len(f))).all() and (i.diff() > 0).all()):
+            raise ValueError(f"{name} must return ascending indices below {len(f)}, but returned {i}")
+    return indices
+
+
+def keep_tokens(features: list[Tensor], prompt_tokens, pruner: VisualTokenPruner) -> tuple[list[Tensor], list[Tensor]]:
+    """Per image the kept tokens `(l_i, d)` of `(n_i, d)`, and their indices; arguments as in `get_image_features`."""
+    prompts = prompt_tokens([len(f) for f in features]) if callable(prompt_tokens) else prompt_tokens
+    if len(prompts) != len(features):
+        raise ValueError(f"{len(features)} images need as many prompt_tokens, but there are {len(prompts)}")
+    indices = choose(features, prompts, pruner)
+    return [f[i] for f, i in zip(features, indices)], indices
+
+
+class _Witness:
+    """A pruner that keeps everything and remembers what it was shown."""
+
+    visual_tokens: list[Tensor]
+    prompt_tokens: list[Tensor]
+
+    def budget(self, n: int) -> int:
+        return n
+
+    def __call__(self, visual_tokens, prompt_tokens):
+        self.visual_tokens = [*getattr(self, "visual_tokens", []), *visual_tokens]
+        self.prompt_tokens = [*getattr(self, "prompt_tokens", []), *prompt_tokens]
+        return [torch.arange(len(v), device=v.device) for v in visual_tokens]
