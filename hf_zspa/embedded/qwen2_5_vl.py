@@ -21,7 +21,7 @@ MROPE_SECTION = [4, 6, 6]
 
 
 def build_config() -> Qwen2_5_VLConfig:
-    """The configuration: 100 to 196 visual tokens of a scene, about 1.8 million parameters."""
+    """The configuration: 100 to 196 visual tokens of a scene, about 1.9 million parameters."""
     ids = QWEN2_5_VL.ids
     vision = {
         "depth": 3,
