@@ -237,3 +237,51 @@ def test_two_processes_share_the_samples_and_agree_with_one(tmp_path):
     assert results["results"]["zspa_scenes_chart"] == alone["results"]["zspa_scenes_chart"]
     shares = [len((tmp_path / f"tokens.{rank}").read_text().splitlines()) for rank in (0, 1)]
     assert shares == [6, 6]
+
+
+@pytest.fixture(scope="module")
+def qwen():
+    return HfZspa("embedded-qwen", batch_size=8, device="cpu")
+
+
+def varied(count):
+    heldout = collect(per_kind=3, varied=True)
+    return [
+        [{"role": "user", "content": [{"type": "image", "url": Image.fromarray(heldout.images[image])},
+                                      {"type": "text", "text": question.text}]}]
+        for image, question in heldout.questions[::2][:count]
+    ]  # fmt: skip
+
+
+def test_images_of_all_sizes_share_a_batch(ask, qwen):
+    documents = varied(10)
+    alone = [answer for document in documents for answer in ask([document], model=qwen, keep_ratio=0.2)]
+    assert ask(documents, model=qwen, keep_ratio=0.2) == alone
+    sizes = {record.doc_id: record.visual_tokens for record in qwen.records}
+    assert len(set(sizes.values())) > 2
+    for record in qwen.records:
+        width, height = documents[record.doc_id][0]["content"][0]["url"].size
+        assert record.visual_tokens == width * height // 12**2
+        assert record.kept_tokens == int(0.2 * record.visual_tokens + 0.5)
+
+
+def test_max_pixels_bounds_the_visual_tokens_of_an_image(ask, qwen):
+    small = HfZspa("embedded-qwen", batch_size=8, device="cpu", max_pixels=120 * 120, min_pixels=60 * 60)
+    for model, largest in ((small, 100), (qwen, 196)):
+        ask(varied(10), "original", model=model)
+        assert max(record.visual_tokens for record in model.records) <= largest
+    assert max(record.visual_tokens for record in qwen.records) > 100
+
+
+def test_a_system_prompt_comes_before_every_question(ask, embedded, monkeypatch):
+    seen = []
+    template = embedded.processor.apply_chat_template
+
+    def record(messages, **arguments):
+        seen.append(template(messages, **arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(embedded.processor, "apply_chat_template", record)
+    monkeypatch.setattr(embedded, "system_prompt", "look .")
+    ask([messages_of(0)])
+    assert seen == [f"<bos> look . USER: <image> {QUESTIONS.questions[0][1].text} ASSISTANT:"]
