@@ -192,6 +192,12 @@ def eval_command(
         if error.name and error.name.split(".")[0] == "hf_zspa":
             raise
         raise ValueError(f"evaluation needs {error.name}: pip install 'hf-zspa[eval]'") from error
+    except RuntimeError as error:  # operators of a torchvision made for another torch
+        if "torchvision" not in str(error):
+            raise
+        raise ValueError(
+            "the installed torchvision does not fit the installed torch: install a pair that does"
+        ) from error
 
     _quiet()
     model = {
