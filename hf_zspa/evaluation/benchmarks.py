@@ -88,7 +88,8 @@ def chosen_task(task: str, data: Path | None, manager: TaskManager) -> str | Con
     """What lmms-eval is given for a task: its name, or for local data the task with other data settings.
 
     Args:
-        data: folder with a subfolder per data set, each a copy of the Hub repository or a `save_to_disk` folder.
+        data: folder with a subfolder per data set, each a copy of the Hub repository or, but for GQA with its two
+            parts, a `save_to_disk` folder.
     """
     benchmark = BENCHMARKS.get(task)
     if benchmark is None or data is None:
@@ -128,7 +129,7 @@ def check_data(tasks: Sequence[str], data: Path | None, known: Sequence[str]) ->
         raise ValueError(f"lmms-eval has no task {', '.join(unknown)}; the paper's are {', '.join(BENCHMARKS)}")
     missing: dict[str, str] = {}
     for benchmark in (BENCHMARKS[task] for task in tasks if task in BENCHMARKS):
-        if data is not None and not (data / benchmark.folder).is_dir():
+        if data is not None and not _has_data(benchmark, data / benchmark.folder):
             missing[benchmark.repository] = str(data / benchmark.folder)
         elif data is None and _offline() and benchmark.repository not in _cached():
             missing[benchmark.repository] = f"DATA/{benchmark.folder}"
@@ -138,6 +139,13 @@ def check_data(tasks: Sequence[str], data: Path | None, known: Sequence[str]) ->
         )
         where = f"there is no data of it in {data}" if data else "the Hub is offline (HF_HUB_OFFLINE)"
         raise ValueError(f"{', '.join(missing)}: {where}. Fetch it with {commands}, and pass --data {data or 'DATA'}")
+
+
+def _has_data(benchmark: Benchmark, folder: Path) -> bool:
+    """Whether lmms-eval would find data; it tries an empty folder five times and raises what the CLI cannot show."""
+    if (folder / "dataset_dict.json").is_file():
+        return benchmark.task != "gqa"  # questions and images are two data sets, one such folder is one of them
+    return any(folder.rglob("*.parquet"))
 
 
 def _offline() -> bool:

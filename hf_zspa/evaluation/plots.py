@@ -32,7 +32,7 @@ def plot_core_ratio(rows: Sequence[Row], path: Path) -> bool:
         return False
     figure, axes = _figure(7, 4.5)
     for i, (task, found) in enumerate(lines.items()):
-        _draw(axes, found, i, task)
+        _draw(axes, found, i, task, shade=0.15 if len(lines) <= 3 else 0.06)
         for row in rows:
             if row["task"] == task and row["method"] == "original":
                 axes.axhline(row["value"], color=_COLOURS[i % len(_COLOURS)], linestyle=":", linewidth=1)
@@ -52,7 +52,8 @@ def plot_keep_ratio(rows: Sequence[Row], path: Path) -> bool:
     chosen = averages or list(rows)
     core = _most_common([row["core_ratio"] for row in chosen if row["method"] == "zspa"])
     tasks = list(dict.fromkeys(row["task"] for row in chosen))
-    if len({row["keep_ratio"] for row in chosen if row["method"] != "original"}) < 2:
+    settings = {(row["task"], row["method"], row["keep_ratio"]) for row in chosen if row["method"] != "original"}
+    if not any(len([1 for other in settings if other[:2] == setting[:2]]) > 1 for setting in settings):
         return False
     columns = min(3, len(tasks))
     figure, grid = _figure(7 if columns == 1 else 4.2 * columns, 4.2 * -(-len(tasks) // columns), len(tasks), columns)
@@ -90,19 +91,21 @@ def _figure(width: float, height: float, count: int = 0, columns: int = 1) -> tu
     return figure, list(grid[:count])
 
 
-def _draw(axes: "Axes", points: Sequence[tuple[float, Row]], index: int, label: str) -> None:
+def _draw(axes: "Axes", points: Sequence[tuple[float, Row]], index: int, label: str, shade: float = 0.15) -> None:
     """A line with its intervals as a band."""
-    style = {"color": _COLOURS[index % len(_COLOURS)], "marker": _MARKERS[index % len(_MARKERS)]}
+    colour = _COLOURS[index % len(_COLOURS)]
     x = [place for place, _ in points]
     axes.plot(
         x,
         [row["value"] for _, row in points],
-        label=label.removeprefix("zspa_scenes").removeprefix("_varied").lstrip("_ "),
+        label=label.removeprefix("zspa_scenes").lstrip("_ ").replace("_", " "),
+        linestyle="-" if index < len(_COLOURS) else "--",
         markersize=4,
-        **style,
+        color=colour,
+        marker=_MARKERS[index % len(_MARKERS)],
     )
     low, high = zip(*(row["interval"] for _, row in points))
-    axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    axes.fill_between(x, low, high, color=colour, alpha=shade, linewidth=0)
 
 
 def _finish(figure: "Figure", axes: "Axes", path: Path) -> None:

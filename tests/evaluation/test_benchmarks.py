@@ -216,9 +216,42 @@ def test_without_hints_textvqas_prompt_has_no_ocr_tokens_and_its_submission_stay
 
 
 def test_missing_local_data_says_what_to_fetch_and_where_to(tmp_path, manager):
-    (tmp_path / "POPE").mkdir()
+    pope(tmp_path)
     with pytest.raises(ValueError, match=r"hf download --repo-type dataset lmms-lab-encoder/GQA --local-dir .*GQA"):
         check_data(["pope", "gqa"], tmp_path, manager.all_tasks)
+
+
+@pytest.mark.parametrize("left", ["README.md", "data/.gitkeep"])
+def test_a_folder_without_data_files_counts_as_missing(tmp_path, manager, left):
+    file = tmp_path / "POPE" / left
+    file.parent.mkdir(parents=True)
+    file.touch()
+    with pytest.raises(ValueError, match=r"hf download .*lmms-lab-encoder/POPE"):
+        check_data(["pope"], tmp_path, manager.all_tasks)
+
+
+def saved(data, folder, config=None):
+    """Turns a copy of a Hub repository into a `save_to_disk` folder."""
+    source = data / "hub" / folder
+    datasets.load_dataset(str(source), config, cache_dir=str(data / "cache")).save_to_disk(str(data / folder))
+
+
+def test_a_folder_of_save_to_disk_is_read_like_a_copy_of_the_repository(tmp_path, manager):
+    answers, expected = pope(tmp_path / "hub")
+    saved(tmp_path, "POPE")
+    check_data(["pope"], tmp_path, manager.all_tasks)
+    results = simple_evaluate(
+        model=Scripted(answers), tasks=[chosen_task("pope", tmp_path, manager)], task_manager=manager,
+        bootstrap_iters=0,
+    )  # fmt: skip
+    assert 100 * results["results"]["pope"]["pope_f1_score,none"] == pytest.approx(expected)
+
+
+def test_gqa_of_save_to_disk_lacks_the_images_and_is_refused(tmp_path, manager):
+    gqa(tmp_path / "hub")
+    saved(tmp_path, "GQA", "testdev_balanced_instructions")
+    with pytest.raises(ValueError, match=r"hf download .*lmms-lab-encoder/GQA"):
+        check_data(["gqa"], tmp_path, manager.all_tasks)
 
 
 def test_offline_without_a_copy_says_what_to_fetch(manager):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hf_zspa.evaluation.cells import CORE_RATIOS
-from hf_zspa.evaluation.paper import paper_table
+from hf_zspa.evaluation.paper import paper_table, published
 from hf_zspa.evaluation.plots import plot_core_ratio, plot_keep_ratio
 from hf_zspa.evaluation.tables import markdown
 
@@ -100,6 +100,28 @@ def test_failures_and_runs_that_pruned_nothing_are_said_before_anything_else():
     assert "**3 samples failed** and count as wrong: divprune, keep 0.1 on pope" in before
 
 
+def test_a_failure_is_said_once_although_the_average_counts_it_too():
+    rows = [row("zspa_scenes_chart", "random", 50.0, failed=1), row("zspa_scenes average", "random", 50.0, failed=1)]
+    assert markdown(results(rows)).count("samples failed") == 1
+
+
+def test_table_1_of_an_unconverted_checkpoint_has_the_unpruned_model_alone():
+    unconverted = results([row("gqa", "original", 80.0)], table=1)
+    del unconverted["zspa_core_ratio"]
+    assert "| original | 144 | 80.0 ± 3.0 |" in section(markdown(unconverted), "Table 1")
+
+
+def test_scenes_of_varied_size_are_told_from_those_of_one_size():
+    rows = [row("zspa_scenes_chart", "random", 50.0), row("zspa_scenes_varied_chart", "random", 40.0)]
+    assert "| chart | varied chart |" in markdown(results(rows))
+
+
+def test_scores_that_nobody_publishes_are_left_out():
+    scores = {(r.method, r.column): r.value for r in published()}
+    assert scores["divprune", "POPE"] == 85.6
+    assert ("eadp", "MMMU") not in scores
+
+
 def inks(path):
     """Distinct colours of a picture that are no shade of grey."""
     pixels = np.asarray(Image.open(path).convert("RGB")).reshape(-1, 3).astype(int)
@@ -117,6 +139,11 @@ def test_keep_ratio_is_drawn_with_a_line_per_method(tmp_path):
             for i, method in enumerate(("divprune", "relevance", "random"))]  # fmt: skip
     assert plot_keep_ratio(rows, tmp_path / "plot.png")
     assert len(inks(tmp_path / "plot.png")) == 3
+
+
+def test_methods_with_one_point_each_make_no_keep_ratio_plot(tmp_path):
+    rows = [row("pope", "divprune", 50.0, keep=0.1), row("pope", "random", 60.0, keep=0.25)]
+    assert not plot_keep_ratio(rows, tmp_path / "plot.png")
 
 
 def test_nothing_is_drawn_from_a_single_point(tmp_path):
