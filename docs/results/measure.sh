@@ -24,3 +24,4 @@ for model in embedded embedded-qwen; do
 done
 python -m hf_zspa.embedded.study --output docs/results/settings-llava.json
 python -m hf_zspa.embedded.study --family qwen2_5_vl --output docs/results/settings-qwen.json
+python docs/results/page.py

@@ -66,8 +66,9 @@ class ConditionalDppPruner(OneByOne):
     with the incremental Cholesky factor of Chen et al. (2018), "Fast greedy MAP inference for determinantal point
     process", algorithm 1.
 
-    CDPruner takes relevance from CLIP's text tower where the model has one. Here it is the cosine to the mean prompt
-    embedding of the language model, for every family; hence the name. Without a prompt the relevance is 1 everywhere.
+    CDPruner takes relevance from CLIP's text tower where the model has one, on LLaVA with its sign turned round, as
+    CLIP's patches match the text least where the object is. Here it is the cosine to the mean prompt embedding of the
+    language model, for every family; hence the name. Without a prompt the relevance is 1 everywhere.
     """
 
     def choose(self, visual: Tensor, prompt: Tensor, budget: int) -> Tensor:
@@ -110,7 +111,8 @@ class MmtokPruner(OneByOne):
     `tau_vision`. The objective is submodular and maximised greedily. Memory is n × n.
 
     MMTok compares the image with the prompt in the space of CLIP where it can; here both are in the space of the
-    language model, for which the defaults were not tuned. Without a prompt the image alone is covered.
+    language model, for which the defaults, those of its authors for LLaVA, were not tuned; for Qwen2.5-VL they take
+    0.01 for `tau_text`. Without a prompt the image alone is covered.
 
     Args:
         alpha: weight of covering the image.
