@@ -14,6 +14,8 @@ from torch import Tensor
 POOLINGS = ("mean", "max", "none")
 _ROUNDING = 2.0**-20  # cosines this close are equal as far as float32 can tell
 _BLOCK = 1 << 24  # similarities held at once while looking for isolated tokens (64 MiB in float32)
+_AHEAD = 32  # columns of similarities computed in one pass over the features, which takes hardly longer than for one
+_COLUMNS = 128  # of them kept at most, for later steps
 
 
 def round_half_up(value: float) -> int:
@@ -96,6 +98,11 @@ class ZspaPruner:
     def split(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Per image the core `(k,)`, most relevant first, and the diversity tokens `(l - k,)`, in the order added."""
         _check_tokens(visual_tokens, prompt_tokens)
+        if visual_tokens and visual_tokens[0].device.type == "cpu":  # nothing is gained by padding there
+            return [self._split_together([v], [p])[0] for v, p in zip(visual_tokens, prompt_tokens)]
+        return self._split_together(visual_tokens, prompt_tokens)
+
+    def _split_together(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         sizes = [len(v) for v in visual_tokens]
         budgets = [self.budget(n) for n in sizes]
         cores = [self.core(n) if len(p) else 0 for n, p in zip(sizes, prompt_tokens)]
@@ -140,8 +147,13 @@ def relevance(visual: Tensor, prompt: Tensor, pooling: str = "mean") -> Tensor:
 def unit_vectors(tokens: Tensor) -> Tensor:
     """Rows of `(..., d)` scaled to length 1 in float32; rows that are zero, or not finite, become zero.
 
-    Dividing by the largest entry first keeps the squares of tiny and huge entries inside the range of float32.
+    Dividing by the largest entry first keeps the squares of tiny and huge entries inside the range of float32. Where
+    looking at the norms costs nothing, on a CPU, that is done only when it must be.
     """
+    if tokens.device.type == "cpu":
+        norm = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True, dtype=torch.float32)
+        if ((norm > 1e-15) & (norm < 1e15)).all():
+            return (tokens / norm).float()
     tokens = tokens.float()
     tokens = torch.nan_to_num(tokens / tokens.abs().amax(-1, keepdim=True), nan=0.0)
     return torch.nan_to_num(tokens / tokens.norm(dim=-1, keepdim=True), nan=0.0)
@@ -160,7 +172,8 @@ def _check_tokens(visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> N
 
 def _stack_unit_vectors(visual_tokens: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Unit vectors `(images, n, d)`, padded with zeros to the longest image, and which are real `(images, n)`."""
-    visual = torch.nn.utils.rnn.pad_sequence([unit_vectors(v) for v in visual_tokens], batch_first=True)
+    units = [unit_vectors(v) for v in visual_tokens]
+    visual = torch.nn.utils.rnn.pad_sequence(units, batch_first=True) if len(units) > 1 else units[0][None]
     lengths = torch.tensor([len(v) for v in visual_tokens]).to(visual.device, non_blocking=True)
     return visual, torch.arange(visual.shape[1], device=visual.device) < lengths[:, None]
 
@@ -195,11 +208,16 @@ def _first_minimum(values: Tensor) -> Tensor:
 def _nearest_neighbour(visual: Tensor, valid: Tensor) -> Tensor:
     """Largest similarity of each token to any other, `(n,)`; blocks of rows keep the memory linear in n."""
     n = len(visual)
-    nearest = torch.empty(n, device=visual.device)
-    for rows in torch.arange(n, device=visual.device).split(max(1, _BLOCK // n)):
-        similarity = (visual[rows] @ visual.T).masked_fill(~valid, -torch.inf)
-        similarity[torch.arange(len(rows), device=visual.device), rows] = -torch.inf
-        nearest[rows] = similarity.amax(1)
+    nearest = torch.full((n,), -torch.inf, device=visual.device)
+    size = max(1, min(_BLOCK // n, max(128, n // 8)))
+    for start in range(0, n, size):
+        # Each pair once: a block holds its rows' similarities to themselves and to all later tokens.
+        similarity = visual[start : start + size] @ visual[start:].T
+        similarity.masked_fill_(~valid[start:], -torch.inf).fill_diagonal_(-torch.inf)
+        rows = nearest[start : start + size]
+        rows.copy_(torch.maximum(rows, similarity.amax(1)))
+        later = nearest[start:]
+        later.copy_(torch.maximum(later, similarity.amax(0)))
     return nearest.masked_fill(~valid, torch.inf)
 
 
@@ -220,6 +238,8 @@ def _add_diverse(visual: Tensor, valid: Tensor, order: Tensor, seeds: list[int],
     selected = visual.gather(1, order[..., None].expand(-1, -1, visual.shape[-1]))
     closest = (visual @ selected.transpose(1, 2)).amax(2).masked_fill(~valid, torch.inf)
     closest = closest.scatter(1, order, torch.inf)
+    if visual.device.type == "cpu":
+        return torch.stack([_look_ahead(v, c, steps) for v, c in zip(visual, closest)])
     rows = torch.arange(len(visual), device=visual.device)
     added = torch.empty(len(visual), steps, dtype=torch.long, device=visual.device)
     for step in range(steps):
@@ -228,3 +248,35 @@ def _add_diverse(visual: Tensor, valid: Tensor, order: Tensor, seeds: list[int],
         similarity = (visual @ visual[rows, pick][..., None]).squeeze(2)
         closest = torch.maximum(closest, similarity).scatter(1, pick[:, None], torch.inf)
     return added
+
+
+def _look_ahead(visual: Tensor, closest: Tensor, steps: int) -> Tensor:
+    """The loop of `_add_diverse` for one image on a CPU, where reading all features at each step is what takes time.
+
+    A step needs the similarities of one token to all. The tokens that are best now are mostly those of the next steps
+    too, so one pass over the features computes the similarities of several; which ones never changes a choice.
+
+    Args:
+        visual: `(n, d)` unit vectors.
+        closest: `(n,)` similarity to the closest selected token, infinite on those selected; it is overwritten.
+        steps: tokens to add.
+
+    Returns:
+        The tokens added, `(steps,)`.
+    """
+    added: list[int] = []
+    similarities: dict[int, Tensor] = {}
+    equal = torch.empty_like(closest, dtype=torch.bool)
+    for _ in range(steps):
+        torch.le(closest, closest.amin() + _ROUNDING, out=equal)
+        pick = int(equal.view(torch.uint8).argmax())
+        if pick not in similarities:
+            best = closest.topk(min(_AHEAD, len(closest)), largest=False).indices.tolist()
+            ahead = [pick, *(token for token in best if token != pick and token not in similarities)][:_AHEAD]
+            similarities.update(zip(ahead, visual[ahead] @ visual.T))
+            for token in list(similarities)[: max(0, len(similarities) - _COLUMNS)]:
+                del similarities[token]
+        torch.maximum(closest, similarities.pop(pick), out=closest)
+        closest[pick] = torch.inf
+        added.append(pick)
+    return torch.tensor(added, dtype=torch.long)
