@@ -7,6 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hf_zspa import VisualTokenPruner, ZspaPruner, select_tokens
+from hf_zspa.bench.published import published_divprune
+from hf_zspa.bench.selection import features, markdown, time_methods
+from hf_zspa.remote_code import zspa_selection
 
 TIE = 1e-5  # cosines closer than this may be ordered either way in float32
 PERCENT = st.integers(1, 100)
@@ -169,3 +172,37 @@ def test_equal_tokens_are_chosen_in_order_wherever_they_stand():
     together = [ZspaPruner(0.02, c)([torch.randn(311, 96), visual], [prompt, prompt])[1] for c in (0.0, 0.5, 1.0)]
     assert alone[2].tolist() == [7, 60, 131, 202]
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["random", "clustered"])
+@pytest.mark.parametrize("ahead, columns", [(1, 1), (3, 4), (16, 16)])
+def test_looking_ahead_changes_no_choice(monkeypatch, kind, ahead, columns):
+    visual, prompt = features(400, kind)
+    expected = select_tokens(visual, prompt, keep_ratio=0.3, core_ratio=0.2)
+    monkeypatch.setattr(zspa_selection, "_AHEAD", ahead)
+    monkeypatch.setattr(zspa_selection, "_COLUMNS", columns)
+    assert torch.equal(select_tokens(visual, prompt, keep_ratio=0.3, core_ratio=0.2), expected)
+
+
+def test_one_pass_over_the_features_serves_several_steps(monkeypatch):
+    passes = []
+    product = torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: passes.append(b.shape) or product(a, b))
+    visual, prompt = features(1024, "random")
+    select_tokens(visual, prompt, keep_ratio=0.1, core_ratio=0.2)
+    assert passes and len(passes) <= 82 // 3
+
+
+@pytest.mark.parametrize("kind", ["random", "clustered"])
+def test_core_ratio_0_keeps_what_the_published_divprune_keeps(kind):
+    visual, prompt = (tokens[:, :128] for tokens in features(300, kind))
+    kept = published_divprune(visual, 60).sort().values
+    assert torch.equal(select_tokens(visual, prompt, keep_ratio=0.2, core_ratio=0), kept)
+    assert kept.tolist() == reference.select(visual, prompt, 60, 0)
+
+
+def test_the_benchmark_runs_every_method_and_shows_what_it_measured():
+    rows = time_methods(features(40, "random"), "random", 0.1, seconds=0)
+    assert [row["method"] for row in rows] == ["divprune (published)", "divprune", "zspa", "relevance"]
+    assert all(row["kept"] == 4 and row["runs"] == 3 and row["milliseconds"] > 0 for row in rows)
+    assert "| 40 → 4 | random | zspa |" in markdown(rows)

@@ -48,9 +48,9 @@ def evaluate(request: Request, console: Console) -> dict[str, Any]:
     model = HfZspa(request.checkpoint, **request.model)
     if not model.converted and list(request.methods or []) != ["original"]:
         model.use_method("zspa")  # raises and says how to convert
+    cells = _cells(request, tasks, model)  # before the folder: a request that makes no sense leaves nothing behind
     request.output.mkdir(parents=True, exist_ok=True)
     sweep = Sweep(model, manager, request.output, request.data, request.limit)
-    cells = _cells(request, tasks, model)
     measurements = _run(sweep, cells, console, extra=len(tasks) * 2 if request.table == 4 else 0)
     about = {"table": request.table, "batch_size": model.batch_size, "limit": request.limit}
     if model.converted:
@@ -69,7 +69,7 @@ def _tasks(request: Request) -> list[str]:
     if request.checkpoint in EMBEDDED_TASKS:
         return expand_tasks([EMBEDDED_TASKS[request.checkpoint]])
     if request.table is None:
-        raise ValueError("say what to evaluate: --tasks pope,gqa or --table 1")
+        raise ValueError(f"say what to evaluate {request.checkpoint} on: --tasks pope,gqa or --table 1")
     return [cell.task for cell in dict.fromkeys(_first_cells(request.table))]
 
 

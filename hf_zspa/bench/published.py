@@ -1,0 +1,29 @@
+"""DivPrune as it is published, restated from its paper to compare the cost with; nothing here is used to prune."""
+
+import torch
+from torch import Tensor
+
+
+def published_divprune(visual: Tensor, budget: int) -> Tensor:
+    """The max-min diversity selection with the published algorithm's cost (Alvar et al., 2025, algorithm 1).
+
+    All distances are computed first. Each step then reads the rows of all tokens selected so far once more to find
+    every token's smallest distance to them, so the work of the loop grows with the square of the budget.
+
+    Args:
+        visual: `(n, d)` visual tokens, any floating dtype; distances are `1 - cosine` in float32.
+        budget: tokens kept, 1 to n.
+
+    Returns:
+        Indices `(budget,)`, int64, in the order they are selected.
+    """
+    unit = torch.nn.functional.normalize(visual.float(), dim=1)
+    distance = 1 - unit @ unit.T
+    selected = torch.empty(budget, dtype=torch.long, device=visual.device)
+    # The first token has the largest distance to its nearest neighbour; the smallest one of a row is to itself.
+    selected[0] = distance.topk(min(2, len(visual)), dim=1, largest=False).values[:, -1].argmax()
+    for step in range(1, budget):
+        closest = distance[selected[:step]].amin(0)
+        closest[selected[:step]] = -torch.inf
+        selected[step] = closest.argmax()
+    return selected
