@@ -3,6 +3,8 @@
 import functools
 import os
 
+os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels run on the CPU; set it to 0 to run them on a GPU
+
 import hypothesis
 import pairs
 import pytest

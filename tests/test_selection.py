@@ -3,13 +3,13 @@
 import pytest
 import reference
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hf_zspa import VisualTokenPruner, ZspaPruner, select_tokens
 from hf_zspa.bench.published import published_divprune
 from hf_zspa.bench.selection import features, markdown, time_methods
-from hf_zspa.remote_code import zspa_selection
+from hf_zspa.remote_code import zspa_kernels, zspa_selection
 
 TIE = 1e-5  # cosines closer than this may be ordered either way in float32
 PERCENT = st.integers(1, 100)
@@ -28,6 +28,17 @@ def tokens(draw, min_n=1, max_n=40):
         visual[row] = {"duplicate": other, "zero": other * 0, "tiny": other * 1e-30, "opposite": -other}[change]
     dtype = draw(DTYPES)
     return visual.to(dtype), prompt.to(dtype)
+
+
+@pytest.fixture(params=["processor", "torch", "triton"])
+def way(request, monkeypatch):
+    """Selects as on a CPU, or as on a GPU: in plain torch, or in the kernel, which Triton interprets on a CPU."""
+    if request.param != "processor":
+        monkeypatch.setattr(zspa_selection, "on_cpu", lambda tensor: False)
+    if request.param == "torch":
+        monkeypatch.setattr(zspa_selection, "greedy", lambda *arguments: None)
+    yield request.param
+    assert request.param != "triton" or zspa_kernels._usable
 
 
 def assert_greedy(visual, prompt, pruner: ZspaPruner):
@@ -49,9 +60,9 @@ def assert_greedy(visual, prompt, pruner: ZspaPruner):
         selected.append(token)
 
 
-@settings(max_examples=200, deadline=None)
-@given(tokens(), PERCENT, st.integers(0, 100), st.sampled_from(["mean", "max", "none"]))
-def test_every_choice_is_the_best_one(pair, keep, core, pooling):
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pair=tokens(), keep=PERCENT, core=st.integers(0, 100), pooling=st.sampled_from(["mean", "max", "none"]))
+def test_every_choice_is_the_best_one(way, pair, keep, core, pooling):
     assert_greedy(*pair, ZspaPruner(keep / 100, core / 100, pooling))
 
 
@@ -69,7 +80,7 @@ def test_budget_and_core_round_halves_up(pair, keep, core):
 @pytest.mark.parametrize("pooling", ["mean", "max", "none"])
 @pytest.mark.parametrize("core", [0, 20, 50, 100])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_kept_indices_equal_the_reference(seed, core, pooling):
+def test_the_kept_indices_equal_the_reference(way, seed, core, pooling):
     generator = torch.Generator().manual_seed(seed)
     visual, prompt = torch.randn(144, 64, generator=generator), torch.randn(7, 64, generator=generator)
     kept = select_tokens(visual, prompt, keep_ratio=0.25, core_ratio=core / 100, pooling=pooling)
@@ -97,15 +108,58 @@ def test_core_ratio_0_starts_at_the_token_whose_nearest_neighbour_is_farthest():
     assert select_tokens(visual, torch.randn(1, 2), keep_ratio=0.1, core_ratio=0).tolist() == [2]
 
 
-def test_ties_go_to_the_lowest_index():
+@pytest.mark.parametrize("together", [1, 2, 3])
+def test_what_does_not_fit_in_memory_is_selected_without_all_pairs(way, together, monkeypatch):
+    images = [torch.randn(n, 16, generator=torch.Generator().manual_seed(n)) for n in (40, 60, 50)]
+    pruner = ZspaPruner(0.3, 0.4)
+    expected = pruner(images, images)
+    for gram in (60 * 60 * together, 1000):
+        monkeypatch.setattr(zspa_selection, "_GRAM", gram)
+        assert all(torch.equal(a, b) for a, b in zip(pruner(images, images), expected, strict=True))
+
+
+@pytest.mark.parametrize("size", [1e-38, 1e-20, 1e20, 1e37])
+def test_the_length_of_a_token_changes_nothing(way, size):
+    visual, prompt = torch.randn(60, 16), torch.randn(3, 16)
+    scaled = visual.clone()
+    scaled[::3] *= size
+    kept = [select_tokens(v, prompt, keep_ratio=0.3, core_ratio=0.4) for v in (visual, scaled)]
+    assert torch.equal(*kept)
+
+
+def test_16_bit_tokens_are_compared_in_float32(way):
+    generator = torch.Generator().manual_seed(0)
+    visual, prompt = torch.randn(300, 64, generator=generator), torch.randn(5, 64, generator=generator)
+    for dtype in (torch.bfloat16, torch.float16):
+        v, p = visual.to(dtype), prompt.to(dtype)
+        expected = select_tokens(v.double().float(), p.float(), keep_ratio=0.3, core_ratio=0.2)
+        assert torch.equal(select_tokens(v, p, keep_ratio=0.3, core_ratio=0.2), expected)
+        assert expected.tolist() == reference.select(v.double(), p.double(), 90, 18)
+
+
+def test_a_kernel_that_cannot_run_is_replaced_with_a_warning(monkeypatch):
+    visual, prompt = torch.randn(50, 8), torch.randn(3, 8)
+    expected = select_tokens(visual, prompt, keep_ratio=0.4, core_ratio=0.2)
+    monkeypatch.setattr(zspa_selection, "on_cpu", lambda tensor: False)
+    monkeypatch.setattr(zspa_kernels, "_usable", True)
+    monkeypatch.setattr(zspa_kernels, "_greedy_kernel", {})
+    with pytest.warns(UserWarning, match="plain torch, because Triton failed"):
+        assert torch.equal(select_tokens(visual, prompt, keep_ratio=0.4, core_ratio=0.2), expected)
+    assert not zspa_kernels._usable
+
+
+def test_ties_go_to_the_lowest_index(way):
     visual = torch.eye(6)
     assert select_tokens(visual, torch.ones(1, 6), keep_ratio=0.5, core_ratio=1).tolist() == [0, 1, 2]
     assert select_tokens(visual, torch.ones(1, 6), keep_ratio=0.5, core_ratio=0).tolist() == [0, 1, 2]
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 4)), min_size=1, max_size=5), st.integers(0, 2**31))
-def test_an_image_is_selected_as_it_is_alone(sizes, seed):
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 30), st.integers(0, 4)), min_size=1, max_size=5),
+    seed=st.integers(0, 2**31),
+)
+def test_an_image_is_selected_as_it_is_alone(way, sizes, seed):
     generator = torch.Generator().manual_seed(seed)
     visual = [torch.randn(n, 16, generator=generator) for n, _ in sizes]
     prompts = [torch.randn(m, 16, generator=generator) for _, m in sizes]
@@ -128,7 +182,7 @@ def test_the_number_of_threads_changes_nothing():
     assert torch.equal(*kept)
 
 
-def test_a_token_that_is_not_finite_counts_as_zero():
+def test_a_token_that_is_not_finite_counts_as_zero(way):
     visual = torch.randn(20, 8)
     visual[3], visual[5] = float("nan"), float("inf")
     cleaned = visual.clone()
@@ -163,7 +217,7 @@ def test_the_pruner_follows_its_own_protocol():
     assert isinstance(ZspaPruner(), VisualTokenPruner)
 
 
-def test_equal_tokens_are_chosen_in_order_wherever_they_stand():
+def test_equal_tokens_are_chosen_in_order_wherever_they_stand(way):
     generator = torch.Generator().manual_seed(0)
     visual = torch.randn(203, 96, generator=generator)
     visual[[7, 60, 131, 202]] = visual[7].clone()
@@ -186,8 +240,10 @@ def test_looking_ahead_changes_no_choice(monkeypatch, kind, ahead, columns):
 
 def test_one_pass_over_the_features_serves_several_steps(monkeypatch):
     passes = []
-    product = torch.Tensor.__matmul__
-    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: passes.append(b.shape) or product(a, b))
+    to_tokens = zspa_selection.Cosines.to_tokens
+    monkeypatch.setattr(
+        zspa_selection.Cosines, "to_tokens", lambda self, picks: passes.append(picks) or to_tokens(self, picks)
+    )
     visual, prompt = features(1024, "random")
     select_tokens(visual, prompt, keep_ratio=0.1, core_ratio=0.2)
     assert passes and len(passes) <= 82 // 3

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..evaluation.pruners import ConditionalDppPruner, MmtokPruner, OneByOne, RandomPruner
 from ..evaluation.statistics import average_difference, average_interval
-from ..remote_code.zspa_selection import ZspaPruner, _add_diverse, relevance, round_half_up, unit_vectors
+from ..remote_code.zspa_selection import Cosines, ZspaPruner, _add_diverse, relevance, round_half_up
 from . import CHECKPOINT, QWEN_CHECKPOINT
 from .answering import Exam
 from .heldout import collect
@@ -60,8 +60,7 @@ class StudiedPruner(OneByOne):
         if core == 0:
             return ZspaPruner(self.keep_ratio, 0.0)([compared], [prompt])[0]
         order = scores.sort(descending=True, stable=True).indices[None, :core]
-        valid = torch.ones(1, len(visual), dtype=torch.bool)
-        added = _add_diverse(unit_vectors(compared)[None], valid, order, [core], budget - core)
+        added = _add_diverse(Cosines([compared]), order, [core], budget - core)
         return torch.cat([order[0], added[0]])
 
 

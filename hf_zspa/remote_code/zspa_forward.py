@@ -79,7 +79,9 @@ class ZspaForwardMixin(ZspaVisualsMixin):
             positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         prompt, packed, embeds, positions = self._pack(input_ids, mask, positions, pruned)
         labels = kwargs.pop("labels", None)
-        wanted, first = self._wanted_places(packed.places(pruned.keep & mask.bool()), kwargs.pop("logits_to_keep", 0))
+        wanted, first = self._wanted_places(
+            packed.places(pruned.keep & mask.bool()), packed.mask.shape[1], kwargs.pop("logits_to_keep", 0)
+        )
         if labels is not None:
             wanted, first = wanted + first, 0
             kwargs["labels"] = packed.take_labels(labels)
@@ -93,11 +95,14 @@ class ZspaForwardMixin(ZspaVisualsMixin):
         return outputs if kwargs.get("return_dict", True) is not False else outputs.to_tuple()
 
     @staticmethod
-    def _wanted_places(places: Tensor, logits_to_keep: int | Tensor) -> tuple[Tensor, int]:
-        """The packed places `(batch, w)` whose logits are asked for, counted from the first of them, and that first."""
-        asked = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep.to(places.device)
-        wanted = places[:, asked]
-        first = int(wanted.min())
+    def _wanted_places(places: Tensor, width: int, logits_to_keep: int | Tensor) -> tuple[Tensor, int]:
+        """The packed places `(batch, w)` whose logits are asked for, counted from a first one, and that first."""
+        if not isinstance(logits_to_keep, int):
+            wanted = places[:, logits_to_keep.to(places.device)]
+            first = int(wanted.min())
+        else:  # the last columns stand for at most as many of the last places
+            wanted = places[:, -logits_to_keep:]
+            first = max(0, width - logits_to_keep) if logits_to_keep else 0
         return wanted - first, first
 
     def _continued(self, kwargs: dict) -> dict:
@@ -151,7 +156,7 @@ class ZspaForwardMixin(ZspaVisualsMixin):
         """
         self._check_window(input_ids.shape[1])
         keep = pruned.keep.repeat_interleave(copies, 0) & mask.bool()
-        packed = PackedRows.from_keep(keep, padding=int(self._positions_reach_attention()))
+        packed = PackedRows.from_keep(keep, pruned.width, padding=int(self._positions_reach_attention()))
         ids, real = packed.take(input_ids)[::copies], packed.mask[::copies].bool()
         embeds = self.get_input_embeddings()(ids)
         for token_id, features in pruned.features.items():

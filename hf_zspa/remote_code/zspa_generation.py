@@ -55,6 +55,16 @@ class ZspaGenerationMixin(ZspaForwardMixin):
             kwargs["zspa_keep_ratio"] = 1.0
         return super().generate(inputs, *args, **kwargs)
 
+    def _prepare_cache_for_generation(self, generation_config, model_kwargs, mode, batch_size, max_cache_length):
+        """A static cache is allocated in the length of the pruned prompt and what may follow it."""
+        pruned = model_kwargs.get("zspa_prompt")
+        if pruned is not None and pruned.width is not None:
+            columns = pruned.keep.shape[1]
+            max_cache_length -= columns - min(columns, pruned.width + int(self._positions_reach_attention()))
+        return super()._prepare_cache_for_generation(
+            generation_config, model_kwargs, mode, batch_size, max_cache_length
+        )
+
     def _without_pixels(self, kwargs: dict) -> dict:
         pixels = [names[0] for names in self.visual_inputs.values()]
         return {name: value for name, value in kwargs.items() if name not in (*pixels, "mm_encoder_outputs")}

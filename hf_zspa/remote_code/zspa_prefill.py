@@ -19,6 +19,7 @@ class PrunedVisuals:
         keep: `(batch, S)` bool, False on the placeholders of dropped visual tokens.
         features: placeholder token id → kept visual tokens `(kept, d)`, in the order of their placeholders.
         indices: per image, then per video, the ascending indices of the kept tokens.
+        width: the columns kept of the longest row, if they are known without looking at `keep`, which may be on a GPU.
         inputs: the visual inputs it was made from, for an assistant model that has to encode them itself.
         assisted: whether candidate tokens will be rolled back out of the cache.
     """
@@ -26,6 +27,7 @@ class PrunedVisuals:
     keep: Tensor
     features: dict[int, Tensor]
     indices: list[Tensor]
+    width: int | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
     assisted: bool = False
 
@@ -43,9 +45,14 @@ class PackedRows:
     mask: Tensor
 
     @classmethod
-    def from_keep(cls, keep: Tensor, padding: int = 0) -> "PackedRows":
-        """Packs the True columns of `(batch, S)`; `padding` more places are added if enough columns are dropped."""
-        width = min(keep.shape[1], int(keep.sum(1).max()) + padding)
+    def from_keep(cls, keep: Tensor, width: int | None = None, padding: int = 0) -> "PackedRows":
+        """Packs the True columns of `(batch, S)`.
+
+        Args:
+            width: how many the fullest row has, if that is known; None counts them, which waits for a GPU.
+            padding: more places to add, if enough columns are dropped.
+        """
+        width = min(keep.shape[1], (int(keep.sum(1).max()) if width is None else width) + padding)
         dropped_first = keep.byte().argsort(dim=1, stable=True)
         index = dropped_first[:, keep.shape[1] - width :]
         return cls(index, keep.gather(1, index).long())

@@ -100,13 +100,18 @@ class ZspaVisualsMixin:
                 f"pruning needs an attention_mask of the shape of input_ids, {tuple(input_ids.shape)}, with 1 on "
                 f"tokens and 0 on padding, but got {found}"
             )
-        prompts = self._prompt_tokens(input_ids, attention_mask)
+        # What the lengths follow from is looked at before the images are encoded, so that a GPU is waited for when it
+        # has nothing to do yet, and not again.
+        ids, mask = input_ids.cpu(), None if attention_mask is None else attention_mask.cpu().bool()
+        prompts = self._prompt_tokens(ids, mask)
+        lengths = torch.full((len(ids),), ids.shape[1]) if mask is None else mask.sum(1)
+        masked_visuals = False
         pruned = PrunedVisuals(torch.ones_like(input_ids, dtype=torch.bool), {}, [])
         encoded = kwargs.get("mm_encoder_outputs") or {}
         for modality, names in self.visual_inputs.items():
             token_id = getattr(self.config, f"{modality}_token_id")
             spots = input_ids == token_id
-            match = RowMatch(spots, prompts, modality)
+            match = RowMatch(ids == token_id, prompts, modality)
             given = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
             if encoded.get(modality) is not None:
                 kept, indices = keep_tokens(feature_list(encoded[modality]), match, pruner)
@@ -116,25 +121,32 @@ class ZspaVisualsMixin:
                     kept, indices = encode(**given, visual_token_pruner=pruner, prompt_tokens=match)
             else:
                 continue
-            pruned.keep = pruned.keep.masked_scatter(spots, match.kept_spots(indices))
+            pruned.keep = pruned.keep.masked_scatter(spots, match.kept_spots(indices).to(spots.device))
             features = torch.cat(kept)
-            if attention_mask is not None:  # what is masked is dropped from the rows, features and all
+            if mask is not None and (match.spots & ~mask).any():  # what is masked is dropped, features and all
+                masked_visuals = True
                 features = features[attention_mask[spots & pruned.keep].bool().to(features.device)]
+            for row, size, kept_indices in zip(match.rows, match.sizes, indices):
+                lengths[row] -= size - len(kept_indices)
             pruned.features[token_id] = features
             pruned.indices += indices
             pruned.inputs.update(given)
+        if not masked_visuals:
+            pruned.width = int(lengths.max())
         return pruned
 
-    def _prompt_tokens(self, input_ids: Tensor, attention_mask: Tensor | None) -> list[Tensor]:
-        """Per row the embeddings `(m, d)` of its prompt's text within the scope."""
+    def _prompt_tokens(self, ids: Tensor, mask: Tensor | None) -> list[Tensor]:
+        """Per row the embeddings `(m, d)` of its prompt's text within the scope; `ids` and `mask` are on the CPU."""
         placeholders = [getattr(self.config, f"{modality}_token_id") for modality in self.visual_inputs]
         never_text = [*(self.config.zspa_special_token_ids or []), *placeholders]
-        is_text = ~torch.isin(input_ids, torch.tensor(never_text, device=input_ids.device))
-        if attention_mask is not None:
-            is_text &= attention_mask.bool()
+        is_text = ~torch.isin(ids, torch.tensor(never_text))
+        if mask is not None:
+            is_text &= mask
         scope, start, end = (getattr(self.config, f"zspa_{name}") for name in _SCOPE_FIELDS)
+        is_prompt = prompt_mask(ids, is_text, scope, start, end)
         embed = self.get_input_embeddings()
-        return [embed(ids[m]) for ids, m in zip(input_ids, prompt_mask(input_ids, is_text, scope, start, end))]
+        tokens = embed(ids[is_prompt].to(embed.weight.device, non_blocking=True))
+        return list(tokens.split(is_prompt.sum(1).tolist()))
 
 
 _SCOPE_FIELDS = ("prompt_scope", "query_start_ids", "query_end_ids")
@@ -143,12 +155,15 @@ _SCOPE_FIELDS = ("prompt_scope", "query_start_ids", "query_end_ids")
 class RowMatch:
     """Matches the images of a batch to its rows: a row's images fill its placeholders, one after the other.
 
+    `spots` `(batch, S)` bool on the CPU says where the placeholders are, `prompts` has the prompt tokens per row.
+
     Called with the sizes `n_i` of the images it returns the prompt tokens of each.
     """
 
     def __init__(self, spots: Tensor, prompts: list[Tensor], modality: str):
         self.spots, self.prompts, self.modality = spots, prompts, modality
         self.sizes: list[int] = []
+        self.rows: list[int] = []
 
     def __call__(self, sizes: list[int]) -> list[Tensor]:
         self.sizes = sizes
@@ -164,6 +179,7 @@ class RowMatch:
                 f"the rows of input_ids have {placeholders} {self.modality} placeholders, but the {self.modality}s "
                 f"have {sizes} tokens: pass the processor's outputs unchanged"
             )
+        self.rows = rows
         return [self.prompts[row] for row in rows]
 
     def kept_spots(self, indices: list[Tensor]) -> Tensor:
@@ -171,7 +187,7 @@ class RowMatch:
         kept = [
             torch.zeros(n, dtype=torch.bool, device=i.device).scatter(0, i, True) for n, i in zip(self.sizes, indices)
         ]
-        return torch.cat(kept).to(self.spots.device)
+        return torch.cat(kept)
 
 
 @torch.no_grad()
