@@ -199,8 +199,9 @@ class Cosines:
     """
 
     def __init__(self, visual_tokens: list[Tensor]):
-        padded = torch.nn.utils.rnn.pad_sequence(visual_tokens, batch_first=True)
-        self.tokens, self.scale = _tokens_and_scale(padded if len(visual_tokens) > 1 else visual_tokens[0][None])
+        several = len(visual_tokens) > 1
+        padded = torch.nn.utils.rnn.pad_sequence(visual_tokens, True) if several else visual_tokens[0][None]
+        self.tokens, self.scale = _tokens_and_scale(padded)
         lengths = torch.tensor([len(v) for v in visual_tokens]).to(padded.device, non_blocking=True)
         self.valid = torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
         self.gram = None
@@ -221,14 +222,15 @@ class Cosines:
         return (self.tokens @ chosen.mT).mul_(self.scale[..., None]).mT.contiguous()
 
     def among(self, image: int, rows: slice, columns: slice) -> Tensor:
-        """Cosines `(rows, columns)` between two ranges of an image's tokens; those of a token to itself, and to
-        padding, are -inf."""
+        """Cosines `(rows, columns)` between two ranges of an image's tokens; those of a token to itself, and
+        those of padding, are -inf."""
         scale = self.scale[image]
         if self.gram is not None:
             products = self.gram[image, rows, columns] * scale[rows, None]
         else:
             products = (self.tokens[image, rows] * scale[rows, None]) @ self.tokens[image, columns].T
-        products.mul_(scale[columns]).masked_fill_(~self.valid[image, columns], -torch.inf)
+        padding = ~(self.valid[image, rows, None] & self.valid[image, columns])
+        products.mul_(scale[columns]).masked_fill_(padding, -torch.inf)
         products.diagonal(rows.start - columns.start).fill_(-torch.inf)
         return products
 

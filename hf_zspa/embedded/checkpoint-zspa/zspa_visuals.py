@@ -103,8 +103,8 @@ class ZspaVisualsMixin:
         # What the lengths follow from is looked at before the images are encoded, so that a GPU is waited for when it
         # has nothing to do yet, and not again.
         ids, mask = input_ids.cpu(), None if attention_mask is None else attention_mask.cpu().bool()
-        prompts = self._prompt_tokens(ids, mask)
-        lengths = torch.full((len(ids),), ids.shape[1]) if mask is None else mask.sum(1)
+        prompts = self._prompt_tokens(ids, mask, input_ids.device)
+        lengths = [ids.shape[1]] * len(ids) if mask is None else mask.sum(1).tolist()
         masked_visuals = False
         pruned = PrunedVisuals(torch.ones_like(input_ids, dtype=torch.bool), {}, [])
         encoded = kwargs.get("mm_encoder_outputs") or {}
@@ -112,6 +112,7 @@ class ZspaVisualsMixin:
             token_id = getattr(self.config, f"{modality}_token_id")
             spots = input_ids == token_id
             match = RowMatch(ids == token_id, prompts, modality)
+            some_masked = mask is not None and bool((match.spots & ~mask).any())
             given = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
             if encoded.get(modality) is not None:
                 kept, indices = keep_tokens(feature_list(encoded[modality]), match, pruner)
@@ -123,7 +124,7 @@ class ZspaVisualsMixin:
                 continue
             pruned.keep = pruned.keep.masked_scatter(spots, match.kept_spots(indices).to(spots.device))
             features = torch.cat(kept)
-            if mask is not None and (match.spots & ~mask).any():  # what is masked is dropped, features and all
+            if some_masked:  # what is masked is dropped, features and all
                 masked_visuals = True
                 features = features[attention_mask[spots & pruned.keep].bool().to(features.device)]
             for row, size, kept_indices in zip(match.rows, match.sizes, indices):
@@ -132,10 +133,10 @@ class ZspaVisualsMixin:
             pruned.indices += indices
             pruned.inputs.update(given)
         if not masked_visuals:
-            pruned.width = int(lengths.max())
+            pruned.width = max(lengths)
         return pruned
 
-    def _prompt_tokens(self, ids: Tensor, mask: Tensor | None) -> list[Tensor]:
+    def _prompt_tokens(self, ids: Tensor, mask: Tensor | None, device: torch.device) -> list[Tensor]:
         """Per row the embeddings `(m, d)` of its prompt's text within the scope; `ids` and `mask` are on the CPU."""
         placeholders = [getattr(self.config, f"{modality}_token_id") for modality in self.visual_inputs]
         never_text = [*(self.config.zspa_special_token_ids or []), *placeholders]
@@ -145,7 +146,7 @@ class ZspaVisualsMixin:
         scope, start, end = (getattr(self.config, f"zspa_{name}") for name in _SCOPE_FIELDS)
         is_prompt = prompt_mask(ids, is_text, scope, start, end)
         embed = self.get_input_embeddings()
-        tokens = embed(ids[is_prompt].to(embed.weight.device, non_blocking=True))
+        tokens = embed(ids[is_prompt].to(device, non_blocking=True))
         return list(tokens.split(is_prompt.sum(1).tolist()))
 
 
