@@ -67,9 +67,10 @@ def _pytest(session: nox.Session, name: str, *selection: str) -> None:
 
 def _overlay_this_environment(session: nox.Session) -> None:
     """Lets the session's environment see the packages of the one nox runs in, behind its own."""
-    own = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)
-    line = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
-    Path(str(own).strip(), "base.pth").write_text(line, encoding="utf-8")
+    own = session.run_install("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)
+    if own:  # nothing where nox is told to install nothing
+        line = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+        Path(str(own).strip(), "base.pth").write_text(line, encoding="utf-8")
 
 
 @nox.session(venv_backend="none")

@@ -231,6 +231,41 @@ def eval_command(
     )
 
 
+@app.command("bench")
+def bench_command(
+    checkpoint: Annotated[str | None, typer.Argument(help="A zspa checkpoint: a folder, a Hub id, embedded.")] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Random weights instead, such as llava-1.5-7b or qwen2.5-vl-7b-small.")
+    ] = None,
+    keep_ratio: Annotated[float, typer.Option(help="Share of tokens kept, (0, 1].")] = 0.1,
+    core_ratio: Annotated[float, typer.Option(help="Share of those chosen by relevance, [0, 1].")] = 0.2,
+    new_tokens: Annotated[int, typer.Option(min=2, help="Tokens of every answer.")] = 16,
+    time_allowed: Annotated[float, typer.Option("--seconds", help="About how long to go on.")] = 60,
+    pairs: Annotated[
+        Path | None, typer.Option(help="JSON Lines with image and question; by default shipped scenes.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Image-question pairs at most.")] = None,
+    table: Annotated[int | None, typer.Option(help="3: the paper's table of this number, its figures beside.")] = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="Such as cuda:0; by default the GPU if there is one.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path("zspa-bench"),
+) -> None:
+    """Times answers and measures their memory, method against method and against the limit, in one run."""
+    from .bench.command import Request, bench, markdown, paper_table_3
+    from .bench.measure import Settings
+    from .demo import ZSPA_CHECKPOINT
+
+    if table not in (None, 3):
+        raise ValueError(f"--table is {table}, but must be 3 (the others are about answers: hf-zspa eval)")
+    _quiet()
+    settings = Settings(keep_ratio, core_ratio, new_tokens=new_tokens, time_allowed=time_allowed)
+    named = str(ZSPA_CHECKPOINT) if checkpoint == "embedded" else checkpoint
+    request = Request(settings, named, shape, pairs, limit, dtype, device, output)
+    results = bench(request, Console(stderr=True))
+    console.print(Markdown(paper_table_3(results) if table else markdown(results)))
+    console.print(f"\n{len(results['rows'])} rows in {output / 'results.json'}", soft_wrap=True)
+
+
 def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 

@@ -2,7 +2,6 @@
 
 import json
 import statistics
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import torch
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import StoppingCriteriaList
 
+from .bench.clock import FirstTokenClock
 from .embedded import CHECKPOINT, EXAMPLES
 from .inference import load_zspa, open_image, output_file, question_inputs
 from .patches import token_views
@@ -88,7 +88,7 @@ def answer(model, processor, inputs, **ratios) -> Answer:
     """Generates greedily, a few times."""
     runs = []
     for _ in range(1 + REPEATS):
-        clock = _Clock()
+        clock = FirstTokenClock()
         ids = model.generate(
             **inputs, do_sample=False, max_new_tokens=8, stopping_criteria=StoppingCriteriaList([clock]), **ratios
         )
@@ -96,23 +96,6 @@ def answer(model, processor, inputs, **ratios) -> Answer:
     first_tokens, totals = zip(*runs[1:])
     text = processor.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
     return Answer(text, statistics.median(first_tokens), statistics.median(totals))
-
-
-class _Clock(StoppingCriteria):
-    """Never stops a generation, but notes when the first token is there."""
-
-    def __init__(self):
-        self.start = time.perf_counter()
-        self.first_token = 0.0
-
-    def __call__(self, input_ids, scores, **kwargs):
-        self.first_token = self.first_token or self.now()
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-    def now(self) -> float:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return time.perf_counter() - self.start
 
 
 def _check_words(tokenizer, prompt: str) -> None:

@@ -1,7 +1,11 @@
 """DivPrune as it is published, restated from its paper to compare the cost with; nothing here is used to prune."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from ..remote_code.zspa_selection import ZspaPruner
 
 
 def published_divprune(visual: Tensor, budget: int) -> Tensor:
@@ -27,3 +31,16 @@ def published_divprune(visual: Tensor, budget: int) -> Tensor:
         closest[selected[:step]] = -torch.inf
         selected[step] = closest.argmax()
     return selected
+
+
+@dataclass(frozen=True)
+class PublishedDivPrune:
+    """`published_divprune` as a `VisualTokenPruner`."""
+
+    keep_ratio: float = 0.1
+
+    def budget(self, n: int) -> int:
+        return ZspaPruner(self.keep_ratio).budget(n)
+
+    def __call__(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[Tensor]:
+        return [published_divprune(v, self.budget(len(v))).sort().values for v in visual_tokens]

@@ -59,6 +59,11 @@ def published() -> list[PublishedRow]:
     return rows
 
 
+def paper_efficiency() -> list[dict[str, str]]:
+    """Table 3: latency in ms, then peak GPU memory in MB of three samples; per method, and `measure` says which."""
+    return _lines("table3_efficiency.csv")
+
+
 def _lines(name: str) -> list[dict[str, str]]:
     text = files(__package__).joinpath("paper").joinpath(name).read_text(encoding="utf-8")
     return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))

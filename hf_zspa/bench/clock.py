@@ -1,0 +1,102 @@
+"""Clocks and gauges: time on the device, and the most memory a call holds."""
+
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import StoppingCriteria
+
+
+class FirstTokenClock(StoppingCriteria):
+    """Never stops a generation, but notes when the first token is there."""
+
+    def __init__(self):
+        self.start = time.perf_counter()
+        self.first_token = 0.0
+
+    def __call__(self, input_ids, scores, **kwargs):
+        self.first_token = self.first_token or self.now()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+    def now(self) -> float:
+        """Seconds since the clock was made, once the GPU has done what it was given."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return time.perf_counter() - self.start
+
+
+def seconds(call: Callable[[], Any], device: torch.device) -> float:
+    """How long `call` takes: between two CUDA events on a GPU, on the wall clock elsewhere."""
+    if device.type != "cuda":
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+    start_event, end_event = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start_event.record()
+    call()
+    end_event.record()
+    torch.cuda.synchronize()
+    return start_event.elapsed_time(end_event) / 1e3
+
+
+def peak_memory(call: Callable[[], Any], device: torch.device) -> dict[str, int]:
+    """Bytes that `call` holds at most beyond what is there before: `tensors`, and on Linux without a GPU `resident`."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return {"tensors": torch.cuda.max_memory_allocated() - before}
+    with TensorMemory() as memory:
+        call()
+    peak = {"tensors": memory.peak}
+    resident = _resident_peak(call)
+    return peak if resident is None else peak | {"resident": resident}
+
+
+class TensorMemory(TorchDispatchMode):
+    """Counts the bytes of the tensors made inside it; `peak` is the most that were alive at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.alive = self.peak = 0
+        self._seen: weakref.WeakSet = weakref.WeakSet()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        given = {leaf.untyped_storage() for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        results = function(*args, **kwargs or {})
+        for leaf in tree_leaves(results):
+            if isinstance(leaf, torch.Tensor):
+                storage = leaf.untyped_storage()
+                if storage not in self._seen and storage not in given:
+                    self._seen.add(storage)
+                    self.alive += storage.nbytes()
+                    weakref.finalize(storage, self._freed, storage.nbytes())
+        self.peak = max(self.peak, self.alive)
+        return results
+
+    def _freed(self, size: int) -> None:
+        self.alive -= size
+
+
+def _resident_peak(call: Callable[[], Any]) -> int | None:
+    """Growth of the process at its largest; the kernel's high-water mark is set back first."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _status("VmRSS")
+        call()
+        return _status("VmHWM") - before
+    except OSError:
+        return None
+
+
+def _status(name: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024

@@ -1,0 +1,144 @@
+"""What a pruned answer costs, counted: nothing here is a time."""
+
+import weakref
+
+import pairs
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from hf_zspa import ZspaPruner
+from hf_zspa.bench.measure import cache_bytes
+from hf_zspa.remote_code import zspa_selection, zspa_visuals
+
+WAITS = {"aten._local_scalar_dense.default", "aten.nonzero.default", "aten.masked_select.default", "aten.equal.default"}
+
+
+class Operations(TorchDispatchMode):
+    """Lists what would wait for a GPU, and the largest tensor made."""
+
+    def __init__(self):
+        super().__init__()
+        self.waits: list[str] = []
+        self.largest = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        indices = args[1] if str(function).startswith("aten.index.Tensor") else []
+        if str(function) in WAITS or any(i is not None and i.dtype == torch.bool for i in indices):
+            self.waits.append(str(function))
+        given = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)}
+        result = function(*args, **kwargs or {})
+        if isinstance(result, torch.Tensor) and result.untyped_storage().data_ptr() not in given:  # made, not viewed
+            self.largest = max(self.largest, result.untyped_storage().nbytes())
+        return result
+
+
+def pruned_columns(pair, inputs) -> int:
+    keep, _ = pair.stock.keep(inputs, pairs.KEEP, pairs.CORE)
+    return int(keep.sum(1).max())
+
+
+@pytest.fixture
+def inputs(pair):
+    return pair.inputs([pairs.image(1), pairs.QUESTION], [pairs.image(2, (56, 140)), pairs.OTHER])
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 3, "num_return_sequences": 2}, {"do_sample": True}, {}])
+def test_an_image_is_encoded_once(pair, inputs, options):
+    tower = next(m for n, m in pair.model.named_modules() if n.endswith(("vision_tower", "visual")))
+    calls = []
+    handle = tower.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        pair.generate(inputs, **options)
+    finally:
+        handle.remove()
+    assert len(calls) == 1
+
+
+def test_a_static_cache_has_the_pruned_length(pair, inputs):
+    options = pair.greedy | {"cache_implementation": "static", "return_dict_in_generate": True}
+    for attribute in ("_cache", "_previous_max_cache_length"):  # earlier calls may have left a longer one
+        pair.model.__dict__.pop(attribute, None)
+    cache = pair.model.generate(**inputs, **options).past_key_values
+    assert cache.layers[0].keys.shape[2] == pruned_columns(pair, inputs) + options["max_new_tokens"] - 1
+    pair.model.__dict__.pop("_cache", None)
+
+
+def test_the_cache_holds_what_is_kept_and_no_more(pair, inputs):
+    cache = pair.model.generate(**inputs, **pair.greedy, return_dict_in_generate=True).past_key_values
+    layer = cache.layers[0].keys
+    length = pruned_columns(pair, inputs) + pair.greedy["max_new_tokens"] - 1
+    assert cache_bytes(cache) == len(cache.layers) * 2 * layer.shape[0] * layer.shape[1] * length * layer.shape[3] * 4
+
+
+def test_only_the_prompt_and_what_is_kept_is_embedded(pair, inputs):
+    embedded = []
+    handle = pair.model.get_input_embeddings().register_forward_hook(lambda m, a, out: embedded.append(out.shape[:-1]))
+    try:
+        pair.generate(inputs, max_new_tokens=1)
+    finally:
+        handle.remove()
+    assert embedded[1:] == [(2, pruned_columns(pair, inputs))]
+    assert len(embedded[0]) == 1 and embedded[0][0] < inputs["input_ids"].numel()
+
+
+def test_full_features_are_gone_before_the_language_model_runs(pair, inputs, monkeypatch):
+    features, alive = [], []
+    choose = zspa_visuals.choose
+    monkeypatch.setattr(
+        zspa_visuals, "choose", lambda f, *rest: features.extend(map(weakref.ref, f)) or choose(f, *rest)
+    )
+    language_model = next(m for n, m in pair.model.named_modules() if n.endswith("language_model"))
+    handle = language_model.register_forward_pre_hook(lambda *_: alive.append(sum(f() is not None for f in features)))
+    try:
+        pair.generate(inputs, max_new_tokens=1)
+    finally:
+        handle.remove()
+    assert len(features) == 2 and alive == [0]
+
+
+@pytest.mark.parametrize("core_ratio", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("triton", [True, False])
+def test_nothing_waits_for_a_gpu_during_the_selection(monkeypatch, core_ratio, triton):
+    monkeypatch.setattr(zspa_selection, "on_cpu", lambda tensor: False)
+    launches = []
+    kernel = zspa_selection.greedy
+    found = (lambda *a: launches.append(1) or kernel(*a)) if triton else (lambda *a: None)
+    monkeypatch.setattr(zspa_selection, "greedy", found)
+    images, prompts = [torch.randn(n, 16) for n in (40, 60)], [torch.randn(3, 16)] * 2
+    pruner = ZspaPruner(0.3, core_ratio)
+    expected = pruner(images, prompts)
+    launches.clear()
+    if triton:  # the interpreter itself looks at values
+        monkeypatch.setattr(zspa_selection, "greedy", lambda gram, scale, c, steps, r: (
+            launches.append(1) or torch.zeros(len(c), steps, dtype=torch.long)))  # fmt: skip
+    with Operations() as operations:
+        pruner(images, prompts)
+    assert operations.waits == [] and expected
+    assert len(launches) == (triton and core_ratio < 1)
+
+
+@pytest.mark.parametrize("family", ["llava", "llava_next"])
+def test_nothing_waits_for_a_gpu_between_the_vision_tower_and_the_language_model(load, family, monkeypatch):
+    pair = load(family)
+    inputs = pair.inputs([pairs.image(1), pairs.QUESTION], [pairs.image(2, (56, 140)), pairs.OTHER])
+    monkeypatch.setattr(zspa_selection, "on_cpu", lambda tensor: False)
+    monkeypatch.setattr(zspa_selection, "greedy", lambda *arguments: None)
+    operations = Operations()
+    choose = zspa_visuals.choose
+    monkeypatch.setattr(zspa_visuals, "choose", lambda *a: operations.__enter__() and choose(*a))
+    language_model = next(m for n, m in pair.model.named_modules() if n.endswith("language_model"))
+    handle = language_model.register_forward_pre_hook(lambda *_: operations.__exit__(None, None, None))
+    try:
+        pair.model(**inputs, logits_to_keep=1)
+    finally:
+        handle.remove()
+    assert operations.largest and operations.waits == []
+
+
+def test_a_selection_on_a_cpu_makes_no_copy_of_the_features():
+    visual, prompt = torch.randn(2000, 512), torch.randn(4, 512)
+    with Operations() as operations:
+        ZspaPruner(0.1, 0.2)([visual], [prompt])
+    assert operations.largest < visual.nbytes / 2
