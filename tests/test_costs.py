@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from hf_zspa import ZspaPruner
 from hf_zspa.bench.measure import cache_bytes
-from hf_zspa.remote_code import zspa_selection, zspa_visuals
+from hf_zspa.remote_code import zspa_diversity, zspa_similarity, zspa_visuals
 
 WAITS = {"aten._local_scalar_dense.default", "aten.nonzero.default", "aten.masked_select.default", "aten.equal.default"}
 
@@ -101,17 +101,17 @@ def test_full_features_are_gone_before_the_language_model_runs(pair, inputs, mon
 @pytest.mark.parametrize("core_ratio", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("triton", [True, False])
 def test_nothing_waits_for_a_gpu_during_the_selection(monkeypatch, core_ratio, triton):
-    monkeypatch.setattr(zspa_selection, "on_cpu", lambda tensor: False)
+    monkeypatch.setattr(zspa_similarity, "on_cpu", lambda tensor: False)
     launches = []
-    kernel = zspa_selection.greedy
+    kernel = zspa_diversity.greedy
     found = (lambda *a: launches.append(1) or kernel(*a)) if triton else (lambda *a: None)
-    monkeypatch.setattr(zspa_selection, "greedy", found)
+    monkeypatch.setattr(zspa_diversity, "greedy", found)
     images, prompts = [torch.randn(n, 16) for n in (40, 60)], [torch.randn(3, 16)] * 2
     pruner = ZspaPruner(0.3, core_ratio)
     expected = pruner(images, prompts)
     launches.clear()
     if triton:  # the interpreter itself looks at values
-        monkeypatch.setattr(zspa_selection, "greedy", lambda gram, scale, c, steps, r: (
+        monkeypatch.setattr(zspa_diversity, "greedy", lambda gram, scale, c, steps, r: (
             launches.append(1) or torch.zeros(len(c), steps, dtype=torch.long)))  # fmt: skip
     with Operations() as operations:
         pruner(images, prompts)
@@ -123,8 +123,8 @@ def test_nothing_waits_for_a_gpu_during_the_selection(monkeypatch, core_ratio, t
 def test_nothing_waits_for_a_gpu_between_the_vision_tower_and_the_language_model(load, family, monkeypatch):
     pair = load(family)
     inputs = pair.inputs([pairs.image(1), pairs.QUESTION], [pairs.image(2, (56, 140)), pairs.OTHER])
-    monkeypatch.setattr(zspa_selection, "on_cpu", lambda tensor: False)
-    monkeypatch.setattr(zspa_selection, "greedy", lambda *arguments: None)
+    monkeypatch.setattr(zspa_similarity, "on_cpu", lambda tensor: False)
+    monkeypatch.setattr(zspa_diversity, "greedy", lambda *arguments: None)
     operations = Operations()
     choose = zspa_visuals.choose
     monkeypatch.setattr(zspa_visuals, "choose", lambda *a: operations.__enter__() and choose(*a))

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from hf_zspa import VisualTokenPruner, ZspaPruner, select_tokens
 from hf_zspa.bench.published import published_divprune
-from hf_zspa.bench.selection import features, markdown, time_methods
-from hf_zspa.remote_code import zspa_kernels, zspa_selection
+from hf_zspa.bench.selection import KINDS, features, markdown, time_methods
+from hf_zspa.remote_code import zspa_diversity, zspa_kernels, zspa_similarity
 
 TIE = 1e-5  # cosines closer than this may be ordered either way in float32
 PERCENT = st.integers(1, 100)
@@ -30,13 +30,17 @@ def tokens(draw, min_n=1, max_n=40):
     return visual.to(dtype), prompt.to(dtype)
 
 
-@pytest.fixture(params=["processor", "torch", "triton"])
+@pytest.fixture(params=["all pairs", "looking ahead", "torch", "triton"])
 def way(request, monkeypatch):
-    """Selects as on a CPU, or as on a GPU: in plain torch, or in the kernel, which Triton interprets on a CPU."""
-    if request.param != "processor":
-        monkeypatch.setattr(zspa_selection, "on_cpu", lambda tensor: False)
+    """Selects as on a CPU, where few tokens are all compared and many only as needed, or as on a GPU: in plain torch,
+    or in the kernel, which Triton interprets on a CPU."""
+    if request.param == "looking ahead":
+        for name, value in {"_FEW": 0, "_BOUNDING": 3, "_AHEAD": 4, "_CANDIDATES": 9, "_COLUMNS": 30}.items():
+            monkeypatch.setattr(zspa_diversity, name, value)
+    elif request.param != "all pairs":
+        monkeypatch.setattr(zspa_similarity, "on_cpu", lambda tensor: False)
     if request.param == "torch":
-        monkeypatch.setattr(zspa_selection, "greedy", lambda *arguments: None)
+        monkeypatch.setattr(zspa_diversity, "greedy", lambda *arguments: None)
     yield request.param
     assert request.param != "triton" or zspa_kernels._usable
 
@@ -114,7 +118,7 @@ def test_what_does_not_fit_in_memory_is_selected_without_all_pairs(way, together
     pruner = ZspaPruner(0.3, 0.4)
     expected = pruner(images, images)
     for gram in (60 * 60 * together, 1000):
-        monkeypatch.setattr(zspa_selection, "_GRAM", gram)
+        monkeypatch.setattr(zspa_similarity, "_GRAM", gram)
         assert all(torch.equal(a, b) for a, b in zip(pruner(images, images), expected, strict=True))
 
 
@@ -140,7 +144,7 @@ def test_16_bit_tokens_are_compared_in_float32(way):
 def test_a_kernel_that_cannot_run_is_replaced_with_a_warning(monkeypatch):
     visual, prompt = torch.randn(50, 8), torch.randn(3, 8)
     expected = select_tokens(visual, prompt, keep_ratio=0.4, core_ratio=0.2)
-    monkeypatch.setattr(zspa_selection, "on_cpu", lambda tensor: False)
+    monkeypatch.setattr(zspa_similarity, "on_cpu", lambda tensor: False)
     monkeypatch.setattr(zspa_kernels, "_usable", True)
     monkeypatch.setattr(zspa_kernels, "_greedy_kernel", {})
     with pytest.warns(UserWarning, match="plain torch, because Triton failed"):
@@ -228,28 +232,48 @@ def test_equal_tokens_are_chosen_in_order_wherever_they_stand(way):
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["random", "clustered"])
-@pytest.mark.parametrize("ahead, columns", [(1, 1), (3, 4), (16, 16)])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ahead, columns", [(1, 1), (3, 4), (16, 16), (48, 256)])
 def test_looking_ahead_changes_no_choice(monkeypatch, kind, ahead, columns):
     visual, prompt = features(400, kind)
-    expected = select_tokens(visual, prompt, keep_ratio=0.3, core_ratio=0.2)
-    monkeypatch.setattr(zspa_selection, "_AHEAD", ahead)
-    monkeypatch.setattr(zspa_selection, "_COLUMNS", columns)
-    assert torch.equal(select_tokens(visual, prompt, keep_ratio=0.3, core_ratio=0.2), expected)
+    monkeypatch.setattr(zspa_diversity, "_FEW", 400)
+    expected = [select_tokens(visual, prompt, keep_ratio=0.3, core_ratio=core) for core in (0, 0.2)]
+    monkeypatch.setattr(zspa_diversity, "_FEW", 0)
+    monkeypatch.setattr(zspa_diversity, "_AHEAD", ahead)
+    monkeypatch.setattr(zspa_diversity, "_COLUMNS", columns)
+    found = [select_tokens(visual, prompt, keep_ratio=0.3, core_ratio=core) for core in (0, 0.2)]
+    assert all(map(torch.equal, found, expected))
+
+
+def test_the_most_isolated_token_is_found_without_comparing_all_where_some_stand_out(monkeypatch):
+    compared = []
+    to_tokens = zspa_similarity.Cosines.to_tokens
+    monkeypatch.setattr(
+        zspa_similarity.Cosines,
+        "to_tokens",
+        lambda self, picks: compared.append(picks.numel()) or to_tokens(self, picks),
+    )
+    visual, _ = features(576, "trained")
+    cosines = zspa_similarity.Cosines([visual])
+    found = int(zspa_diversity.most_isolated(cosines, 0))
+    unit = torch.nn.functional.normalize(visual.double(), dim=1)
+    similarity = (unit @ unit.T).fill_diagonal_(-torch.inf)
+    assert cosines.pairs is None and sum(compared) < 576 / 4
+    assert found == int(similarity.amax(1).argmin())
 
 
 def test_one_pass_over_the_features_serves_several_steps(monkeypatch):
     passes = []
-    to_tokens = zspa_selection.Cosines.to_tokens
+    to_tokens = zspa_similarity.Cosines.to_tokens
     monkeypatch.setattr(
-        zspa_selection.Cosines, "to_tokens", lambda self, picks: passes.append(picks) or to_tokens(self, picks)
+        zspa_similarity.Cosines, "to_tokens", lambda self, picks: passes.append(picks) or to_tokens(self, picks)
     )
     visual, prompt = features(1024, "random")
     select_tokens(visual, prompt, keep_ratio=0.1, core_ratio=0.2)
     assert passes and len(passes) <= 82 // 3
 
 
-@pytest.mark.parametrize("kind", ["random", "clustered"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_core_ratio_0_keeps_what_the_published_divprune_keeps(kind):
     visual, prompt = (tokens[:, :128] for tokens in features(300, kind))
     kept = published_divprune(visual, 60).sort().values

@@ -22,7 +22,9 @@ from torch import Tensor
 
 from ..evaluation.pruners import ConditionalDppPruner, MmtokPruner, OneByOne, RandomPruner
 from ..evaluation.statistics import average_difference, average_interval
-from ..remote_code.zspa_selection import Cosines, ZspaPruner, _add_diverse, relevance, round_half_up
+from ..remote_code.zspa_diversity import add_diverse
+from ..remote_code.zspa_selection import ZspaPruner, relevance, round_half_up
+from ..remote_code.zspa_similarity import Cosines
 from . import CHECKPOINT, QWEN_CHECKPOINT
 from .answering import Exam
 from .heldout import collect
@@ -60,7 +62,7 @@ class StudiedPruner(OneByOne):
         if core == 0:
             return ZspaPruner(self.keep_ratio, 0.0)([compared], [prompt])[0]
         order = scores.sort(descending=True, stable=True).indices[None, :core]
-        added = _add_diverse(Cosines([compared]), order, [core], budget - core)
+        added = add_diverse(Cosines([compared]), order, [core], budget - core)
         return torch.cat([order[0], added[0]])
 
 

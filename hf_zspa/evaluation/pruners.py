@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..remote_code.zspa_selection import check_ratio, round_half_up, unit_vectors
+from ..remote_code.zspa_selection import check_ratio, round_half_up
+from ..remote_code.zspa_similarity import unit_vectors
 
 
 @dataclass(frozen=True)
