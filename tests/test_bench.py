@@ -8,32 +8,51 @@ import torch
 
 from hf_zspa.bench import shapes
 from hf_zspa.bench.clock import TensorMemory
-from hf_zspa.bench.command import markdown, paper_table_3, read_pairs
-from hf_zspa.bench.measure import METHODS, Settings, measure, packed_prompt, stock_view
+from hf_zspa.bench.command import read_pairs
+from hf_zspa.bench.measure import METHODS, SAMPLES, Race, Settings, packed_prompt, stock_view
+from hf_zspa.bench.report import markdown, paper_table_3
 from hf_zspa.cli import main
 
-SETTINGS = Settings(pairs.KEEP / 100, pairs.CORE / 100, new_tokens=3, time_allowed=0)
+SETTINGS = Settings(pairs.KEEP / 100, pairs.CORE / 100, new_tokens=3)
 
 
 def test_every_method_is_measured(pair):
     inputs = dict(pair.inputs([pairs.image(), pairs.QUESTION]))
-    rows = measure(pair.model, [inputs], SETTINGS)
-    assert [row["method"] for row in rows] == list(METHODS)
-    by_method = {row["method"]: row for row in rows}
+    answered = []
+    race = Race(pair.model, SETTINGS, advance=lambda: answered.append(1))
+    race.run(inputs)
+    race.run(inputs, new=False)
+    rows = race.rows()
+    assert [row["method"] for row in rows] == list(METHODS) and len(answered) == 2 * len(METHODS)
+    samples = {row["method"]: row["samples"][0] for row in rows}
     for row in rows:
+        assert row["answers"] == 2 and len(row["samples"]) == 1
         assert 0 < row["first_token"]["median"] <= row["end_to_end"]["median"]
         assert (row["selection"] is None) == (row["method"] in ("original", "limit"))
-        assert row["kept"] == (row["visual_tokens"] if row["method"] == "original" else by_method["zspa"]["kept"])
-    dropped = by_method["zspa"]["visual_tokens"] - by_method["zspa"]["kept"]
+        pruned = row["method"] != "original"
+        assert samples[row["method"]]["kept"] == samples["zspa" if pruned else "original"]["kept"]
+    dropped = samples["zspa"]["visual_tokens"] - samples["zspa"]["kept"]
+    assert samples["original"]["kept"] - samples["zspa"]["kept"] == dropped > 0
     text = pair.model.config.get_text_config()
     heads = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     per_token = text.num_hidden_layers * 2 * text.num_key_value_heads * heads * 4
-    assert by_method["original"]["cache_bytes"] - by_method["zspa"]["cache_bytes"] == dropped * per_token
-    assert by_method["limit"]["cache_bytes"] == by_method["zspa"]["cache_bytes"]
-    peaks = {name: row["peak_memory"]["tensors"] for name, row in by_method.items()}
+    assert samples["original"]["cache_bytes"] - samples["zspa"]["cache_bytes"] == dropped * per_token
+    assert samples["limit"]["cache_bytes"] == samples["zspa"]["cache_bytes"]
+    peaks = {name: sample["peak_memory"]["tensors"] for name, sample in samples.items()}
     assert peaks["original"] - peaks["zspa"] >= dropped * per_token
-    assert by_method["limit"]["end_to_end_to_limit"] == 1
-    assert "| zspa |" in markdown({"rows": rows}) and "264.2 ms" in paper_table_3({"rows": rows})
+    assert {row["method"]: row["to"] for row in rows}["limit"]["limit"] == {"first_token": 1, "end_to_end": 1}
+    assert "| zspa |" in markdown({"rows": rows})
+
+
+def test_table_3_has_the_mean_time_and_the_memory_of_the_first_three(pair):
+    race = Race(pair.model, SETTINGS, ("original", "zspa"))
+    for seed in range(SAMPLES + 1):
+        race.run(dict(pair.inputs([pairs.image(seed), pairs.QUESTION])))
+    rows = race.rows()
+    lines = paper_table_3({"rows": rows}).splitlines()
+    assert lines[0] == "|  | original, here | zspa, here | original, paper | divprune, paper | zspa, paper |"
+    assert lines[2].endswith("| 365.6 | 256.9 | 264.2 |") and f"{rows[1]['end_to_end']['mean']:.4g}" in lines[2]
+    assert len(lines) == 3 + 2 * SAMPLES and lines[4].endswith("| 14336.8 | 14164.8 | 14164.8 |")
 
 
 def test_the_limit_computes_what_the_pruned_model_computes(pair):
@@ -66,8 +85,37 @@ def test_the_inputs_of_a_shape_fit_its_model(name):
         layers = model.config.get_text_config().num_hidden_layers
     assert layers == (28 if "qwen" in name else 32) and model.dtype == torch.bfloat16
     given = shapes.inputs(name, model)
-    counts = {"llava-1.5-7b": 576, "llava-next-7b": 576 + 48 * 49, "qwen2.5-vl-7b": 36 * 36}
+    counts = {"llava-1.5-7b": 576, "llava-next-7b": 576 + 48 * 49, "qwen2.5-vl-7b": 36 * 36 + 2}
     assert given["input_ids"].shape == (1, shapes.TEXT + counts[name])
+
+
+@pytest.mark.parametrize("name", [name for name in shapes.SHAPES if name.endswith("-small")])
+def test_small_shapes_prune_batches_of_several_images(name, monkeypatch):
+    """With every width divided, because nothing here depends on it."""
+    model = tiny_model(name, monkeypatch)
+    given = shapes.inputs(name, model, shapes.Prompt(batch=2, images=2, patches=(8, 12)))
+    selected = model.select_visual_tokens(**given)
+    assert len(selected) == 4
+    assert sum(map(len, selected)) < int((given["input_ids"] == model.config.image_token_id).sum())
+
+
+def test_a_shape_has_videos(monkeypatch):
+    model = tiny_model("qwen2.5-vl-7b-small", monkeypatch)
+    given = shapes.inputs("qwen2.5-vl-7b-small", model, shapes.Prompt(frames=6, patches=(8, 8)))
+    assert int((given["input_ids"] == model.config.video_token_id).sum()) == 3 * 4 * 4
+    assert [len(kept) for kept in model.select_visual_tokens(**given)] == [5]
+
+
+def tiny_model(name: str, monkeypatch):
+    shape = shapes.SHAPES[name]
+    config = {key: dict(value) if isinstance(value, dict) else value for key, value in shape.config.items()}
+    config["text_config"] |= {"hidden_size": 64, "intermediate_size": 32, "num_attention_heads": 1,
+                              "num_key_value_heads": 1, "head_dim": 128}  # fmt: skip
+    config["vision_config"] |= {"hidden_size": 64, "intermediate_size": 32}
+    if "out_hidden_size" in config["vision_config"]:
+        config["vision_config"] |= {"out_hidden_size": 64, "num_heads": 4}
+    monkeypatch.setitem(shapes.SHAPES, name, shapes.Shape(shape.model_class, config))
+    return shapes.build(name, torch.device("cpu"), torch.float32)
 
 
 def test_bench_on_the_embedded_checkpoint(tmp_path, monkeypatch, capsys):
@@ -90,6 +138,9 @@ def test_bench_on_the_embedded_checkpoint(tmp_path, monkeypatch, capsys):
         (["embedded", "--dtype", "int8"], "--dtype is 'int8'"),
         (["embedded", "--keep-ratio", "0"], "keep_ratio is 0"),
         (["embedded", "--pairs", "nowhere.jsonl"], "there is no file nowhere.jsonl"),
+        (["embedded", "--methods", "zspa,fastv"], "--methods has fastv, but must be of original, zspa"),
+        (["--shape", "qwen2.5-vl-7b-small", "--patches", "7x8"], "--patches is '7x8', but must be two even numbers"),
+        (["--shape", "llava-1.5-7b-small", "--pairs", "a.jsonl"], "leave out --pairs and --task"),
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing(arguments, message, tmp_path, monkeypatch, capsys):

@@ -46,19 +46,21 @@ def seconds(call: Callable[[], Any], device: torch.device) -> float:
 
 
 def peak_memory(call: Callable[[], Any], device: torch.device) -> dict[str, int]:
-    """Bytes that `call` holds at most beyond what is there before: `tensors`, and on Linux without a GPU `resident`."""
+    """Bytes that `call` holds at most: `tensors` beyond what is there before; on a GPU also `total`, with what is there
+    before, and on Linux without one `resident`, the growth of the process."""
     if device.type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+        allocated = torch.cuda.memory_allocated()
         call()
         torch.cuda.synchronize()
-        return {"tensors": torch.cuda.max_memory_allocated() - before}
+        total = torch.cuda.max_memory_allocated()
+        return {"tensors": total - allocated, "total": total}
+    before = _reset_resident_peak()
     with TensorMemory() as memory:
         call()
     peak = {"tensors": memory.peak}
-    resident = _resident_peak(call)
-    return peak if resident is None else peak | {"resident": resident}
+    return peak if before is None else peak | {"resident": _status("VmHWM") - before}
 
 
 class TensorMemory(TorchDispatchMode):
@@ -86,13 +88,11 @@ class TensorMemory(TorchDispatchMode):
         self.alive -= size
 
 
-def _resident_peak(call: Callable[[], Any]) -> int | None:
-    """Growth of the process at its largest; the kernel's high-water mark is set back first."""
+def _reset_resident_peak() -> int | None:
+    """Sets the kernel's high-water mark of the process back and returns what it holds now; None elsewhere."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
-        before = _status("VmRSS")
-        call()
-        return _status("VmHWM") - before
+        return _status("VmRSS")
     except OSError:
         return None
 

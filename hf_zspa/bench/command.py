@@ -1,9 +1,11 @@
-"""`hf-zspa bench`: what is measured, and how it is written down."""
+"""`hf-zspa bench`: what is measured, and where it is written."""
 
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,14 @@ import transformers
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ..embedded import EXAMPLES
-from ..evaluation.paper import paper_efficiency
+from ..embedded import EVALUATED, EXAMPLES
 from ..inference import load_zspa, open_image, question_inputs
 from . import shapes
-from .measure import METHODS, ROUNDS, Settings, measure
+from .measure import METHODS, Race, Settings
+from .report import markdown, plot
+
+ROUNDS = 3  # answers of each method at least, whatever the time allowed
+_DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -26,55 +31,64 @@ class Request:
 
     Attributes:
         checkpoint: a zspa checkpoint, a folder or a Hub id; None where `shape` says what to build.
+        prompt: what a model with random weights is asked.
         pairs: JSON Lines with `image`, a path relative to the file, and `question`; None for the shipped examples.
-        limit: pairs used at most.
+        task: in place of pairs, the questions of one of lmms-eval's tasks.
+        data: folder of local benchmark data for `task`.
+        limit: questions at most.
+        time_allowed: seconds; every question is answered once, and again until these have passed.
     """
 
     settings: Settings
     checkpoint: str | None = None
     shape: str | None = None
+    prompt: shapes.Prompt = field(default_factory=shapes.Prompt)
+    methods: tuple[str, ...] = METHODS
     pairs: Path | None = None
+    task: str | None = None
+    data: Path | None = None
     limit: int | None = None
     dtype: str = "auto"
     device: str | None = None
+    attention: str | None = None
     output: Path | None = None
+    time_allowed: float = 60.0
 
 
 def bench(request: Request, console: Console) -> dict[str, Any]:
     """Measures, and writes `results.json`, `results.md` and, with matplotlib, `results.png` into the output folder.
 
     Raises:
-        ValueError: neither or both of checkpoint and shape, an unknown shape, or pairs that cannot be read.
+        ValueError: neither or both of checkpoint and shape, an unknown shape or method, or pairs that cannot be read.
     """
-    if (request.checkpoint is None) == (request.shape is None):
-        raise ValueError(f"give a checkpoint or --shape, one of {', '.join(shapes.SHAPES)}")
+    _check(request)
     device = torch.device(request.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if request.shape:
-        dtype = _dtype(request.dtype) or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-        with console.status(f"building {request.shape} with random weights"):
-            model = shapes.build(request.shape, device, dtype)
-        pairs = [shapes.inputs(request.shape, model)]
-    else:
-        asked = read_pairs(request.pairs, request.limit)
-        model, processor = load_zspa(str(request.checkpoint))
-        model = model.to(device, _dtype(request.dtype))
-        pairs = [dict(question_inputs(model, processor, open_image(image), question)) for image, question in asked]
+    model, questions = _model_and_questions(request, device, console)
     columns = (SpinnerColumn(), TextColumn("{task.completed} answers"), TimeElapsedColumn())
+    end = time.monotonic() + request.time_allowed
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
-        rows = measure(model, pairs, request.settings, advance=lambda: progress.advance(task))
+        race = Race(model, request.settings, request.methods, advance=lambda: progress.advance(task))
+        again: list[dict[str, Any]] = []  # those that are asked again are few, or there is no time left for them
+        for inputs in questions:
+            race.run(inputs)
+            if time.monotonic() < end or race.rounds < ROUNDS:
+                again.append(inputs)
+        while again and (race.rounds < ROUNDS or time.monotonic() < end):
+            race.run(again[race.rounds % len(again)], new=False)
     results = {
         "model": request.shape or request.checkpoint,
         "weights": "random" if request.shape else "checkpoint",
-        "pairs": len(pairs),
+        "prompt": asdict(request.prompt) if request.shape else request.task or str(request.pairs or "shipped examples"),
+        "questions": race.rounds if request.task else len(again),
         "created": date.today().isoformat(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "dtype": str(model.dtype).removeprefix("torch."),
         "attention": model.config.get_text_config()._attn_implementation,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "settings": asdict(request.settings),
-        "rows": rows,
+        "rows": race.rows(),
     }
     if request.output:
         request.output.mkdir(parents=True, exist_ok=True)
@@ -82,6 +96,45 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
         (request.output / "results.md").write_text(markdown(results) + "\n", encoding="utf-8")
         plot(results, request.output / "results.png")
     return results
+
+
+def _check(request: Request) -> None:
+    if (request.checkpoint is None) == (request.shape is None):
+        raise ValueError(f"give a checkpoint or --shape, one of {', '.join(shapes.SHAPES)}")
+    if request.shape and (request.pairs or request.task):
+        raise ValueError("--shape has random weights and a prompt of its own: leave out --pairs and --task")
+    if request.pairs and request.task:
+        raise ValueError("give --pairs or --task, not both")
+    if request.dtype not in _DTYPES:
+        raise ValueError(f"--dtype is {request.dtype!r}, but must be one of {', '.join(_DTYPES)}")
+    unknown = [method for method in request.methods if method not in METHODS]
+    if unknown or not request.methods:
+        raise ValueError(f"--methods has {', '.join(unknown) or 'none'}, but must be of {', '.join(METHODS)}")
+    request.settings.pruner("zspa")  # checks the ratios
+
+
+def _model_and_questions(
+    request: Request, device: torch.device, console: Console
+) -> tuple[Any, Iterator[dict[str, Any]]]:
+    dtype = _DTYPES[request.dtype]
+    if request.shape:
+        with console.status(f"building {request.shape} with random weights"):
+            dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+            model = shapes.build(request.shape, device, dtype, request.attention)
+        return model, iter([shapes.inputs(request.shape, model, request.prompt)])
+    checkpoint = str(EVALUATED.get(str(request.checkpoint), request.checkpoint))
+    if request.task:
+        from ..evaluation.prompts import task_prompts
+
+        log = (request.output or Path()) / "lmms-eval.log"
+        options = {"device": str(device), "dtype": request.dtype, "attn_implementation": request.attention}
+        return task_prompts(checkpoint, request.task, request.data, request.limit, log, **options)
+    pairs = read_pairs(request.pairs, request.limit)
+    model, processor = load_zspa(checkpoint)
+    model = model.to(device, dtype)
+    if request.attention:
+        model.set_attn_implementation(request.attention)
+    return model, (dict(question_inputs(model, processor, open_image(image), text)) for image, text in pairs)
 
 
 def read_pairs(path: Path | None, limit: int | None = None) -> list[tuple[Path, str]]:
@@ -109,77 +162,6 @@ def read_pairs(path: Path | None, limit: int | None = None) -> list[tuple[Path, 
     return found[:limit]
 
 
-def markdown(results: dict[str, Any]) -> str:
-    """The rows as a table; times are medians in milliseconds."""
-    lines = [
-        "| method | visual tokens | vision tower | selection | first token | per token | end to end | to limit | "
-        "cache MB | peak tensors MB |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in results["rows"]:
-        selection = f"{row['selection']['median']:.4g}" if row["selection"] else "–"
-        low, high = row["end_to_end"]["quartiles"]
-        lines.append(
-            f"| {row['method']} | {row['visual_tokens']} → {row['kept']} | {row['vision']['median']:.4g} | "
-            f"{selection} | {row['first_token']['median']:.4g} | {row['per_token']['median']:.4g} | "
-            f"{row['end_to_end']['median']:.4g} ({low:.4g} to {high:.4g}) | {row['end_to_end_to_limit']:.3f} | "
-            f"{row['cache_bytes'] / 1e6:.2f} | {row['peak_memory']['tensors'] / 1e6:.1f} |"
-        )
-    return "\n".join(lines)
-
-
-def paper_table_3(results: dict[str, Any]) -> str:
-    """The paper's Table 3 with its own figures in columns of their own: LLaVA-1.5-7B, 900 samples of MMMU."""
-    latency, memory, *_ = paper_efficiency()
-    lines = [
-        "| method | end to end, here | peak memory beyond the weights, here | end to end, paper | peak memory, paper |",
-        "|---|---|---|---|---|",
-    ]
-    for row in results["rows"]:
-        known = row["method"] in latency
-        lines.append(
-            f"| {row['method']} | {row['end_to_end']['median']:.4g} ms | "
-            f"{row['peak_memory']['tensors'] / 1e6:.1f} MB | "
-            + (f"{latency[row['method']]} ms | {memory[row['method']]} MB |" if known else "– | – |")
-        )
-    return "\n".join(lines)
-
-
-def plot(results: dict[str, Any], path: Path) -> bool:
-    """Stacked times per method; False, and no file, without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
-    rows = results["rows"][::-1]
-    names = [row["method"] for row in rows]
-    vision = [row["vision"]["median"] for row in rows]
-    selection = [row["selection"]["median"] if row["selection"] else 0.0 for row in rows]
-    first = [row["first_token"]["median"] for row in rows]
-    prefill = [max(0.0, f - v - s) for f, v, s in zip(first, vision, selection)]
-    decode = [row["end_to_end"]["median"] - row["first_token"]["median"] for row in rows]
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    axes = figure.subplots()
-    left = [0.0] * len(rows)
-    for label, values in {"vision tower": vision, "selection": selection, "prefill": prefill, "decode": decode}.items():
-        axes.barh(names, values, left=left, label=label)
-        left = [a + b for a, b in zip(left, values)]
-    axes.set_xlabel("milliseconds")
-    axes.set_title(f"{results['model']}, {results['dtype']}, {results['device']}")
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
-    return True
-
-
-def _dtype(name: str) -> torch.dtype | None:
-    dtypes = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name not in dtypes:
-        raise ValueError(f"--dtype is {name!r}, but must be one of {', '.join(dtypes)}")
-    return dtypes[name]
-
-
-def _processor() -> str:
+def processor() -> str:
+    """The processor that times are measured on."""
     return f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-
-
-__all__ = ["METHODS", "ROUNDS", "Request", "bench", "markdown", "plot", "read_pairs"]

@@ -2,7 +2,6 @@
 
 import copy
 import statistics
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +15,8 @@ from .clock import FirstTokenClock, peak_memory, seconds
 from .published import PublishedDivPrune
 
 METHODS = ("original", "zspa", "relevance", "divprune", "divprune (published)", "limit")
-ROUNDS = 3  # at least, whatever the time allowed
+YARDSTICKS = ("limit", "divprune (published)", "original")
+SAMPLES = 3  # questions whose memory is measured, as in the paper's Table 3
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,12 @@ class Settings:
 
     Attributes:
         new_tokens: tokens generated, always all of them.
-        time_allowed: seconds after which no further round is begun.
     """
 
     keep_ratio: float = 0.1
     core_ratio: float = 0.2
     pooling: str = "mean"
     new_tokens: int = 16
-    time_allowed: float = 60.0
 
     def pruner(self, method: str) -> VisualTokenPruner:
         """The pruner of a method; that of "original" keeps everything."""
@@ -42,49 +40,114 @@ class Settings:
         return ZspaPruner(1.0 if method == "original" else self.keep_ratio, core, self.pooling)
 
 
-def measure(
-    model, pairs: list[dict[str, Any]], settings: Settings, methods: Iterable[str] = METHODS,
-    advance: Callable[[], None] = lambda: None,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Measures answers to image-question pairs.
+class Race:
+    """All methods answer the same questions, one after the other in an order that changes from question to question.
+
+    The method "limit" is what pruning would cost if choosing cost nothing: the stock model encodes the image, and then
+    answers given the embeddings, the mask and the positions that "zspa" would have made.
 
     Args:
         model: a pruning model.
-        pairs: per question what its processor makes of it.
         advance: called after each answer.
-
-    Returns:
-        A row per method. Times are milliseconds, `{"median": …, "quartiles": [low, high]}`; memory is bytes.
     """
-    methods = list(methods)
-    stock = stock_view(model)
-    runs = {method: [_runner(model, stock, pair, method, settings) for pair in pairs] for method in methods}
-    for method in methods:
-        runs[method][0](settings.new_tokens)
-    times: dict[str, list[tuple[float, float]]] = {method: [] for method in methods}
-    end = time.monotonic() + settings.time_allowed
-    done = 0
-    while done < ROUNDS or time.monotonic() < end:
-        for i in range(len(pairs)):
-            for method in methods[done % len(methods) :] + methods[: done % len(methods)]:
-                times[method].append(runs[method][i](settings.new_tokens))
-                advance()
-        done += 1
-    rows: list[dict[str, Any]] = []
-    for method in methods:
-        first, total = zip(*times[method])
-        per_token = [(t - f) / max(1, settings.new_tokens - 1) for f, t in times[method]]
-        rows.append(
-            {"method": method, "runs": len(first)}
-            | {"first_token": _spread(first), "per_token": _spread(per_token), "end_to_end": _spread(total)}
-            | _parts(model, stock, pairs[0], method, settings)
-            | {"peak_memory": peak_memory(partial(runs[method][0], settings.new_tokens), model.device)}
-        )
-    for row in rows if "limit" in times else []:
-        both = list(zip(times[row["method"]], times["limit"]))  # taken one after the other
-        row["first_token_to_limit"] = round(statistics.median(own[0] / limit[0] for own, limit in both), 4)
-        row["end_to_end_to_limit"] = round(statistics.median(own[1] / limit[1] for own, limit in both), 4)
-    return rows
+
+    def __init__(
+        self, model, settings: Settings, methods: Iterable[str] = METHODS, advance: Callable[[], None] = lambda: None
+    ):
+        self.model, self.settings, self.methods, self.advance = model, settings, tuple(methods), advance
+        self.stock = stock_view(model)
+        self.rounds = 0
+        self.vision: list[float] = []
+        self.selection: dict[str, list[float]] = {method: [] for method in self.methods}
+        self.answers: dict[str, list[tuple[float, float]]] = {method: [] for method in self.methods}
+        self.sizes: dict[str, list[dict[str, Any]]] = {method: [] for method in self.methods}
+
+    @torch.no_grad()
+    def run(self, inputs: dict[str, Any], new: bool = True) -> None:
+        """Answers one question by every method.
+
+        Args:
+            inputs: what the processor makes of it, on the model's device.
+            new: whether this question has not been answered before.
+        """
+        visual = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
+        tokens, prompts = self.model.visual_and_prompt_tokens(inputs["input_ids"], inputs["attention_mask"], **visual)
+        packed = packed_prompt(self.model, inputs, self.settings.pruner("limit")) if "limit" in self.methods else {}
+        if not self.rounds:
+            for method in self.methods:
+                self._answer(method, inputs, packed)
+                self.settings.pruner(method)(tokens, prompts)
+        if new and len(self.sizes[self.methods[0]]) < SAMPLES:
+            for method in self.methods:
+                self.sizes[method].append(self._size(method, inputs, packed, [len(v) for v in tokens]))
+        self.vision.append(seconds(lambda: self._encode(inputs), self.model.device))
+        turn = self.rounds % len(self.methods)
+        for method in self.methods[turn:] + self.methods[:turn]:
+            if method not in ("original", "limit"):
+                select = partial(self.settings.pruner(method), tokens, prompts)
+                self.selection[method].append(seconds(select, self.model.device))
+            self.answers[method].append(self._answer(method, inputs, packed)[0])
+            self.advance()
+        self.rounds += 1
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row per method. Times are milliseconds, `{"median": …, "mean": …, "quartiles": [low, high]}`; memory is
+        bytes. `to`: per yardstick the medians of a method's times divided by those it took beside it."""
+        rows = []
+        for method in self.methods:
+            first, total = zip(*self.answers[method])
+            steps = max(1, self.settings.new_tokens - 1)
+            row = {
+                "method": method,
+                "answers": len(first),
+                "vision": _spread(self.vision),
+                "selection": _spread(self.selection[method]) if self.selection[method] else None,
+                "first_token": _spread(first),
+                "per_token": _spread((t - f) / steps for f, t in self.answers[method]),
+                "end_to_end": _spread(total),
+                "to": {name: self._compared(method, name) for name in YARDSTICKS if name in self.methods},
+                "samples": self.sizes[method],
+            }
+            rows.append(row)
+        return rows
+
+    def _compared(self, method: str, yardstick: str) -> dict[str, float]:
+        both = list(zip(self.answers[method], self.answers[yardstick]))
+        return {
+            "first_token": round(statistics.median(own[0] / other[0] for own, other in both), 4),
+            "end_to_end": round(statistics.median(own[1] / other[1] for own, other in both), 4),
+        }
+
+    def _encode(self, inputs: dict[str, Any]) -> None:
+        for modality, names in self.model.visual_inputs.items():
+            given = {name: inputs[name] for name in names if inputs.get(name) is not None}
+            if names[0] in given:
+                getattr(self.stock, f"get_{modality}_features")(**given)
+
+    def _answer(self, method: str, inputs: dict[str, Any], packed: dict[str, Any]) -> tuple[tuple[float, float], Any]:
+        """Seconds until the first and until the last token, and the cache that is left."""
+        clock = FirstTokenClock()
+        options = {
+            "do_sample": False, "num_beams": 1, "pad_token_id": 0, "return_dict_in_generate": True,
+            "min_new_tokens": self.settings.new_tokens, "max_new_tokens": self.settings.new_tokens,
+            "stopping_criteria": StoppingCriteriaList([clock]),
+        }  # fmt: skip
+        if method == "limit":
+            self._encode(inputs)
+            output = self.stock.generate(**packed, **options)
+        else:
+            output = self.model.generate(**inputs, visual_token_pruner=self.settings.pruner(method), **options)
+        return (clock.first_token, clock.now()), output.past_key_values
+
+    def _size(self, method: str, inputs: dict[str, Any], packed: dict[str, Any], tokens: list[int]) -> dict[str, Any]:
+        found: list[int] = []
+
+        def answer() -> None:
+            found.append(cache_bytes(self._answer(method, inputs, packed)[1]))
+
+        memory = peak_memory(answer, self.model.device)
+        kept = sum(map(self.settings.pruner(method).budget, tokens))
+        return {"visual_tokens": sum(tokens), "kept": kept, "cache_bytes": found[0], "peak_memory": memory}
 
 
 def stock_view(model):
@@ -94,69 +157,17 @@ def stock_view(model):
     return stock
 
 
-def visual_arguments(model, pair: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `get_image_features` among a pair's inputs."""
-    return {name: pair[name] for name in model.visual_inputs["image"] if pair.get(name) is not None}
-
-
-def _runner(model, stock, pair, method: str, settings: Settings) -> Callable[[int], tuple[float, float]]:
-    """A function from a number of tokens to the seconds until the first and until the last of them."""
-    if method == "limit":
-        given, images = packed_prompt(model, pair, settings.pruner(method)), visual_arguments(model, pair)
-
-        def answer(**options):
-            with torch.no_grad():
-                stock.get_image_features(**images)
-            return stock.generate(**given, **options)
-    else:
-        pruner = settings.pruner(method)
-
-        def answer(**options):
-            return model.generate(**pair, visual_token_pruner=pruner, **options)
-
-    def run(tokens: int) -> tuple[float, float]:
-        clock = FirstTokenClock()
-        answer(do_sample=False, min_new_tokens=tokens, max_new_tokens=tokens, pad_token_id=0,
-               stopping_criteria=StoppingCriteriaList([clock]))  # fmt: skip
-        return clock.first_token, clock.now()
-
-    return run
-
-
 @torch.no_grad()
-def packed_prompt(model, pair: dict[str, Any], pruner: VisualTokenPruner) -> dict[str, Any]:
-    """The pruned prompt as inputs of the stock class: embeddings `(batch, P, d)`, mask `(batch, P)`."""
-    ids, mask = pair["input_ids"], pair["attention_mask"]
-    visual = {name: value for name, value in pair.items() if name not in ("input_ids", "attention_mask")}
+def packed_prompt(model, inputs: dict[str, Any], pruner: VisualTokenPruner) -> dict[str, Any]:
+    """The pruned prompt as inputs of the stock class: embeddings `(batch, P, d)`, mask `(batch, P)`, and positions
+    where its `generate` takes any. (That of Qwen2.5-VL counts its own, which takes as long.)"""
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    visual = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
     pruned = model._prune_visuals(ids, mask, pruner, visual)
     positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     _, packed, embeds, positions = model._pack(ids, mask, positions, pruned)
     given = {"inputs_embeds": embeds, "attention_mask": packed.mask}
     return given if model.rope_rows else given | {"position_ids": positions}
-
-
-def _parts(model, stock, pair, method: str, settings: Settings) -> dict[str, Any]:
-    """What is measured outside of an answer: the vision tower, the selection, the tokens and the cache."""
-    images = visual_arguments(model, pair)
-    visual = {name: value for name, value in pair.items() if name not in ("input_ids", "attention_mask")}
-    tokens, prompts = model.visual_and_prompt_tokens(pair["input_ids"], pair["attention_mask"], **visual)
-    pruner = settings.pruner(method)
-    with torch.no_grad():
-        encode = [seconds(lambda: stock.get_image_features(**images), model.device) for _ in range(ROUNDS)]
-        selects = method not in ("original", "limit")
-        select = [seconds(lambda: pruner(tokens, prompts), model.device) for _ in range(10 * selects)]
-        if method == "limit":
-            given = packed_prompt(model, pair, pruner)
-            cache = stock(**given, use_cache=True).past_key_values
-        else:
-            cache = model(**pair, visual_token_pruner=pruner, use_cache=True, logits_to_keep=1).past_key_values
-    return {
-        "vision": _spread(encode),
-        "selection": _spread(select) if selects else None,
-        "visual_tokens": sum(map(len, tokens)),
-        "kept": sum(pruner.budget(len(v)) for v in tokens),
-        "cache_bytes": cache_bytes(cache),
-    }
 
 
 def cache_bytes(cache) -> int:
@@ -165,5 +176,10 @@ def cache_bytes(cache) -> int:
 
 
 def _spread(values: Iterable[float]) -> dict[str, Any]:
-    low, middle, high = statistics.quantiles([1e3 * v for v in values], n=4, method="inclusive")
-    return {"median": round(middle, 3), "quartiles": [round(low, 3), round(high, 3)]}
+    found = [1e3 * value for value in values]
+    low, middle, high = statistics.quantiles(found, n=4, method="inclusive") if len(found) > 1 else found * 3
+    return {
+        "median": round(middle, 3),
+        "mean": round(statistics.mean(found), 3),
+        "quartiles": [round(low, 3), round(high, 3)],
+    }

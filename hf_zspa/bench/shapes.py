@@ -10,7 +10,7 @@ from ..remote_code.modeling_zspa_llava import ZspaLlavaForConditionalGeneration
 from ..remote_code.modeling_zspa_llava_next import ZspaLlavaNextForConditionalGeneration
 from ..remote_code.modeling_zspa_qwen2_5_vl import ZspaQwen2_5_VLForConditionalGeneration
 
-SMALL_LAYERS = 2  # language model layers of the "-small" shapes; the widths stay
+SMALL_LAYERS = 2  # of the language model and of the vision tower in the "-small" shapes; the widths stay
 TEXT = 40  # tokens of the prompt beside the visual ones
 _CLIP = {
     "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "image_size": 336,
@@ -25,16 +25,38 @@ _PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 
 @dataclass(frozen=True)
 class Shape:
-    """A model to build and an image to show it.
-
-    Attributes:
-        config: what `config.json` says, for `AutoConfig.for_model`.
-        patches: for Qwen2.5-VL, rows and columns of patches of the image.
-    """
+    """A model to build; `config` is what `config.json` says, for `AutoConfig.for_model`."""
 
     model_class: Any
     config: dict[str, Any]
+
+    @property
+    def model_type(self) -> str:
+        return self.config["model_type"]
+
+    def small(self) -> "Shape":
+        """The same widths with few layers."""
+        vision = dict(self.config["vision_config"])
+        vision |= {"depth": SMALL_LAYERS, "fullatt_block_indexes": [1]} if "depth" in vision else {}
+        vision |= {"num_hidden_layers": SMALL_LAYERS} if "num_hidden_layers" in vision else {}
+        text = self.config["text_config"] | {"num_hidden_layers": SMALL_LAYERS}
+        return Shape(self.model_class, self.config | {"vision_config": vision, "text_config": text})
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What every row of a batch is asked about.
+
+    Attributes:
+        images: images in a row.
+        patches: rows and columns of patches of an image or a frame of Qwen2.5-VL; four patches are one token.
+        frames: frames of a video in place of the images (Qwen2.5-VL); two frames share their tokens.
+    """
+
+    batch: int = 1
+    images: int = 1
     patches: tuple[int, int] = (72, 72)
+    frames: int = 0
 
 
 _LLAVA = {"model_type": "llava", "image_token_index": 32000, "vision_config": _CLIP, "text_config": _LLAVA_TEXT}
@@ -61,17 +83,11 @@ SHAPES = {
     ),
     "qwen2.5-vl-7b": Shape(ZspaQwen2_5_VLForConditionalGeneration, _QWEN),
 }
-SHAPES |= {
-    f"{name}-small": Shape(
-        shape.model_class,
-        shape.config | {"text_config": shape.config["text_config"] | {"num_hidden_layers": SMALL_LAYERS}},
-    )
-    for name, shape in SHAPES.items()
-}
+SHAPES |= {f"{name}-small": shape.small() for name, shape in SHAPES.items()}
 
 
-def build(name: str, device: torch.device, dtype: torch.dtype):
-    """A pruning model with random weights.
+def build(name: str, device: torch.device, dtype: torch.dtype, attention: str | None = None):
+    """A pruning model with random weights; `attention` is transformers' name, such as "sdpa".
 
     Raises:
         ValueError: there is no such shape.
@@ -81,6 +97,7 @@ def build(name: str, device: torch.device, dtype: torch.dtype):
     shape = SHAPES[name]
     config = AutoConfig.for_model(**shape.config)
     config = shape.model_class.config_class(**{k: v for k, v in config.to_dict().items() if k != "model_type"})
+    config._attn_implementation = attention
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -91,30 +108,40 @@ def build(name: str, device: torch.device, dtype: torch.dtype):
     return model.eval()
 
 
-def inputs(name: str, model, batch: int = 1) -> dict[str, torch.Tensor]:
-    """What a processor would make of one image and a question per row, with random pixels."""
-    shape, config = SHAPES[name], model.config
+def inputs(name: str, model, prompt: Prompt = Prompt()) -> dict[str, torch.Tensor]:
+    """What a processor would make of such a prompt, with random pixels and 40 tokens of text.
+
+    Raises:
+        ValueError: a video for a model that takes none.
+    """
+    kind, config = SHAPES[name].model_type, model.config
+    if prompt.frames and kind != "qwen2_5_vl":
+        raise ValueError(f"--frames is {prompt.frames}, but {name} takes no videos: choose a qwen2.5-vl shape")
+    count, generator = prompt.batch * prompt.images, torch.Generator().manual_seed(0)
     visual: dict[str, torch.Tensor] = {}
-    generator = torch.Generator().manual_seed(0)
-    if shape.config["model_type"] == "qwen2_5_vl":
-        rows, columns = shape.patches
-        visual["pixel_values"] = torch.randn(batch * rows * columns, 3 * 2 * 14 * 14, generator=generator)
-        visual["image_grid_thw"] = torch.tensor([[1, rows, columns]] * batch)
-        tokens = rows * columns // 4
-    elif shape.config["model_type"] == "llava_next":
-        visual["pixel_values"] = torch.randn(batch, 5, 3, 336, 336, generator=generator)
-        visual["image_sizes"] = torch.tensor([[672, 672]] * batch)
+    placeholder = config.video_token_id if prompt.frames else config.image_token_id
+    if kind == "qwen2_5_vl":
+        times, (rows, columns) = max(1, prompt.frames // 2), prompt.patches
+        suffix, grid = ("_videos", "video_grid_thw") if prompt.frames else ("", "image_grid_thw")
+        size = 3 * 2 * 14 * 14
+        visual[f"pixel_values{suffix}"] = torch.randn(count * times * rows * columns, size, generator=generator)
+        visual[grid] = torch.tensor([[times, rows, columns]] * count)
+        tokens = times * rows * columns // 4
+    elif kind == "llava_next":
+        visual["pixel_values"] = torch.randn(count, 5, 3, 336, 336, generator=generator)
+        visual["image_sizes"] = torch.tensor([[672, 672]] * count)
         tokens = 24 * 24 + 48 * (48 + 1)  # the whole, then four tiles with a newline after each row
     else:
-        visual["pixel_values"] = torch.randn(batch, 3, 336, 336, generator=generator)
+        visual["pixel_values"] = torch.randn(count, 3, 336, 336, generator=generator)
         tokens = 24 * 24
-    ids = torch.randint(5, 30000, (batch, TEXT + tokens), generator=generator)
-    before = TEXT // 4
-    if shape.config["model_type"] == "qwen2_5_vl":
-        ids[:, before - 1] = config.vision_start_token_id
-    ids[:, before : before + tokens] = config.image_token_id
-    visual["pixel_values"] = visual["pixel_values"].to(model.dtype)
+    text = torch.randint(5, 30000, (prompt.batch, TEXT), generator=generator)
+    image = torch.full((prompt.batch, tokens), placeholder)
+    if kind == "qwen2_5_vl":  # every image begins and ends with a token of its own
+        ends = [torch.full((prompt.batch, 1), i) for i in (config.vision_start_token_id, config.vision_end_token_id)]
+        image = torch.cat([ends[0], image, ends[1]], 1)
+    ids = torch.cat([text[:, : TEXT // 4], *[image] * prompt.images, text[:, TEXT // 4 :]], 1)
+    visual = {key: value.to(model.dtype) if value.is_floating_point() else value for key, value in visual.items()}
     given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | visual
-    if shape.config["model_type"] == "qwen2_5_vl":
-        given["mm_token_type_ids"] = (ids == config.image_token_id).int()
+    if kind == "qwen2_5_vl":
+        given["mm_token_type_ids"] = (ids == placeholder) * (2 if prompt.frames else 1)
     return {key: value.to(model.device) for key, value in given.items()}

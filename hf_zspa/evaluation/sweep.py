@@ -97,7 +97,7 @@ class Sweep:
         )
         model.on_sample = lambda record: advance(1 / model.expected)
         start = time.monotonic()
-        with _into_log(self.folder / "lmms-eval.log"):
+        with into_log(self.folder / "lmms-eval.log"):
             results = simple_evaluate(
                 model=model,
                 tasks=[chosen_task(cell.task, self.data, self.manager)],
@@ -176,7 +176,7 @@ def _fingerprint(folder: Path) -> str:
 
 
 @contextmanager
-def _into_log(path: Path) -> Iterator[None]:
+def into_log(path: Path) -> Iterator[None]:
     """Sends what lmms-eval and its tasks print to a file."""
     with path.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
         logger.remove()

@@ -1,0 +1,95 @@
+"""`hf-zspa convert` and `hf-zspa inspect`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from .shared import byte_progress, console, quiet
+
+if TYPE_CHECKING:
+    from ..inspection import CheckpointInfo
+
+app = typer.Typer()
+
+
+@app.command("convert")
+def convert_command(
+    base: Annotated[str, typer.Argument(help="A stock checkpoint: a folder or a Hub id.")],
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    keep_ratio: Annotated[float | None, typer.Option(help="Share of each image's tokens kept, (0, 1]; 0.1.")] = None,
+    core_ratio: Annotated[float | None, typer.Option(help="Share of those chosen by relevance, [0, 1]; 0.2.")] = None,
+    pooling: Annotated[str | None, typer.Option(help="How prompt tokens are aggregated: mean, max or none.")] = None,
+    prompt_scope: Annotated[str | None, typer.Option(help="query, the last user turn, or text, all of it.")] = None,
+    position_ids: Annotated[str | None, typer.Option(help="preserve, or compact (LLaVA families only).")] = None,
+    preset: Annotated[Path | None, typer.Option(help="A JSON file of fields; options given here go before it.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is not empty.")] = False,
+    link: Annotated[bool, typer.Option("--link", help="Hard link the weights: OUT and BASE share them.")] = False,
+) -> None:
+    """Makes a checkpoint that prunes its own visual tokens; the weights stay as they are."""
+    from ..checkpoint import convert_checkpoint, read_preset
+
+    quiet()
+    options = {
+        "zspa_keep_ratio": keep_ratio,
+        "zspa_core_ratio": core_ratio,
+        "zspa_pooling": pooling,
+        "zspa_prompt_scope": prompt_scope,
+        "zspa_position_ids": position_ids,
+    }
+    fields = read_preset(preset) if preset else {}
+    fields |= {name: value for name, value in options.items() if value is not None}
+    with byte_progress("weights") as progress:
+        target = convert_checkpoint(base, out, force=force, link=link, revision=revision, progress=progress, **fields)
+    console.print(f"wrote {target}: load it with trust_remote_code=True", highlight=False, soft_wrap=True)
+
+
+@app.command("inspect")
+def inspect_command(
+    checkpoint: Annotated[str, typer.Argument(help="A checkpoint: a folder or a Hub id.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
+) -> None:
+    """Shows what a checkpoint will do: ratios, prompt scope, turn markers, files with sizes and digests."""
+    from ..inspection import inspect_checkpoint
+
+    quiet()
+    with byte_progress("digests") as progress:
+        info = inspect_checkpoint(checkpoint, revision=revision, progress=progress)
+    if as_json:
+        print(json.dumps(asdict(info), default=str, indent=2))
+        return
+    console.print(_facts_table(info))
+    for file in info.files:
+        print(f"{file.sha256} {file.size:>14,} {file.name}")
+
+
+def _facts_table(info: "CheckpointInfo") -> Table:
+    fields = info.fields
+    facts = {
+        "checkpoint": str(info.path),
+        "family": info.model_type,
+        "converted": "yes" if info.converted else "no, these are the fields that hf-zspa convert would give it",
+        "keep ratio": str(fields["zspa_keep_ratio"]),
+        "core ratio": str(fields["zspa_core_ratio"]),
+        "pooling": fields["zspa_pooling"],
+        "prompt scope": fields["zspa_prompt_scope"],
+        "position ids": fields["zspa_position_ids"],
+        "a user turn opens with": _markers(info.turn_starts, fields["zspa_query_start_ids"]),
+        "a user turn closes with": _markers(info.turn_ends, fields["zspa_query_end_ids"]),
+        "special tokens": str(len(fields["zspa_special_token_ids"] or [])),
+    }
+    table = Table(show_header=False, box=None)
+    for name, value in facts.items():
+        table.add_row(name, Text(value))
+    return table
+
+
+def _markers(texts: list[str], sequences: list[list[int]] | None) -> str:
+    lines = [f"{text!r} {ids}" for text, ids in zip(texts, sequences or [])]
+    return "\n".join(lines) or "nothing known: the scope is all text"

@@ -1,0 +1,166 @@
+"""`hf-zspa eval` and `hf-zspa bench`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+
+from .shared import console, names, numbers, quiet
+
+app = typer.Typer()
+
+
+@app.command("eval")
+def eval_command(
+    checkpoint: Annotated[str, typer.Argument(help="A folder, a Hub id, embedded or embedded-qwen.")],
+    table: Annotated[int | None, typer.Option(help="1, 2 or 4: the paper's table of this number.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="lmms-eval's names, such as pope,gqa.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Of original,relevance,divprune,zspa,random,conditional_dpp,mmtok.")
+    ] = None,
+    keep_ratio: Annotated[
+        str | None, typer.Option(help="One or several, such as 0.1,0.25; by default its own.")
+    ] = None,
+    core_ratio: Annotated[str | None, typer.Option(help="One or several; by default the checkpoint's own.")] = None,
+    pooling: Annotated[str | None, typer.Option(help="mean, max or none; by default the checkpoint's own.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Samples per task; by default all.")] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the results; a sweep goes on there.")
+    ] = Path("zspa-eval"),
+    data: Annotated[Path | None, typer.Option(help="Folder of local benchmark data; by default the Hub.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="Such as cuda:0; by default the GPU if there is one.")] = None,
+    device_map: Annotated[str | None, typer.Option(help="auto spreads the model over all GPUs.")] = None,
+    attention: Annotated[str | None, typer.Option(help="transformers' name, such as sdpa.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(help="Largest area of an image (Qwen2.5-VL).")] = None,
+    seed: Annotated[int, typer.Option(help="What the method random draws from.")] = 0,
+    on_error: Annotated[str, typer.Option(help="raise, or count a failing sample as wrong.")] = "raise",
+) -> None:
+    """Measures a checkpoint on the paper's benchmarks, or the embedded one on its own, method against method."""
+    if table not in (None, 1, 2, 4):
+        bench = " (Table 3 is about time: hf-zspa bench)" if table == 3 else ""
+        raise ValueError(f"--table is {table}, but must be 1, 2 or 4{bench}")
+    _check_evaluation()
+    from ..evaluation.command import Request, evaluate
+
+    quiet()
+    model = {
+        "batch_size": batch_size,
+        "dtype": dtype,
+        "device": device,
+        "device_map": device_map,
+        "attn_implementation": attention,
+        "max_pixels": max_pixels,
+        "on_error": on_error,
+    }
+    request = Request(
+        checkpoint,
+        output,
+        table=table,
+        tasks=names(tasks),
+        methods=names(methods),
+        keep_ratios=numbers("--keep-ratio", keep_ratio),
+        core_ratios=numbers("--core-ratio", core_ratio),
+        pooling=pooling,
+        seed=seed,
+        limit=limit,
+        data=data,
+        model=model,
+    )
+    results = evaluate(request, Console(stderr=True))
+    report = (output / "results.md").read_text(encoding="utf-8")
+    console.print(Markdown(report.split("\n## Paired differences")[0]))
+    console.print(
+        f"\n{len(results['rows'])} rows in {output / 'results.json'}, see {output / 'results.md'}", soft_wrap=True
+    )
+
+
+@app.command("bench")
+def bench_command(
+    checkpoint: Annotated[
+        str | None, typer.Argument(help="A zspa checkpoint: a folder, a Hub id, embedded or embedded-qwen.")
+    ] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Random weights instead, such as llava-1.5-7b or qwen2.5-vl-7b-small.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="With --shape: prompts at once.")] = 1,
+    images: Annotated[int, typer.Option(min=1, help="With --shape: images in a prompt.")] = 1,
+    frames: Annotated[int, typer.Option(min=0, help="With a qwen2.5-vl shape: a video of so many frames.")] = 0,
+    patches: Annotated[
+        str, typer.Option(help="With a qwen2.5-vl shape: rows and columns of patches; four are a token.")
+    ] = "72x72",
+    methods: Annotated[str | None, typer.Option(help="Some of the methods, separated by commas.")] = None,
+    keep_ratio: Annotated[float, typer.Option(help="Share of tokens kept, (0, 1].")] = 0.1,
+    core_ratio: Annotated[float, typer.Option(help="Share of those chosen by relevance, [0, 1].")] = 0.2,
+    new_tokens: Annotated[int, typer.Option(min=2, help="Tokens of every answer.")] = 16,
+    time_allowed: Annotated[float, typer.Option("--seconds", help="About how long to go on.")] = 60,
+    pairs: Annotated[
+        Path | None, typer.Option(help="JSON Lines with image and question; by default shipped scenes.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="The questions of a task of lmms-eval, such as mmmu_val.")] = None,
+    data: Annotated[Path | None, typer.Option(help="With --task: folder of local benchmark data.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Image-question pairs at most.")] = None,
+    table: Annotated[int | None, typer.Option(help="3: the paper's table of this number, its figures beside.")] = None,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="Such as cuda:0; by default the GPU if there is one.")] = None,
+    attention: Annotated[str | None, typer.Option(help="transformers' name, such as sdpa.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path("zspa-bench"),
+) -> None:
+    """Times answers and measures their memory, method against method and against the limit, in one run."""
+    from ..bench.command import Request, bench
+    from ..bench.measure import METHODS, Settings
+    from ..bench.report import markdown, paper_table_3
+    from ..bench.shapes import Prompt
+
+    if table not in (None, 3):
+        raise ValueError(f"--table is {table}, but must be 3 (the others are about answers: hf-zspa eval)")
+    if task:
+        _check_evaluation()
+    quiet()
+    request = Request(
+        Settings(keep_ratio, core_ratio, new_tokens=new_tokens),
+        checkpoint,
+        shape,
+        Prompt(batch, images, _grid(patches), frames),
+        tuple(names(methods) or METHODS),
+        pairs=pairs,
+        task=task,
+        data=data,
+        limit=limit,
+        dtype=dtype,
+        device=device,
+        attention=attention,
+        output=output,
+        time_allowed=time_allowed,
+    )
+    results = bench(request, Console(stderr=True))
+    console.print(Markdown(paper_table_3(results) if table else markdown(results)))
+    console.print(f"\n{len(results['rows'])} rows in {output / 'results.json'}", soft_wrap=True)
+
+
+def _grid(text: str) -> tuple[int, int]:
+    rows, _, columns = text.partition("x")
+    if not (
+        rows.isdigit() and columns.isdigit() and int(rows) * int(columns) and int(rows) % 2 == int(columns) % 2 == 0
+    ):
+        raise ValueError(f"--patches is {text!r}, but must be two even numbers, such as 72x72")
+    return int(rows), int(columns)
+
+
+def _check_evaluation() -> None:
+    """Raises `ValueError` where lmms-eval cannot be imported, and says what is missing."""
+    try:
+        from ..evaluation import command  # noqa: F401
+    except ImportError as error:
+        if error.name and error.name.split(".")[0] == "hf_zspa":
+            raise
+        raise ValueError(f"evaluation needs {error.name}: pip install 'hf-zspa[eval]'") from error
+    except RuntimeError as error:  # operators of a torchvision made for another torch
+        if "torchvision" not in str(error):
+            raise
+        raise ValueError(
+            "the installed torchvision does not fit the installed torch: install a pair that does"
+        ) from error

@@ -1,0 +1,48 @@
+"""What the commands share: how they print, and how they read what is typed."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+console = Console()
+
+
+def quiet() -> None:
+    """Leaves the terminal to the command's own words."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def numbers(option: str, text: str | None) -> list[float] | None:
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"{option} is {text!r}, but must be numbers separated by commas, such as 0.1,0.2") from error
+
+
+@contextmanager
+def byte_progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar on stderr that appears with the first bytes; None where stderr is no terminal."""
+    columns = (TextColumn(what), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    if not bar.console.is_terminal:
+        yield None
+        return
+    task = bar.add_task(what, total=None)
+
+    def show(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield show
+    finally:
+        bar.stop()
