@@ -24,6 +24,25 @@ def test_prompt_lookup_equals_the_oracle(pair, inputs):
     assert_equals_oracle(pair, inputs, prompt_lookup_num_tokens=3)
 
 
+def test_prompt_lookup_in_a_static_cache_equals_the_oracle_or_is_the_librarys_refusal(pair, inputs):
+    options = {"prompt_lookup_num_tokens": 3, "cache_implementation": "static"}
+    try:
+        assert_equals_oracle(pair, inputs, **options)
+    except (ValueError, IndexError, NotImplementedError) as refusal:
+        with pytest.raises(type(refusal)):
+            pair.stock.model.generate(**inputs, **pair.greedy | options)
+
+
+@pytest.mark.parametrize("call", ["generate", "forward", "prepare_inputs_for_generation"])
+def test_a_cache_under_an_unknown_name_is_refused_and_not_passed_by(pair, inputs, call):
+    """As when a later transformers calls it otherwise: pruning would take every step for the first one."""
+    past = DynamicCache(config=pair.model.config.get_text_config())
+    with pytest.raises(ValueError, match="a cache was given as memory"):
+        getattr(pair.model, call)(**inputs, memory=past)
+    with pytest.raises(ValueError, match="a cache was given twice"):
+        getattr(pair.model, call)(**inputs, cache=past, past_key_values=past)
+
+
 def test_a_stock_assistant_equals_the_oracle(pair, inputs):
     assert_equals_oracle(pair, inputs, assistant_model=pair.stock.model)
 

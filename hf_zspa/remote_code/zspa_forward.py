@@ -9,6 +9,7 @@ import inspect
 import torch
 from torch import Tensor
 
+from .zspa_compat import cache_argument, cache_of, take_cache
 from .zspa_prefill import (
     PackedRows,
     PrunedPrompt,
@@ -58,14 +59,17 @@ class ZspaForwardMixin(ZspaVisualsMixin):
         call = {name: kwargs.pop(name, None) for name in CALL_ARGUMENTS}
         if kwargs.pop("zspa_packed", False):
             return stock_forward(**kwargs)
+        cache = take_cache(kwargs)
+        forget_if_empty(cache)
         if not self._has_visuals(kwargs):
-            return stock_forward(**self._continued(kwargs))
-        forget_if_empty(kwargs.get("past_key_values"))
+            return stock_forward(**self._continued(cache, kwargs), **cache_argument(cache))
         pruner = self._pruner(call["visual_token_pruner"], call["zspa_keep_ratio"], call["zspa_core_ratio"])
-        return stock_forward(**kwargs) if pruner is None else self._forward_pruned(stock_forward, pruner, kwargs)
+        if pruner is None:
+            return stock_forward(**kwargs, **cache_argument(cache))
+        return self._forward_pruned(stock_forward, pruner, cache, kwargs)
 
-    def _forward_pruned(self, stock_forward, pruner, kwargs: dict):
-        input_ids, mask, cache = (kwargs.pop(k, None) for k in ("input_ids", "attention_mask", "past_key_values"))
+    def _forward_pruned(self, stock_forward, pruner, cache, kwargs: dict):
+        input_ids, mask = (kwargs.pop(name, None) for name in ("input_ids", "attention_mask"))
         if cached_length(cache):
             raise ValueError("images after a filled cache cannot be pruned: pass the whole prompt, or keep ratio 1.0")
         if kwargs.pop("inputs_embeds", None) is not None:
@@ -87,11 +91,11 @@ class ZspaForwardMixin(ZspaVisualsMixin):
             kwargs["labels"] = packed.take_labels(labels)
         rest = self._without_visuals(kwargs, "cache_position", "return_dict")
         outputs = stock_forward(
-            inputs_embeds=embeds, attention_mask=packed.mask, position_ids=positions, past_key_values=cache,
+            inputs_embeds=embeds, attention_mask=packed.mask, position_ids=positions, **cache_argument(cache),
             logits_to_keep=packed.mask.shape[1] - first, return_dict=True, **rest,
         )  # fmt: skip
         outputs.logits = outputs.logits.gather(1, wanted[..., None].expand(-1, -1, outputs.logits.shape[-1]))
-        remember(outputs.past_key_values, prompt)
+        remember(cache_of(outputs), prompt)
         return outputs if kwargs.get("return_dict", True) is not False else outputs.to_tuple()
 
     @staticmethod
@@ -105,10 +109,9 @@ class ZspaForwardMixin(ZspaVisualsMixin):
             first = max(0, width - logits_to_keep) if logits_to_keep else 0
         return wanted - first, first
 
-    def _continued(self, kwargs: dict) -> dict:
+    def _continued(self, cache, kwargs: dict) -> dict:
         """Arguments of a step after a pruned prompt in terms of its cache; the caller counts in columns."""
-        cache, mask = kwargs.get("past_key_values"), kwargs.get("attention_mask")
-        forget_if_empty(cache)
+        mask = kwargs.get("attention_mask")
         prompt = pruned_prompt_of(cache)
         if prompt is None:
             return kwargs

@@ -4,7 +4,7 @@ import inspect
 
 import torch
 
-from .zspa_compat import check_assistant, empty_cache, generic_inputs, roll_back_in_columns
+from .zspa_compat import cache_argument, check_assistant, empty_cache, generic_inputs, roll_back_in_columns, take_cache
 from .zspa_forward import CALL_ARGUMENTS, ZspaForwardMixin
 from .zspa_prefill import (
     PrunedPrompt,
@@ -42,7 +42,7 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         """
         pruner = self._pruner(visual_token_pruner, zspa_keep_ratio, zspa_core_ratio)
         input_ids = kwargs.get("input_ids") if inputs is None else inputs
-        cache = kwargs.get("past_key_values")
+        cache = take_cache(kwargs)
         visuals = self._has_visuals(kwargs)
         if cached_length(cache):
             if self._continues_pruned(input_ids, cache, pruner):
@@ -53,6 +53,8 @@ class ZspaGenerationMixin(ZspaForwardMixin):
             kwargs = self._without_pixels(kwargs) | {"zspa_prompt": pruned}
         if visuals and pruner is None:
             kwargs["zspa_keep_ratio"] = 1.0
+        if cache is not None:
+            kwargs |= cache_argument(cache)
         return super().generate(inputs, *args, **kwargs)
 
     def _prepare_cache_for_generation(self, generation_config, model_kwargs, mode, batch_size, max_cache_length):
@@ -77,7 +79,7 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         start = cached_length(cache) + (prompt.dropped if prompt else 0)
         if prompt and (input_ids is None or input_ids.shape[1] <= start):
             raise ValueError(
-                f"past_key_values stands for {start} tokens of a pruned conversation: pass input_ids of the whole "
+                f"the cache stands for {start} tokens of a pruned conversation: pass input_ids of the whole "
                 "conversation, with the new turn after them"
             )
         placeholders = [getattr(self.config, f"{modality}_token_id") for modality in self.visual_inputs]
@@ -85,7 +87,7 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         if torch.isin(new, torch.tensor(placeholders, device=new.device)).any():
             raise ValueError(
                 "a new image after a filled cache cannot be pruned: pass the whole conversation without "
-                "past_key_values, or zspa_keep_ratio=1.0"
+                "a cache, or zspa_keep_ratio=1.0"
             )
         return prompt is not None
 
@@ -105,21 +107,23 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         Args:
             zspa_prompt: what `generate` selected, once per call; None selects here, from the pixels in `kwargs`.
         """
-        prompt = pruned_prompt_of(past_key_values)
-        if cached_length(past_key_values) == 0:
-            forget_if_empty(past_key_values)
+        kwargs["past_key_values"] = past_key_values
+        cache = take_cache(kwargs)
+        prompt = pruned_prompt_of(cache)
+        if cached_length(cache) == 0:
+            forget_if_empty(cache)
             if zspa_prompt is None and self._has_visuals(kwargs):
                 pruner = self._pruner(visual_token_pruner, zspa_keep_ratio, zspa_core_ratio)
                 if pruner is not None:
                     zspa_prompt = self._prune_visuals(input_ids, attention_mask, pruner, kwargs)
             if zspa_prompt is not None:
-                return self._first_inputs(input_ids, past_key_values, attention_mask, zspa_prompt, kwargs)
+                return self._first_inputs(input_ids, cache, attention_mask, zspa_prompt, kwargs)
         elif prompt is not None:
-            return self._later_inputs(input_ids, past_key_values, attention_mask, prompt, kwargs)
+            return self._later_inputs(input_ids, cache, attention_mask, prompt, kwargs)
         if zspa_keep_ratio is not None:
             kwargs["zspa_keep_ratio"] = zspa_keep_ratio
         return super().prepare_inputs_for_generation(
-            input_ids, past_key_values=past_key_values, attention_mask=attention_mask, **kwargs
+            input_ids, attention_mask=attention_mask, **cache_argument(cache), **kwargs
         )
 
     def _first_inputs(self, input_ids, cache, attention_mask, pruned: PrunedVisuals, kwargs: dict) -> dict:
@@ -161,8 +165,7 @@ class ZspaGenerationMixin(ZspaForwardMixin):
     def _step_inputs(self, input_ids, cache, mask, positions, kwargs: dict, **embeds) -> dict:
         rest = self._without_visuals(kwargs, "next_sequence_length", "is_first_iteration")
         inputs = generic_inputs(
-            self, input_ids, cached_length(cache), rest.pop("cache_position", None),
-            past_key_values=cache, attention_mask=mask, **embeds, **rest,
+            self, input_ids, cache, rest.pop("cache_position", None), attention_mask=mask, **embeds, **rest
         )  # fmt: skip
         return inputs | {"position_ids": positions, "zspa_packed": True}
 
@@ -172,7 +175,7 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         pruned = model_kwargs.pop("zspa_prompt", None)
         if pruned is not None:
             pruned.assisted = True
-        cache = model_kwargs.get("past_key_values")
+        cache = take_cache(dict(model_kwargs))
         prompt = pruned_prompt_of(cache)
         if prompt is not None:
             roll_back_in_columns(cache, prompt)

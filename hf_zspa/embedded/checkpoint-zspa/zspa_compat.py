@@ -6,10 +6,10 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
 from transformers.generation import AssistedCandidateGenerator, GenerationMixin
 
-from .zspa_prefill import PrunedPrompt
+from .zspa_prefill import PrunedPrompt, cached_length
 
 try:
     from transformers.conversion_mapping import (
@@ -18,6 +18,41 @@ try:
     )
 except ImportError:  # 4.x: the mapping is inherited with the class
     register_checkpoint_conversion_mapping = None
+
+
+# 5.24 renamed the argument that the cache is passed by, and the output that it comes back in.
+_CACHE_NAMES = ("cache", "past_key_values")
+_GENERIC_ARGUMENTS = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
+_CACHE_NAME = next(name for name in _CACHE_NAMES if name in _GENERIC_ARGUMENTS)
+
+
+def cache_argument(cache) -> dict:
+    """The cache, which may be None, as a keyword argument."""
+    return {_CACHE_NAME: cache}
+
+
+def cache_of(outputs):
+    """The cache among a model's outputs, or None."""
+    return getattr(outputs, _CACHE_NAME)
+
+
+def take_cache(kwargs: dict):
+    """Takes the cache out of a call's arguments, under either of its names.
+
+    Raises:
+        ValueError: there are two, or one under a name not known here, which pruning would silently pass by.
+    """
+    given = [kwargs.pop(name, None) for name in _CACHE_NAMES]
+    found = [cache for cache in given if cache is not None]
+    if len(found) == 2:
+        raise ValueError("a cache was given twice, as cache and as past_key_values: leave one of them out")
+    unknown = [name for name, value in kwargs.items() if isinstance(value, Cache)]
+    if unknown:
+        raise ValueError(
+            f"a cache was given as {unknown[0]}, which this checkpoint's code does not know: use a version of "
+            "transformers it was tested with, or zspa_keep_ratio=1.0"
+        )
+    return found[0] if found else None
 
 
 def register_key_mapping(cls: type, stock: type) -> None:
@@ -54,19 +89,19 @@ def named_arguments(function, kwargs: dict) -> dict:
     return {name: value for name, value in kwargs.items() if name in names}
 
 
-def generic_inputs(model, input_ids: Tensor, past_length: int, cache_position: Tensor | None, **kwargs) -> dict:
+def generic_inputs(model, input_ids: Tensor, cache, cache_position: Tensor | None, **kwargs) -> dict:
     """Prepares generation inputs as for any text model; a family's own preparation would redo positions and pixels.
 
     Up to 5.0 `generate` counts the places of a step in the cache by `cache_position`, which has to be in the terms of
     the shorter cache; later versions neither pass nor take it.
     """
-    generic = GenerationMixin.prepare_inputs_for_generation
+    generic, past_length = GenerationMixin.prepare_inputs_for_generation, cached_length(cache)
     if cache_position is not None:
         embeds = kwargs.get("inputs_embeds")
         length = input_ids.shape[1] if embeds is None else embeds.shape[1]
         kwargs["cache_position"] = torch.arange(past_length, past_length + length, device=cache_position.device)
     first_iteration = named_arguments(generic, {"is_first_iteration": past_length == 0})
-    return generic(model, input_ids, **first_iteration, **kwargs)
+    return generic(model, input_ids, **cache_argument(cache), **first_iteration, **kwargs)
 
 
 def empty_cache(model) -> DynamicCache:

@@ -141,6 +141,6 @@ def pruned_prompt_of(cache) -> PrunedPrompt | None:
     if cached_length(cache) < prompt.mask.shape[1]:
         raise ValueError(
             f"the cache holds {cached_length(cache)} tokens, fewer than the {prompt.mask.shape[1]} of its pruned "
-            "prompt: start again without past_key_values"
+            "prompt: start again without it"
         )
     return prompt
