@@ -1,12 +1,13 @@
 """The benchmark of whole answers, on small random models and on the embedded one."""
 
 import json
+from dataclasses import replace
 
 import pairs
 import pytest
 import torch
 
-from hf_zspa.bench import shapes
+from hf_zspa.bench import gpu, scaling, shapes
 from hf_zspa.bench.clock import TensorMemory
 from hf_zspa.bench.command import read_pairs
 from hf_zspa.bench.measure import METHODS, SAMPLES, Race, Settings, packed_prompt, stock_view
@@ -109,11 +110,11 @@ def test_a_shape_has_videos(monkeypatch):
 def tiny_model(name: str, monkeypatch):
     shape = shapes.SHAPES[name]
     config = {key: dict(value) if isinstance(value, dict) else value for key, value in shape.config.items()}
-    config["text_config"] |= {"hidden_size": 64, "intermediate_size": 32, "num_attention_heads": 1,
+    config["text_config"] |= {"hidden_size": 128, "intermediate_size": 32, "num_attention_heads": 1,
                               "num_key_value_heads": 1, "head_dim": 128}  # fmt: skip
     config["vision_config"] |= {"hidden_size": 64, "intermediate_size": 32}
     if "out_hidden_size" in config["vision_config"]:
-        config["vision_config"] |= {"out_hidden_size": 64, "num_heads": 4}
+        config["vision_config"] |= {"out_hidden_size": 128, "num_heads": 4}
     monkeypatch.setitem(shapes.SHAPES, name, shapes.Shape(shape.model_class, config))
     return shapes.build(name, torch.device("cpu"), torch.float32)
 
@@ -159,3 +160,35 @@ def test_pairs_are_read_from_json_lines(tmp_path):
     file.write_text('{"image": "a.png"}\n')
     with pytest.raises(ValueError, match="line 1 of"):
         read_pairs(file)
+
+
+def test_everything_for_a_gpu_runs_on_a_cpu_too(monkeypatch):
+    """With every width divided; on a GPU the same command runs the real shapes."""
+    tiny_model("llava-1.5-7b-small", monkeypatch)
+    results = gpu.measure(torch.device("cpu"), ("llava-1.5-7b-small",), (32,), torch.float32, allowed=0)
+    assert [row["method"] for row in results["races"][0]["rows"]] == list(METHODS)
+    assert {row["tokens"] for row in results["selection"]} == {32}
+    text = gpu.markdown(results | {"tests": {"last_line": "9 passed"}})
+    assert "9 passed" in text and "| 32 → 3 | random, bfloat16 | zspa |" in text and "| zspa | 576 → 58 |" in text
+
+
+def test_scaling_measures_every_axis_and_fits_it(monkeypatch):
+    tiny_model("qwen2.5-vl-7b-small", monkeypatch)
+    small = scaling.Selection(n=16, d=8)
+    monkeypatch.setattr(scaling, "selections", lambda: {"visual tokens": {n: replace(small, n=n) for n in (16, 32)}})
+    axes = {
+        "new tokens": {t: scaling.Answer(shapes.Prompt(patches=(8, 8)), Settings(new_tokens=t)) for t in (2, 3)},
+        "frames of a video": {f: scaling.Answer(shapes.Prompt(patches=(8, 8), frames=f)) for f in (2, 4)},
+    }
+    monkeypatch.setattr(scaling, "answers", lambda: axes)
+    done: list[str] = []
+    results = scaling.measure("qwen2.5-vl-7b-small", torch.device("cpu"), 2, done.append)
+    assert len(done) == 6
+    found = results["answer"]["frames of a video"]
+    assert [found[f]["zspa"]["visual_tokens"] for f in (2, 4)] == [16, 32]
+    assert found[2]["original"]["cache_bytes"] > found[2]["zspa"]["cache_bytes"] == found[2]["limit"]["cache_bytes"]
+    assert "| 32 → 3 |" in scaling.markdown(results) and scaling.markdown(results).count("grows with the power") == 3
+
+
+def test_the_power_of_a_power_law_is_found():
+    assert scaling.power({x: 3 * x**1.5 for x in (1.0, 2.0, 5.0)}) == pytest.approx(1.5)

@@ -1,6 +1,7 @@
 """Times and sizes of answers, method against method in one run: interleaved, warm, medians with quartiles."""
 
 import copy
+import random
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -41,7 +42,8 @@ class Settings:
 
 
 class Race:
-    """All methods answer the same questions, one after the other in an order that changes from question to question.
+    """All methods answer the same questions, one after the other in an order drawn anew for each: a method is slower
+    after one that leaves much memory to be given back.
 
     The method "limit" is what pruning would cost if choosing cost nothing: the stock model encodes the image, and then
     answers given the embeddings, the mask and the positions that "zspa" would have made.
@@ -81,8 +83,7 @@ class Race:
             for method in self.methods:
                 self.sizes[method].append(self._size(method, inputs, packed, [len(v) for v in tokens]))
         self.vision.append(seconds(lambda: self._encode(inputs), self.model.device))
-        turn = self.rounds % len(self.methods)
-        for method in self.methods[turn:] + self.methods[:turn]:
+        for method in random.Random(self.rounds).sample(self.methods, len(self.methods)):
             if method not in ("original", "limit"):
                 select = partial(self.settings.pruner(method), tokens, prompts)
                 self.selection[method].append(seconds(select, self.model.device))
@@ -100,11 +101,11 @@ class Race:
             row = {
                 "method": method,
                 "answers": len(first),
-                "vision": _spread(self.vision),
-                "selection": _spread(self.selection[method]) if self.selection[method] else None,
-                "first_token": _spread(first),
-                "per_token": _spread((t - f) / steps for f, t in self.answers[method]),
-                "end_to_end": _spread(total),
+                "vision": spread(self.vision),
+                "selection": spread(self.selection[method]) if self.selection[method] else None,
+                "first_token": spread(first),
+                "per_token": spread((t - f) / steps for f, t in self.answers[method]),
+                "end_to_end": spread(total),
                 "to": {name: self._compared(method, name) for name in YARDSTICKS if name in self.methods},
                 "samples": self.sizes[method],
             }
@@ -175,7 +176,8 @@ def cache_bytes(cache) -> int:
     return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
 
 
-def _spread(values: Iterable[float]) -> dict[str, Any]:
+def spread(values: Iterable[float]) -> dict[str, Any]:
+    """Median, mean and quartiles in milliseconds of times in seconds."""
     found = [1e3 * value for value in values]
     low, middle, high = statistics.quantiles(found, n=4, method="inclusive") if len(found) > 1 else found * 3
     return {

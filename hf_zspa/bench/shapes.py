@@ -1,5 +1,6 @@
 """Random weights in the shapes of well-known models: how long something takes does not depend on the values."""
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,6 +143,6 @@ def inputs(name: str, model, prompt: Prompt = Prompt()) -> dict[str, torch.Tenso
     ids = torch.cat([text[:, : TEXT // 4], *[image] * prompt.images, text[:, TEXT // 4 :]], 1)
     visual = {key: value.to(model.dtype) if value.is_floating_point() else value for key, value in visual.items()}
     given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | visual
-    if kind == "qwen2_5_vl":
+    if "mm_token_type_ids" in inspect.signature(model.forward).parameters:  # from 5.4 or so on
         given["mm_token_type_ids"] = (ids == placeholder) * (2 if prompt.frames else 1)
     return {key: value.to(model.device) for key, value in given.items()}

@@ -176,7 +176,7 @@ class ZspaForwardMixin(ZspaVisualsMixin):
             next_position = (last.amax(0) if self.rope_rows else last) + 1
             positions = packed.take(positions)
         prompt = PrunedPrompt(keep.shape[1], packed.mask, next_position)
-        return prompt, packed, embeds.repeat_interleave(copies, 0), positions
+        return prompt, packed, embeds.repeat_interleave(copies, 0) if copies > 1 else embeds, positions
 
     def _check_window(self, length: int) -> None:
         """Raises `ValueError` where a sliding window is shorter than the sequence: it would count packed places."""

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Makes every file of this folder that needs no GPU, in about an hour on two cores. Leave the machine alone meanwhile.
+# Run it from the root of the repository, in an environment with the package and matplotlib.
+set -euo pipefail
+out=docs/performance
+python -m hf_zspa.bench.selection --output $out/selection-cpu.json
+hf-zspa bench --shape llava-1.5-7b-small --seconds 600 --output $out/llava-1.5-7b-small
+hf-zspa bench embedded --table 3 --seconds 60 --output $out/embedded
+python -m hf_zspa.bench.scaling --output $out/scaling-cpu

@@ -1,0 +1,196 @@
+"""How the cost grows with what is asked: the selection by itself, and whole answers, along one axis at a time.
+
+    python -m hf_zspa.bench.scaling --output docs/performance/scaling-cpu
+
+On a GPU `--shape qwen2.5-vl-7b` takes the place of the small one. Each axis gets the power its time grows with, fitted
+to the logarithms by least squares: 1 is in proportion, 2 with the square, 0 not at all.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from ..remote_code.zspa_selection import ZspaPruner
+from . import shapes
+from .clock import seconds
+from .command import ROUNDS, processor
+from .measure import Race, Settings, spread
+from .published import PublishedDivPrune
+
+METHODS = ("original", "zspa", "limit")
+WIDTH, PROMPT = 4096, 40
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Random tokens to select from: `images` images of `n` tokens of width `d`."""
+
+    n: int = 2880
+    d: int = WIDTH
+    images: int = 1
+    keep_ratio: float = 0.1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A prompt to answer."""
+
+    prompt: shapes.Prompt = field(default_factory=lambda: shapes.Prompt(patches=(48, 48)))
+    settings: Settings = field(default_factory=Settings)
+
+
+def selections() -> dict[str, dict[float, Selection]]:
+    """Axis → its values and what they stand for."""
+    at = Selection()
+    return {
+        "visual tokens": {n: replace(at, n=n) for n in (144, 576, 1296, 2880, 4096, 8192, 16384)},
+        "hidden size": {d: replace(at, d=d) for d in (1024, 2048, 4096, 8192)},
+        "images": {b: replace(at, n=576, images=b) for b in (1, 2, 4, 8)},
+        "keep ratio": {r: replace(at, keep_ratio=r) for r in (0.05, 0.1, 0.25, 0.5)},
+    }
+
+
+def answers() -> dict[str, dict[float, Answer]]:
+    at = Answer()
+
+    def asked(**changes: Any) -> Answer:
+        return replace(at, prompt=replace(at.prompt, **changes))
+
+    return {
+        "visual tokens": {(side // 2) ** 2: asked(patches=(side, side)) for side in (24, 32, 48, 72)},
+        "images": {count: asked(patches=(32, 32), images=count) for count in (1, 2, 4)},
+        "frames of a video": {count: asked(patches=(32, 32), frames=count) for count in (4, 8, 16)},
+        "batch": {count: asked(patches=(32, 32), batch=count) for count in (1, 2, 4)},
+        "keep ratio": {r: replace(at, settings=replace(at.settings, keep_ratio=r)) for r in (0.05, 0.1, 0.25, 0.5)},
+        "new tokens": {t: replace(at, settings=replace(at.settings, new_tokens=t)) for t in (2, 16, 64)},
+    }
+
+
+def time_selection(case: Selection, device: torch.device, rounds: int) -> dict[str, Any]:
+    """Milliseconds of "zspa" and of "divprune (published)", which keeps an n × n matrix; None where that is too big."""
+    generator = torch.Generator().manual_seed(case.n)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    images = [torch.randn(case.n, case.d, generator=generator).to(device, dtype) for _ in range(case.images)]
+    prompts = [torch.randn(PROMPT, case.d, generator=generator).to(device, dtype)] * case.images
+    pruners: dict[str, Any] = {"zspa": ZspaPruner(case.keep_ratio)}
+    if case.n <= 8192:
+        pruners["divprune (published)"] = PublishedDivPrune(case.keep_ratio)
+    times: dict[str, list[float]] = {name: [] for name in pruners}
+    for turn in range(rounds + 1):
+        for name, pruner in pruners.items():
+            taken = seconds(partial(pruner, images, prompts), device)
+            times[name] += [taken] if turn else []  # the first is to warm up
+    return {name: spread(found) for name, found in times.items()}
+
+
+def time_answer(case: Answer, model, shape: str, rounds: int) -> dict[str, Any]:
+    """Milliseconds of whole answers, first tokens and the vision tower by method; tokens and bytes of the cache."""
+    race = Race(model, case.settings, METHODS)
+    inputs = shapes.inputs(shape, model, case.prompt)
+    for turn in range(rounds):
+        race.run(inputs, new=not turn)
+    found = {}
+    for row in race.rows():
+        names = ("vision", "selection", "first_token", "per_token", "end_to_end")
+        found[row["method"]] = {name: row[name] for name in names} | row["samples"][0] | {"to": row["to"]}
+    return found
+
+
+def power(points: dict[float, float]) -> float:
+    """The exponent b of the power law `a · x^b` through the points, by least squares of the logarithms."""
+    xs, ys = [math.log(x) for x in points], [math.log(y) for y in points.values()]
+    mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
+    spread_x = sum((x - mean_x) ** 2 for x in xs)
+    return sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys)) / spread_x
+
+
+def measure(shape: str, device: torch.device, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """All axes; `say` hears what is done."""
+    results: dict[str, Any] = {"selection": {}, "answer": {}}
+    for axis, cases in selections().items():
+        results["selection"][axis] = {}
+        for value, case in cases.items():
+            results["selection"][axis][value] = time_selection(case, device, max(rounds, 5))
+            say(f"selection, {axis} {value}")
+    model = shapes.build(shape, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    for axis, asked in answers().items():
+        results["answer"][axis] = {}
+        for value, question in asked.items():
+            results["answer"][axis][value] = time_answer(question, model, shape, rounds)
+            say(f"answer, {axis} {value}")
+    return results
+
+
+def markdown(results: dict[str, Any]) -> str:
+    return "\n\n".join([*_selection_tables(results["selection"]), *_answer_tables(results["answer"])])
+
+
+def _selection_tables(axes: dict[str, dict[float, Any]]) -> Iterator[str]:
+    for axis, points in axes.items():
+        lines = [f"| {axis} | zspa (ms) | divprune (published) (ms) | times faster |", "|---|---|---|---|"]
+        for value, found in points.items():
+            own, other = found["zspa"]["median"], found.get("divprune (published)", {}).get("median")
+            more = f"{other:.4g} | {other / own:.1f}" if other else "– | –"
+            lines.append(f"| {value} | {own:.4g} | {more} |")
+        fits = [
+            f"{power({x: f[name]['median'] for x, f in points.items() if name in f}):.2f}"
+            for name in ("zspa", "divprune (published)")
+        ]
+        yield "\n".join([*lines, f"| grows with the power | {' | '.join(fits)} | |"])
+
+
+def _answer_tables(axes: dict[str, dict[float, Any]]) -> Iterator[str]:
+    for axis, points in axes.items():
+        lines = [
+            f"| {axis} | tokens kept | first token, all (ms) | first token, zspa (ms) | end to end, all (ms) | "
+            "end to end, zspa (ms) | to limit | selection (ms) | cache, all (MB) | cache, zspa (MB) |",
+            "|---|---|---|---|---|---|---|---|---|---|",
+        ]
+        for value, found in points.items():
+            own, whole = found["zspa"], found["original"]
+            caches = [f"{row['cache_bytes'] / 1e6:.2f}" for row in (whole, own)]
+            lines.append(
+                f"| {value} | {own['visual_tokens']} → {own['kept']} | {whole['first_token']['median']:.4g} | "
+                f"{own['first_token']['median']:.4g} | {whole['end_to_end']['median']:.4g} | "
+                f"{own['end_to_end']['median']:.4g} | {own['to']['limit']['end_to_end']:.3f} | "
+                f"{own['selection']['median']:.4g} | {' | '.join(caches)} |"
+            )
+        fits = [
+            f"{power({x: f[method][name]['median'] for x, f in points.items()}):.2f}"
+            for name in ("first_token", "end_to_end")
+            for method in ("original", "zspa")
+        ]
+        yield "\n".join([*lines, f"| grows with the power | | {' | '.join(fits)} | | | | |"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", default="qwen2.5-vl-7b-small", help="a Qwen2.5-VL shape of hf-zspa bench")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="answers of each method at each point")
+    parser.add_argument("--output", type=Path, required=True, help="JSON and Markdown files, without their suffix")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    about = {
+        "command": f"python -m hf_zspa.bench.scaling --shape {options.shape}",
+        "created": date.today().isoformat(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    results = about | measure(options.shape, device, options.rounds, lambda what: print(what, flush=True))
+    options.output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    options.output.with_suffix(".md").write_text(markdown(results) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

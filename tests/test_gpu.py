@@ -1,0 +1,81 @@
+"""What only a GPU can show; `python -m hf_zspa.bench.gpu` runs it there, with Triton's kernels compiled."""
+
+import pairs
+import pytest
+import reference
+import torch
+from pairs import CASES, CORE, KEEP
+
+from hf_zspa import ZspaPruner
+from hf_zspa.bench.selection import features
+from hf_zspa.remote_code import zspa_diversity, zspa_kernels
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+
+@pytest.fixture(params=["triton", "torch"])
+def way(request, monkeypatch):
+    if request.param == "torch":
+        monkeypatch.setattr(zspa_diversity, "greedy", lambda *arguments: None)
+    yield request.param
+    assert request.param != "triton" or zspa_kernels._usable
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("core", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize("n", [144, 576, 2880])
+def test_a_gpu_selects_what_a_cpu_selects(way, n, core, dtype):
+    visual, prompt = (tokens.to(dtype) for tokens in features(n, "random"))
+    pruner = ZspaPruner(0.1, core)
+    (kept,) = pruner([visual.cuda()], [prompt.cuda()])
+    assert torch.equal(kept.cpu(), pruner([visual], [prompt])[0])
+
+
+def test_a_gpu_selects_what_the_reference_selects(way):
+    generator = torch.Generator().manual_seed(0)
+    visual, prompt = torch.randn(144, 64, generator=generator), torch.randn(7, 64, generator=generator)
+    (kept,) = ZspaPruner(0.25, 0.2)([visual.cuda()], [prompt.cuda()])
+    assert kept.tolist() == reference.select(visual, prompt, 36, 7)
+
+
+@pytest.mark.parametrize("core", [0.0, 0.2, 1.0])
+def test_the_selection_never_waits_for_the_gpu(way, core):
+    images = [torch.randn(n, 256, device="cuda") for n in (576, 300)]
+    pruner = ZspaPruner(0.1, core)
+    pruner(images, images)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        pruner(images, images)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("cache", [None, "static"])
+@pytest.mark.parametrize("case", ["one image", "unequal images and questions", "text between images"])
+def test_generation_on_a_gpu_equals_the_oracle(pair, case, cache):
+    inputs = pair.inputs(*CASES[case])
+    keep, _ = pair.stock.keep(inputs, KEEP, CORE)
+    expected, _ = pair.stock.generate(inputs, keep, 6)
+    pair.model.cuda()
+    try:
+        options = pair.greedy | {"cache_implementation": cache, "disable_compile": True}
+        tokens = pair.model.generate(**inputs.to("cuda"), **options)
+    finally:
+        pair.model.cpu()
+        pair.model.__dict__.pop("_cache", None)
+    assert torch.equal(tokens[:, inputs["input_ids"].shape[1] :].cpu(), expected)
+
+
+@pytest.mark.parametrize("position_ids", ["preserve", "compact"])
+def test_flash_attention_gives_what_sdpa_gives(load, position_ids):
+    pytest.importorskip("flash_attn")
+    pair = load("llava")
+    inputs = pair.inputs(*CASES["unequal images and questions"]).to("cuda")
+    answers = []
+    with pair.fields(position_ids=position_ids):
+        for attention in ("sdpa", "flash_attention_2"):
+            model = pairs.PRUNING["llava"](pair.model.config).cuda().bfloat16().eval()
+            model.load_state_dict(pair.model.state_dict())
+            model.set_attn_implementation(attention)
+            answers.append(model(**inputs.to(torch.bfloat16)).logits.float())
+    torch.testing.assert_close(*answers, atol=0.05, rtol=0.05)
