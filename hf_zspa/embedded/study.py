@@ -24,7 +24,7 @@ from ..evaluation.pruners import ConditionalDppPruner, MmtokPruner, OneByOne, Ra
 from ..evaluation.statistics import average_difference, average_interval
 from ..remote_code.zspa_diversity import add_diverse
 from ..remote_code.zspa_selection import ZspaPruner, relevance, round_half_up
-from ..remote_code.zspa_similarity import Cosines
+from ..remote_code.zspa_similarity import Cosines, unit_vectors
 from . import CHECKPOINT, QWEN_CHECKPOINT
 from .answering import Exam
 from .heldout import collect
@@ -37,8 +37,11 @@ CORE_RATIOS = tuple(i / 10 for i in range(11))
 TUNING_SEED = 1_000_000  # scenes that tune a rule are never those that judge it
 TUNING_KINDS = ("existence", "attribute", "relation")  # the other kinds decide
 
-# How many tokens the core has, from the relevance `(n,)` of the visual tokens and the budget.
-CoreRule = Callable[[Tensor, int], int]
+UNRELATED = 32  # prompts of other questions that a rule may compare with
+
+# How many tokens the core has, from the relevance `(n,)` of the visual tokens to the prompt, that to unrelated prompts
+# `(n, UNRELATED)`, and the budget.
+CoreRule = Callable[[Tensor, Tensor, int], int]
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,24 @@ class StudiedPruner(OneByOne):
         rule: the size of the core; it is cut to the budget.
         centre: of which comparison the mean visual token is taken off first: "relevance", "diversity", "both" or
             "neither".
+        unrelated: prompts `(UNRELATED, d)` of questions about other images, one pooled vector each; or None.
+        excess: whether the core is chosen by how far relevance exceeds the mean over the unrelated prompts.
     """
 
-    rule: CoreRule = lambda scores, budget: 0
+    rule: CoreRule = lambda scores, unrelated, budget: 0
     centre: str = "neither"
+    unrelated: Tensor | None = None
+    excess: bool = False
 
     def choose(self, visual: Tensor, prompt: Tensor, budget: int) -> Tensor:
         centred = visual - visual.mean(0)
         scores = relevance(centred if self.centre in ("relevance", "both") else visual, prompt)
-        core = min(budget, self.rule(scores, budget))
+        others = scores[:, None]
+        if self.unrelated is not None:
+            others = unit_vectors(visual) @ unit_vectors(self.unrelated).T
+        if self.excess:
+            scores = scores - others.mean(1)
+        core = min(budget, self.rule(scores, others, budget))
         compared = centred if self.centre in ("diversity", "both") else visual
         if core == 0:
             return ZspaPruner(self.keep_ratio, 0.0)([compared], [prompt])[0]
@@ -68,23 +80,25 @@ class StudiedPruner(OneByOne):
 
 def share(ratio: float) -> CoreRule:
     """A fixed share of the budget."""
-    return lambda scores, budget: round_half_up(ratio * budget)
+    return lambda scores, unrelated, budget: round_half_up(ratio * budget)
 
 
 def outliers(deviations: float) -> CoreRule:
     """Tokens whose relevance is that many standard deviations above the mean."""
-    return lambda scores, budget: int((scores > scores.mean() + deviations * scores.std()).sum())
+    return lambda scores, unrelated, budget: int((scores > scores.mean() + deviations * scores.std()).sum())
 
 
 def near_best(fraction: float) -> CoreRule:
     """Tokens whose relevance is above that fraction of the way from the mean to the best."""
-    return lambda scores, budget: int((scores > scores.mean() + fraction * (scores.max() - scores.mean())).sum())
+    return lambda scores, unrelated, budget: int(
+        (scores > scores.mean() + fraction * (scores.max() - scores.mean())).sum()
+    )
 
 
 def outlier_share(deviations: float) -> CoreRule:
     """All of the budget if as few tokens stand out as it has room for; the more of them, the smaller the core."""
 
-    def rule(scores: Tensor, budget: int) -> int:
+    def rule(scores: Tensor, unrelated: Tensor, budget: int) -> int:
         found = int((scores > scores.mean() + deviations * scores.std()).sum())
         return found if found <= budget else round_half_up(budget * budget / found)
 
@@ -94,18 +108,48 @@ def outlier_share(deviations: float) -> CoreRule:
 def half_when_crowded(deviations: float) -> CoreRule:
     """The tokens that stand out if at most half of the budget does, else none: they would crowd out the rest."""
 
-    def rule(scores: Tensor, budget: int) -> int:
+    def rule(scores: Tensor, unrelated: Tensor, budget: int) -> int:
         found = int((scores > scores.mean() + deviations * scores.std()).sum())
         return found if 2 * found <= budget else 0
 
     return rule
 
 
-RULES: dict[str, CoreRule] = {
-    **{f"outliers {c}": outliers(c) for c in (2.0, 2.5, 3.0, 4.0)},
-    **{f"near best {f}": near_best(f) for f in (0.5, 0.7, 0.9)},
-    **{f"outlier share {c}": outlier_share(c) for c in (2.0, 3.0)},
-    **{f"half when crowded {c}": half_when_crowded(c) for c in (1.5, 2.0, 3.0)},
+def above_unrelated(share_of_prompts: float) -> CoreRule:
+    """Tokens more relevant than the best token is to that share of the unrelated prompts."""
+    return lambda scores, unrelated, budget: int((scores > unrelated.amax(0).quantile(share_of_prompts)).sum())
+
+
+def by_surprise(deviations: float) -> CoreRule:
+    """Half of the budget if the best token is so many deviations more relevant than the best to unrelated prompts are
+    on average, in proportion below that, and none where it is not more relevant than they are."""
+
+    def rule(scores: Tensor, unrelated: Tensor, budget: int) -> int:
+        best = unrelated.amax(0)
+        surprise = float((scores.max() - best.mean()) / best.std().clamp_min(1e-6))
+        return round_half_up(budget * min(1.0, max(0.0, surprise / deviations)) / 2)
+
+    return rule
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule for the size of the core, and whether what a token has for unrelated prompts is taken off first."""
+
+    size: CoreRule
+    excess: bool = False
+
+
+RULES: dict[str, Rule] = {
+    **{f"outliers {c}": Rule(outliers(c)) for c in (2.0, 2.5, 3.0, 4.0)},
+    **{f"near best {f}": Rule(near_best(f)) for f in (0.5, 0.7, 0.9)},
+    **{f"outlier share {c}": Rule(outlier_share(c)) for c in (2.0, 3.0)},
+    **{f"half when crowded {c}": Rule(half_when_crowded(c)) for c in (1.5, 2.0, 3.0)},
+    **{f"above unrelated {q}": Rule(above_unrelated(q)) for q in (0.5, 0.9, 1.0)},
+    **{f"by surprise {c}": Rule(by_surprise(c)) for c in (1.0, 2.0, 4.0)},
+    **{f"core {c}, excess": Rule(share(c), excess=True) for c in (0.1, 0.2, 0.4)},
+    **{f"outliers {c}, excess": Rule(outliers(c), excess=True) for c in (2.0, 3.0, 4.0)},
+    **{f"half when crowded {c}, excess": Rule(half_when_crowded(c), excess=True) for c in (2.0, 3.0)},
 }
 
 
@@ -185,21 +229,26 @@ def compare(exam: Exam) -> list[dict[str, Any]]:
 
 
 def search_rule(tuning: Exam, judging: Exam) -> list[dict[str, Any]]:
-    """Each rule and each fixed ratio, on the kinds that tune (with scenes of their own) and on those that decide."""
+    """Each rule and each fixed ratio, on the kinds that tune (with scenes of their own) and on those that decide.
+
+    The unrelated prompts are questions of all kinds about the tuning scenes.
+    """
     deciding = tuple(kind for kind in KINDS if kind not in TUNING_KINDS)
-    rules = {f"core {core}": share(core) for core in CORE_RATIOS} | RULES
+    fixed = {f"core {core}": Rule(share(core)) for core in CORE_RATIOS}
+    prompts = tuning.prompts["query"]
+    unrelated = torch.stack([p.mean(0) for p in prompts[:: max(1, len(prompts) // UNRELATED)][:UNRELATED]])
     rows = []
     for keep in RULE_KEEP_RATIOS:
         defaults = [exam.right(exam.kept(ZspaPruner(keep))) for exam in (tuning, judging)]
-        for name, rule in rules.items():
-            pruner = StudiedPruner(keep, rule)
+        for name, rule in (fixed | RULES).items():
+            pruner = StudiedPruner(keep, rule.size, unrelated=unrelated, excess=rule.excess)
             parts = {
                 role: summary(exam.kinds, exam.right(exam.kept(pruner)), default, kinds)
                 for role, exam, default, kinds in zip(
                     ("tuning", "deciding"), (tuning, judging), defaults, (TUNING_KINDS, deciding)
                 )
             }
-            rows.append({"rule": name, "keep_ratio": keep, **parts})
+            rows.append({"rule": name, "fixed": name in fixed, "keep_ratio": keep, **parts})
             print(f"keep {keep}  {name:24s} " + "  ".join(f"{p['average']:.1f}" for p in parts.values()), flush=True)
     return rows
 

@@ -54,7 +54,7 @@ def _rules(rows: list[Row]) -> str:
 
 def _verdict(rows: list[Row], keep: float) -> str:
     """The rule and the fixed ratio that are best where they are tuned, and what they do where they are judged."""
-    fixed = [row for row in rows if row["rule"].startswith("core ")]
+    fixed = [row for row in rows if row["fixed"]]
     rules = [row for row in rows if row not in fixed]
     best_fixed, best_rule = (max(group, key=lambda row: row["tuning"]["average"]) for group in (fixed, rules))
     oracle = max(row["deciding"]["average"] for row in fixed)
