@@ -4,9 +4,16 @@ import transformers
 
 from .checkpoint import convert_checkpoint
 from .remote_code.zspa_selection import VisualTokenPruner, ZspaPruner, select_tokens
+from .version import __version__
 
 # transformers 5 dropped the first name; both load the same classes.
 AutoModelForVision2Seq = getattr(transformers, "AutoModelForVision2Seq", transformers.AutoModelForImageTextToText)
 
-__version__ = "0.1.0"
-__all__ = ["AutoModelForVision2Seq", "VisualTokenPruner", "ZspaPruner", "convert_checkpoint", "select_tokens"]
+__all__ = [
+    "AutoModelForVision2Seq",
+    "VisualTokenPruner",
+    "ZspaPruner",
+    "__version__",
+    "convert_checkpoint",
+    "select_tokens",
+]

@@ -14,13 +14,12 @@ from .base_checkpoint import (
     read_json,
     weight_files,
 )
-from .model_card import model_card
+from .model_card import PICTURE, SHIPPED_PICTURE, base_metadata, card, picture_caption
 from .remote_code.zspa_config import FIELDS, check_fields
 from .transfer import Progress, all_or_nothing, check_target, transfer
+from .travelling import DIGESTS, VERSION, auto_map, code_digests, code_files
 from .turn_markers import find_turn_markers, load_tokenizer, read_chat_template, special_token_ids
-
-REMOTE_CODE = Path(__file__).with_name("remote_code")
-AUTO_CLASSES = ("AutoModel", "AutoModelForImageTextToText", "AutoModelForMultimodalLM", "AutoModelForVision2Seq")
+from .version import __version__
 
 
 def convert_checkpoint(
@@ -64,13 +63,16 @@ def convert_checkpoint(
     weights, others = weight_files(source), other_files(source)
     config = _converted(stock, family, stock_fields(source) | fields)
     repository = None if Path(base).expanduser().is_dir() else str(base)
-    card = model_card(source, repository, config)
-    copied = [*_code_files(family), *(source / name for name in others)]
+    metadata = base_metadata(source, repository)
+    name = f"{(repository or source.name).split('/')[-1]}-zspa"
+    copied = [*code_files(family), *(source / name for name in others)]
     with all_or_nothing(target) as folder:
         for path in copied:
             (folder / path.name).write_bytes(path.read_bytes())
         (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        (folder / PICTURE).write_bytes(SHIPPED_PICTURE.read_bytes())
+        text = card(config, name, metadata=metadata, picture=picture_caption(folder / PICTURE))
+        (folder / "README.md").write_text(text, encoding="utf-8")
         _transfer_weights(source, folder, weights, link, progress)
     return target
 
@@ -113,15 +115,11 @@ def stock_fields(source: Path) -> dict[str, Any]:
 
 def _converted(config: dict, family: Family, fields: dict[str, Any]) -> dict:
     """The base's config with our classes and fields; every other entry, and the order, stays."""
-    model_class = f"{family.module}.{family.model_class}"
-    auto_map = {"AutoConfig": f"{family.module}.{family.config_class}"} | dict.fromkeys(AUTO_CLASSES, model_class)
-    config = config | {"architectures": [family.model_class, family.stock], "auto_map": auto_map} | fields
+    ours = {"architectures": [family.model_class, family.stock], "auto_map": auto_map(family)}
+    code = {VERSION: __version__, DIGESTS: code_digests(code_files(family))}
+    config = config | ours | fields | code
     check_fields(SimpleNamespace(**config))
     return config
-
-
-def _code_files(family: Family) -> list[Path]:
-    return [REMOTE_CODE / f"{family.module}.py", *sorted(REMOTE_CODE.glob("zspa_*.py"))]
 
 
 def _transfer_weights(source: Path, folder: Path, names: list[str], link: bool, progress: Progress | None) -> None:

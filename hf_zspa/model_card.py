@@ -1,57 +1,328 @@
-"""The README.md of a converted checkpoint, which the Hub shows as its model card."""
+"""The README.md of a checkpoint, which the Hub shows as its model card: what is written, and what is left alone.
 
+A card is metadata and text. Of the text, what stands between the two markers is written anew each time; all else is
+the owner's. Of the metadata, what is missing is added, and what is there stays.
+"""
+
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import ModelCardData, metadata_load
+import yaml
+from huggingface_hub import EvalResult
+from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
-CARD = """\
----
-{metadata}
----
+from .embedded import EXAMPLES
+from .evaluation.benchmark_list import BENCHMARKS
+from .savings import cache_bytes_per_token, image_examples
+from .version import TESTED_TRANSFORMERS, __version__
 
-# {title}
+YAML_BLOCK = re.compile(r"\A\s*---[ \t]*\r?\n(.*?)(?:\r?\n)?---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+BEGIN = "<!-- hf-zspa: what follows is written by hf-zspa, up to the closing marker; write your own text outside -->"
+END = "<!-- hf-zspa: end -->"
+PICTURE = "kept-tokens.png"
+SHIPPED_PICTURE = EXAMPLES / PICTURE
+TAGS = ("custom_code", "visual-token-pruning", "zspaprune", "arxiv:2510.17197")
+INHERITED = ("license", "license_name", "license_link", "language")
+PAPER = """\
+@article{zhang2025zspaprune,
+  title   = {ZSPAPrune: Zero-Shot Prompt-Aware Token Pruning for Vision-Language Models},
+  author  = {Zhang, Pu and Li, Yuwei and Xian, Xingyuan and Tang, Guoming},
+  journal = {arXiv preprint arXiv:2510.17197},
+  year    = {2025}
+}"""
 
-{base} that prunes its own visual tokens: of each image it keeps {keep:g} of the tokens, chosen for the question that is
-asked (ZSPAPrune). The weights are those of the base, unchanged; the code that prunes is in this repository.
+
+def metadata_of(card: str) -> dict[str, Any]:
+    """The metadata at the head of a card; none where there is none.
+
+    Raises:
+        ValueError: what stands there is not YAML, or not a mapping.
+    """
+    found = YAML_BLOCK.search(card)
+    try:
+        data = yaml.safe_load(found.group(1)) if found else {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"the metadata of README.md is not YAML: {' '.join(str(error).split())}") from error
+    if data is not None and not isinstance(data, dict):
+        raise ValueError("the metadata of README.md must be `name: value` lines between two lines of ---")
+    return data or {}
+
+
+def base_metadata(folder: Path, repository: str | None) -> dict[str, Any]:
+    """What the card of a base, in its folder, says that holds for a conversion too: licence, language, and its name."""
+    readme = folder / "README.md"
+    known = metadata_of(readme.read_text(encoding="utf-8")) if readme.is_file() else {}
+    found = {name: known[name] for name in INHERITED if name in known}
+    return found | ({"base_model": repository} if repository else {})
+
+
+def card(
+    config: dict[str, Any],
+    name: str,
+    *,
+    existing: str | None = None,
+    metadata: dict[str, Any] | None = None,
+    revision: str | None = None,
+    picture: str | None = None,
+    results: dict[str, Any] | None = None,
+) -> str:
+    """A card, new or refreshed.
+
+    Args:
+        config: the checkpoint's `config.json`.
+        name: what `from_pretrained` is to be given.
+        existing: the card there is.
+        metadata: what a new card knows of the base, see `base_metadata`.
+        revision: the tag or commit that the snippets pin; None pins nothing.
+        picture: what `kept-tokens.png` beside the card shows, see `picture_caption`; None for no picture.
+        results: a `results.json` of `hf-zspa eval`; None leaves the results that the card has.
+
+    Raises:
+        ValueError: the existing card has no readable metadata, or only one of the two markers.
+    """
+    known = metadata_of(existing or "") | {k: v for k, v in (metadata or {}).items() if existing is None}
+    head = _metadata(known, name, config, results)
+    written = f"{BEGIN}\n\n{_text(config, name, head, revision, picture)}\n\n{END}"
+    if existing is None:
+        return f"---\n{_yaml(head)}---\n\n# {name.rpartition('/')[2]}\n\n{written}\n"
+    body = YAML_BLOCK.sub("", existing, count=1).lstrip("\n")
+    if (BEGIN in body) != (END in body) or body.find(BEGIN) > body.find(END):
+        raise ValueError("README.md has only one of the two hf-zspa markers: put the other one back, or remove both")
+    if BEGIN in body:
+        before, rest = body.split(BEGIN, 1)
+        body = f"{before}{written}{rest.split(END, 1)[1]}"
+    return f"---\n{_yaml(head)}---\n\n{body}"
+
+
+def merged(here: str, there: str, repository: str) -> str:
+    """A card of two that may each have been edited by hand: the one that has all of the other's own text.
+
+    Args:
+        here: the card in the checkpoint's folder.
+        there: that in `repository` on the Hub.
+
+    Raises:
+        ValueError: each has text, or a metadata entry, that the other does not.
+    """
+    ours, theirs = metadata_of(here), metadata_of(there)
+    differing = [
+        name for name in ours if name in theirs and name not in ("tags", "model-index") and ours[name] != theirs[name]
+    ]
+    own, other = _own_lines(here), _own_lines(there)
+    if differing or not (own <= other or other <= own):
+        what = f"its metadata ({', '.join(differing)})" if differing else "its text"
+        raise ValueError(
+            f"README.md was changed here and in {repository}, and {what} differs: fetch that with "
+            f"hf download {repository} README.md --local-dir FOLDER, make one of the two, and push again"
+        )
+    text = there if own <= other else here
+    both = theirs | ours | {"tags": list(dict.fromkeys([*_strings(theirs.get("tags")), *_strings(ours.get("tags"))]))}
+    return f"---\n{_yaml(both)}---\n{YAML_BLOCK.sub('', text, count=1)}"
+
+
+def _own_lines(card_text: str) -> set[str]:
+    """The lines of a card's text that hf-zspa did not write."""
+    body = YAML_BLOCK.sub("", card_text, count=1)
+    before, _, rest = body.partition(BEGIN)
+    return {line.strip() for line in (before + rest.partition(END)[2]).splitlines() if line.strip()}
+
+
+def picture_caption(file: Path) -> str | None:
+    """What the picture of a card shows; None where there is no such file."""
+    if not file.is_file():
+        return None
+    shipped = file.read_bytes() == SHIPPED_PICTURE.read_bytes()
+    by = "the small model inside hf_zspa" if shipped else "this checkpoint"
+    return (
+        f"Tokens kept by {by}: orange are those closest to the question, blue those added because they are unlike all "
+        "kept before them."
+    )
+
+
+def pinned_revision(card_text: str) -> str | None:
+    """The revision that the snippets of a card pin, if any."""
+    found = re.search(r'^revision = "([^"]+)"', card_text, re.MULTILINE)
+    return found.group(1) if found and found.group(1) != "main" else None
+
+
+def _metadata(known: dict[str, Any], name: str, config: dict, results: dict | None) -> dict[str, Any]:
+    head = {"library_name": "transformers", "pipeline_tag": "image-text-to-text"} | known
+    head["tags"] = list(dict.fromkeys([*_strings(known.get("tags")), *TAGS]))
+    if known.get("base_model"):
+        # Of the Hub's four relations the nearest: the weights are the base's, what they are fed is not.
+        head.setdefault("base_model_relation", "finetune")
+    if results is not None:
+        found = eval_results(results, config)
+        head["model-index"] = eval_results_to_model_index(name.rpartition("/")[2], found) if found else None
+    return {key: value for key, value in head.items() if value is not None}
+
+
+def eval_results(results: dict[str, Any], config: dict[str, Any]) -> list[EvalResult]:
+    """The rows of a `results.json` that were measured with the ratios of `config`, for the metadata."""
+    own = {
+        "method": "zspa",
+        "keep_ratio": config["zspa_keep_ratio"],
+        "core_ratio": config["zspa_core_ratio"],
+        "pooling": config["zspa_pooling"],
+    }
+    if config["zspa_core_ratio"] in (0, 1):
+        own |= {"method": "relevance" if config["zspa_core_ratio"] else "divprune", "core_ratio": None}
+        own |= {} if config["zspa_core_ratio"] else {"pooling": None}
+    rows = [row for row in results["rows"] if all(row.get(field) == value for field, value in own.items())]
+    unpruned = {row["task"]: row["value"] for row in results["rows"] if row.get("method") == "original"}
+    return [
+        EvalResult(
+            task_type="image-text-to-text",
+            dataset_type=BENCHMARKS[row["task"]].repository,
+            dataset_name=BENCHMARKS[row["task"]].column,
+            metric_type=row["metric"],
+            metric_value=round(row["value"], 2),
+            metric_name=f"{row['metric']}, n = {row['n']}" + _beside(unpruned.get(row["task"])),
+        )
+        for row in rows
+        if row["task"] in BENCHMARKS
+    ]
+
+
+def _beside(unpruned: float | None) -> str:
+    return "" if unpruned is None else f", all tokens {unpruned:.2f}"
+
+
+def _yaml(data: dict[str, Any]) -> str:
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+def _strings(value: Any) -> Sequence[str]:
+    return [value] if isinstance(value, str) else list(value or [])
+
+
+def _text(config: dict, name: str, head: dict, revision: str | None, picture: str | None) -> str:
+    keep, core = config["zspa_keep_ratio"], config["zspa_core_ratio"]
+    base = _base_link(head.get("base_model"), config)
+    parts = [
+        f"{base} that **prunes its own visual tokens**: of each image it keeps {keep:g} of the tokens, chosen for the "
+        "question that is asked (ZSPAPrune). The weights are those of the base, unchanged and not fine-tuned; the code "
+        "that prunes is in this repository, and the package hf_zspa need not be installed.",
+    ]
+    if picture:
+        parts.append(f"![A question, the relevance of each patch to it, and the tokens that are kept]({PICTURE})")
+        parts.append(picture)
+    parts += [
+        _savings(config),
+        _measured(head),
+        _use(name, revision, config),
+        _ratios(keep, core),
+        _trust(name, revision),
+        _limits(config),
+        _licence(head, base),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _base_link(repository: Any, config: dict) -> str:
+    (first, *_) = [*_strings(repository), ""]
+    return f"[{first}](https://huggingface.co/{first})" if first else f"A `{config['model_type']}` checkpoint"
+
+
+def _savings(config: dict) -> str:
+    examples, per_token = image_examples(config), cache_bytes_per_token(config)
+    if not examples:
+        return ""
+    lines = ["| image | visual tokens | kept | keys and values saved (16 bit) |", "|---|---|---|---|"]
+    for what, count, kept in examples:
+        saved = f"{(count - kept) * per_token / 1e6:.3g} MB" if per_token else "–"
+        lines.append(f"| {what} | {count} | {kept} | {saved} |")
+    return (
+        "## What pruning saves\n\n" + "\n".join(lines) + "\n\nThe prompt that the language model reads is shorter by "
+        "what is dropped, so its time to the first token and its cache are those of the shorter prompt. What pruning "
+        "costs in answers depends on the task."
+    )
+
+
+def _measured(head: dict) -> str:
+    """The results in the metadata as a table."""
+    if not head.get("model-index"):
+        return ""
+    _, results = model_index_to_eval_results(head["model-index"])
+    lines = ["| benchmark | metric | score |", "|---|---|---|"]
+    lines += [f"| {r.dataset_name} | {r.metric_name or r.metric_type} | {r.metric_value} |" for r in results]
+    return "## What was measured\n\n" + "\n".join(lines)
+
+
+def _use(name: str, revision: str | None, config: dict) -> str:
+    torchvision = (
+        "\n\nThe processor needs torchvision, in the version that belongs to the installed torch."
+        if config["model_type"] == "qwen2_5_vl"
+        else ""
+    )
+    pin = f'revision = "{revision}"' if revision else 'revision = "main"  # pin a commit once there is one'
+    return f"""\
+## Use it
 
 ```python
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor  # 4.57 has AutoModelForVision2Seq as well
 
-model = AutoModelForImageTextToText.from_pretrained("{title}", trust_remote_code=True)
-processor = AutoProcessor.from_pretrained("{title}")
+{pin}
+model = AutoModelForImageTextToText.from_pretrained("{name}", revision=revision, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained("{name}", revision=revision)
+
+content = [{{"type": "image"}}, {{"type": "text", "text": "What is in the picture?"}}]
+text = processor.apply_chat_template([{{"role": "user", "content": content}}], add_generation_prompt=True)
+inputs = processor(images=image, text=text, return_tensors="pt").to(model.device)  # image: a PIL picture
+out = model.generate(**inputs, max_new_tokens=64)
 ```
 
-Without `trust_remote_code=True` it loads as the stock model and prunes nothing. `zspa_keep_ratio` and
-`zspa_core_ratio`, in `config.json` or for one call of `generate`, say how many tokens stay and how many of those are
-chosen by relevance.{torchvision}
-"""
-TORCHVISION = " The processor needs torchvision, in the version that belongs to the installed torch."
+Tested with transformers {", ".join(TESTED_TRANSFORMERS)}.
+
+Without `trust_remote_code=True` the same files load as the stock model, which prunes nothing.{torchvision}"""
 
 
-def model_card(source: Path, repository: str | None, config: dict) -> str:
-    """The card of a checkpoint converted from the folder `source`, which `repository` on the Hub holds, if any does.
+def _ratios(keep: float, core: float) -> str:
+    return f"""\
+## Change the ratios
 
-    The licence is the base's, as its own card states it.
-    """
-    readme = source / "README.md"
-    known = (metadata_load(readme) or {}) if readme.is_file() else {}
-    metadata = ModelCardData(
-        base_model=repository,
-        library_name="transformers",
-        pipeline_tag="image-text-to-text",
-        tags=["custom_code", "visual-token-pruning", "zspaprune"],
-        **{name: known[name] for name in ("license", "license_name", "license_link", "language") if name in known},
-    )
-    title = f"{(repository or source.name).split('/')[-1]}-zspa"
-    base = (
-        f"[{repository}](https://huggingface.co/{repository})"
-        if repository
-        else f"A `{config['model_type']}` checkpoint"
-    )
-    return CARD.format(
-        metadata=metadata.to_yaml(),
-        title=title,
-        base=base,
-        keep=config["zspa_keep_ratio"],
-        torchvision=TORCHVISION if config["model_type"] == "qwen2_5_vl" else "",
+Two entries of `config.json`, or arguments of one call (`model.generate(…, zspa_keep_ratio=0.2, zspa_core_ratio=0.4)`):
+
+- `zspa_keep_ratio`, here {keep:g}: the share of each image's tokens that is kept, in (0, 1]. 1.0 is the stock model,
+  bit for bit. More tokens cost more and lose less: at 0.25 the small models that hf_zspa was measured on answered
+  nearly everything as before, at 0.05 far from it.
+- `zspa_core_ratio`, here {core:g}: the share of those that is chosen by relevance to the question, in [0, 1]; the rest
+  are as unlike each other as can be. 0 is diversity alone (DivPrune), 1 relevance alone. The paper's best values lie
+  between 0.1 and 0.4; which one is best depends on the task and is worth measuring."""
+
+
+def _trust(name: str, revision: str | None) -> str:
+    return f"""\
+## Check the code
+
+`trust_remote_code=True` runs the Python files of this repository. They are those of hf_zspa {__version__}, byte for
+byte, open no file or connection, and import nothing but torch, transformers and, where it is installed, Triton.
+
+```console
+$ pip install hf-zspa=={__version__}
+$ hf-zspa verify {name}{"@" + revision if revision else ""}
+```
+
+compares them without running anything."""
+
+
+def _limits(config: dict) -> str:
+    lines = [
+        "Prompts are pruned whole: chunked prefill, image prompts given as embeddings, and a new image after a filled "
+        "cache are refused with a message.",
+        "Small images have few tokens, and pruning them saves little.",
+        "What the base answers wrong, this answers wrong too; questions about many small things need more tokens.",
+    ]
+    if config["model_type"] != "qwen2_5_vl":
+        lines.append("A sequence longer than a sliding attention window is refused.")
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _licence(head: dict, base: str) -> str:
+    known = f"that of the base, `{head['license']}`" if head.get("license") else "that of the base"
+    return (
+        f"## Licence and citation\n\nThe licence of the weights is {known}; the code is Apache-2.0. Cite the base as "
+        f"its own card says, and the method as\n\n```bibtex\n{PAPER}\n```"
     )

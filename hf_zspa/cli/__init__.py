@@ -1,10 +1,12 @@
 """The command line: `hf-zspa`, also `python -m hf_zspa`. A module here holds a few commands, `main` runs them all."""
 
 import sys
+from typing import Annotated
 
 import typer
 
-from . import checkpoints, measuring, pictures
+from ..version import __version__
+from . import checkpoints, hub, measuring, pictures
 
 app = typer.Typer(
     help="Vision-language checkpoints that prune their own visual tokens, chosen for the question.",
@@ -12,7 +14,24 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for part in (pictures, checkpoints, measuring):
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _app(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Where `--version` is taken; the help of the program is above."""
+
+
+for part in (pictures, checkpoints, hub, measuring):
     app.add_typer(part.app)
 
 

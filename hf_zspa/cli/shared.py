@@ -9,12 +9,15 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 console = Console()
 
 
-def quiet() -> None:
-    """Leaves the terminal to the command's own words."""
+def quiet(progress: bool = False) -> None:
+    """Leaves the terminal to the command's own words and, if wanted, the Hub's progress bars."""
+    from huggingface_hub.utils import disable_progress_bars
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    if not progress or not console.is_terminal:
+        disable_progress_bars()
 
 
 def names(text: str | None) -> list[str] | None:

@@ -1,0 +1,85 @@
+"""`hf-zspa push` and `hf-zspa verify`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from .shared import console, quiet
+
+if TYPE_CHECKING:
+    from ..hub.plan import Plan
+
+app = typer.Typer()
+
+
+@app.command("push")
+def push_command(
+    checkpoint: Annotated[Path, typer.Argument(help="The folder of a zspa checkpoint.")],
+    repository: Annotated[str, typer.Argument(metavar="REPO_ID", help="Where to publish it, such as org/name.")],
+    private: Annotated[bool, typer.Option("--private", help="Make the repository private, if it is made.")] = False,
+    revision: Annotated[str | None, typer.Option(help="The branch; it is made if there is none.")] = None,
+    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead of writing.")] = False,
+    tag: Annotated[str | None, typer.Option(help="A new name for what is published, such as v1.")] = None,
+    message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
+    results: Annotated[Path | None, typer.Option(help="A results.json of hf-zspa eval, for the card.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="A PNG of hf-zspa visualize, for the card.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and change nothing.")] = False,
+) -> None:
+    """Publishes a checkpoint on the Hub: refreshes its card and sends what the repository lacks, in one commit."""
+    from ..hub.push import Push, Request
+
+    quiet(progress=not dry_run)
+    push = Push(Request(checkpoint, repository, private, revision, create_pr, tag, message, results, picture))
+    if dry_run:
+        _show(push.plan())
+        return
+    done = push.run()
+    if done.commit is None:
+        console.print(f"{done.url} has all of it already", highlight=False, soft_wrap=True)
+        return
+    sent = sum(step.size for step in done.plan.changes if step.action == "send")
+    copied = sum(step.size for step in done.plan.changes if step.action == "copy")
+    console.print(
+        f"{done.url}: commit {done.commit[:8]}, {sent:,} bytes sent, {copied:,} copied on the Hub",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _show(plan: "Plan") -> None:
+    table = Table(box=None)
+    table.add_column("file")
+    table.add_column("bytes", justify="right")
+    table.add_column("what happens to it")
+    for step in plan.steps:
+        action = f"copy from {'/'.join(step.source)}" if step.source else step.action
+        table.add_row(step.name, f"{step.size:,}", action)
+    for name in plan.left:
+        table.add_row(name, f"{plan.remote.files[name].size:,}", "stays")
+    console.print(table)
+    if not plan.remote.exists:
+        console.print("the repository would be made")
+
+
+@app.command("verify")
+def verify_command(
+    checkpoint: Annotated[str, typer.Argument(help="A folder, or a Hub id with @revision behind it if wanted.")],
+) -> None:
+    """Compares the code in a checkpoint with the installed hf_zspa, byte for byte, without running it."""
+    from ..trust import verify_checkpoint
+    from ..version import __version__
+
+    quiet()
+    found = verify_checkpoint(checkpoint)
+    for file in found.files:
+        console.print(Text.assemble((file.name, "bold"), f": {file.problem or 'the same'}"), soft_wrap=True)
+    for problem in [*found.problems, found.other_version or ""]:
+        if problem:
+            console.print(Text(problem), soft_wrap=True)
+    if not found.passed:
+        console.print(f"{checkpoint} is not verified: the lines above say why", highlight=False, soft_wrap=True)
+        raise typer.Exit(1)
+    console.print(f"{checkpoint} has the code of hf_zspa {__version__}, and no other", highlight=False, soft_wrap=True)

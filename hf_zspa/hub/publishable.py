@@ -1,0 +1,57 @@
+"""Which folders can be published: a converted checkpoint, whole, with this package's code and nothing else."""
+
+from pathlib import Path
+from typing import Any
+
+from ..base_checkpoint import FAMILIES, LEGAL, SUFFIXES, is_converted, read_config, weight_files
+from ..model_card import PICTURE
+from ..travelling import code_files
+from ..trust import verify_checkpoint
+
+_PASSED_OVER = (".cache", ".git", ".gitattributes")
+_CODE = {file.name for family in FAMILIES.values() for file in code_files(family)}
+
+
+def check_publishable(folder: Path) -> dict[str, Any]:
+    """The `config.json` of a checkpoint that can be published.
+
+    Raises:
+        ValueError: it is not converted, its weights are not whole, its code is not what its config says, or the folder
+            holds files that do not belong to a checkpoint.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder}: make one with hf-zspa convert BASE {folder.name}")
+    config = read_config(folder)
+    if not is_converted(config) or config.get("model_type") not in FAMILIES:
+        raise ValueError(f"{folder} is not a zspa checkpoint: make one with hf-zspa convert {folder} OUT, and push OUT")
+    weight_files(folder)
+    strangers = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not _belongs(path))
+    if strangers:
+        raise ValueError(
+            f"{folder} holds {', '.join(strangers)}, which does not belong to a checkpoint: move it away and push again"
+        )
+    found = verify_checkpoint(folder)
+    wrong = found.tampering
+    if wrong:
+        raise ValueError(f"{folder} has code that hf_zspa did not write: {'; '.join(wrong)}")
+    return config
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The files of a checkpoint, by name."""
+    return sorted(path for path in folder.iterdir() if path.name not in _PASSED_OVER)
+
+
+def is_code(name: str) -> bool:
+    """Whether a file of this name is, or in another version was, code of a checkpoint."""
+    return name.endswith(".py") and name.startswith(("zspa_", "modeling_zspa_")) and "/" not in name
+
+
+def _belongs(path: Path) -> bool:
+    if path.name in _PASSED_OVER:
+        return True
+    if path.is_dir() or path.name.startswith("."):
+        return False
+    if path.suffix == ".py":
+        return path.name in _CODE
+    return path.suffix in SUFFIXES or path.name.startswith(LEGAL) or path.name in ("README.md", PICTURE)

@@ -1,0 +1,4 @@
+"""The version, and what it was tested with, in one place."""
+
+__version__ = "0.1.0"
+TESTED_TRANSFORMERS = ("4.57.6", "5.0.0", "5.10.4", "5.16.1", "5.19.0", "5.23.0", "5.24.0")
