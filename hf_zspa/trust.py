@@ -77,7 +77,7 @@ def verify_checkpoint(checkpoint: str | Path) -> Verification:
     digests: dict[str, Any] = noted if isinstance(noted, dict) else {}
     installed = {path.name: path.read_bytes() for path in code_files(family)}
     code = sorted({*installed, *digests, *(name for name in names if name.endswith(".py"))})
-    files = [_compared(folder / name, installed.get(name), digests.get(name)) for name in code]
+    files = [_compared(folder, name, installed.get(name), digests.get(name)) for name in code]
     version = config.get(VERSION)
     problems = [*_problems(folder, config, family, names)]
     if not version:
@@ -95,17 +95,19 @@ def _all_files(name: str, revision: str | None, folder: Path) -> list[str]:
     return sorted(HfApi().list_repo_files(name, revision=revision))
 
 
-def _compared(path: Path, installed: bytes | None, noted: Any) -> CodeFile:
+def _compared(folder: Path, name: str, installed: bytes | None, noted: Any) -> CodeFile:
+    if installed is None and noted is None:
+        return CodeFile(name, "does not belong to a zspa checkpoint")
+    path = folder / name
     content = path.read_bytes() if path.is_file() else None
     as_noted = noted == (None if content is None else digest(content))
     if content is None:
-        return CodeFile(path.name, "is missing", as_noted)
+        return CodeFile(name, "is missing", as_noted)
     if installed is None:
-        problem = "belongs to another version" if noted else "does not belong to a zspa checkpoint"
-        return CodeFile(path.name, problem, as_noted)
+        return CodeFile(name, "belongs to another version", as_noted)
     if content != installed:
-        return CodeFile(path.name, _first_difference(content, installed), as_noted)
-    return CodeFile(path.name, None if as_noted else f"is as installed, but config.json has {noted} for it", as_noted)
+        return CodeFile(name, _first_difference(content, installed), as_noted)
+    return CodeFile(name, None if as_noted else f"is as installed, but config.json has {noted} for it", as_noted)
 
 
 def _first_difference(found: bytes, installed: bytes) -> str:

@@ -2,11 +2,14 @@
 
 import copy
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 import transformers
 from pairs import CASES, CORE, KEEP, QUESTION, assert_equals_oracle, image
+
+from hf_zspa.version import TESTED_TRANSFORMERS
 
 
 @pytest.mark.parametrize("implementation", ["offloaded", "dynamic", "offloaded_static"])
@@ -157,3 +160,14 @@ def test_the_pipeline_prunes(pair):
     inputs = pair.processor(text=[prompt], images=[image()], return_tensors="pt")
     assert lengths[0] == int(pair.stock.keep(inputs, KEEP, CORE)[0].sum())
     assert isinstance(answer[0]["generated_text"], str)
+
+
+def test_the_versions_that_are_named_are_those_that_are_tested():
+    """In the card and the documents; nox runs them."""
+    root = Path(__file__).parents[1]
+    noxfile = (root / "noxfile.py").read_text(encoding="utf-8")
+    quoted = ", ".join(f'"{version}"' for version in TESTED_TRANSFORMERS)
+    assert f"TRANSFORMERS = ({quoted})" in noxfile
+    assert ", ".join(TESTED_TRANSFORMERS) in (root / "README.md").read_text(encoding="utf-8")
+    table = (root / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    assert f"| transformers | {' | '.join(TESTED_TRANSFORMERS)} |" in table

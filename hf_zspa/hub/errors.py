@@ -1,17 +1,21 @@
 """What goes wrong between here and the Hub, as one line that says what to do."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
 
-BROKEN: tuple[type[Exception], ...] = (ConnectionError, TimeoutError)
-for _library, _name in (("httpx", "TransportError"), ("requests", "RequestException")):  # from 1.0 on, and before
-    try:
-        BROKEN += (getattr(__import__(_library), _name),)
-    except ImportError:
-        continue
-
+# huggingface_hub has another HTTP library in each of its major versions: what it raises for an answer that is an error,
+# and for a lost connection.
+_LIBRARIES = {sys.modules[kind.__module__.split(".")[0]] for kind in HfHubHTTPError.__mro__}
+_NAMES = ("TransportError", "RequestException")
+FAILURES: tuple[type[Exception], ...] = (
+    HfHubHTTPError,
+    ConnectionError,
+    TimeoutError,
+    *(getattr(library, name) for library in _LIBRARIES for name in _NAMES if hasattr(library, name)),
+)
 _AGAIN = "Nothing was published. Run the same command again: what has arrived is not sent twice"
 
 
@@ -24,20 +28,19 @@ def hub_errors(repository: str) -> Iterator[None]:
         raise ValueError(f"{repository!r} is no Hub id, it must be like org/name: {_line(error)}") from error
     except OfflineModeIsEnabled as error:
         raise ValueError("HF_HUB_OFFLINE is set: unset it to publish") from error
-    except HfHubHTTPError as error:
+    except FAILURES as error:
         raise ValueError(_explanation(repository, error)) from error
-    except BROKEN as error:
-        raise ValueError(f"the connection to the Hub broke: {_line(error)}. {_AGAIN}") from error
     except RuntimeError as error:  # an upload that failed; the cause says why
-        if isinstance(error.__cause__, HfHubHTTPError):
-            raise ValueError(_explanation(repository, error.__cause__)) from error
-        if isinstance(error.__cause__, BROKEN):
-            raise ValueError(f"the connection to the Hub broke: {_line(error.__cause__)}. {_AGAIN}") from error
-        raise
+        if not isinstance(error.__cause__, FAILURES):
+            raise
+        raise ValueError(_explanation(repository, error.__cause__)) from error
 
 
-def _explanation(repository: str, error: HfHubHTTPError) -> str:
-    status = error.response.status_code if error.response is not None else None
+def _explanation(repository: str, error: BaseException) -> str:
+    response = getattr(error, "response", None)
+    if response is None:
+        return f"the connection to the Hub broke: {_line(error)}. {_AGAIN}"
+    status = response.status_code
     said = _line(getattr(error, "server_message", None) or error)
     if isinstance(error, RepositoryNotFoundError) or status == 404:
         return f"the Hub has no repository {repository}, or the token may not see it"
@@ -47,7 +50,7 @@ def _explanation(repository: str, error: HfHubHTTPError) -> str:
         return f"the token has no right to write to {repository}: use one that has, or a repository of your own"
     if status in (409, 412):
         return f"{repository} has changed meanwhile ({said}): run the same command again"
-    if status is not None and status < 500:
+    if status < 500:
         return f"the Hub refused: {said}"
     return f"the Hub answered {status}: {said}. {_AGAIN}"
 

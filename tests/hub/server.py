@@ -1,0 +1,378 @@
+"""A Hub on loopback: as much of its API as huggingface_hub needs to publish and load models, kept in memory.
+
+It can answer a request with an error, or cut the connection in the middle of one, as often as a test asks for. It shows
+that the client side is right, not what the real Hub accepts.
+"""
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+WRITER, READER = "hf_writer", "hf_reader"  # tokens; the reader may not write
+LARGE = 20_000  # bytes from which a file is large; safetensors always are
+
+
+@dataclass
+class File:
+    content: bytes
+    large: bool
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def blob_id(self) -> str:
+        shown = self.content
+        if self.large:
+            shown = f"version https://git-lfs\noid sha256:{self.sha256}\nsize {len(self.content)}\n".encode()
+        return hashlib.sha1(b"blob %d\0" % len(shown) + shown).hexdigest()
+
+    def entry(self, path: str) -> dict[str, Any]:
+        found: dict[str, Any] = {"type": "file", "path": path, "size": len(self.content), "oid": self.blob_id}
+        if self.large:
+            found["lfs"] = {"oid": self.sha256, "size": len(self.content), "pointerSize": 130}
+            found["xetHash"] = self.sha256[::-1]
+        return found
+
+
+@dataclass
+class Repo:
+    private: bool = False
+    branches: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    commits: dict[str, dict[str, File]] = field(default_factory=dict)
+    messages: dict[str, str] = field(default_factory=dict)
+    stored: dict[str, bytes] = field(default_factory=dict)  # large files by digest, committed or not
+    pull_requests: int = 0
+
+    def resolve(self, revision: str) -> str | None:
+        revision = revision.removeprefix("refs/heads/")
+        return (
+            self.branches.get(revision) or self.tags.get(revision) or (revision if revision in self.commits else None)
+        )
+
+    def commit(self, files: dict[str, File], branch: str, message: str) -> str:
+        seed = f"{len(self.commits)} {message} {sorted((p, f.blob_id) for p, f in files.items())}"
+        sha = hashlib.sha1(seed.encode()).hexdigest()
+        self.commits[sha], self.messages[sha], self.branches[branch] = files, message, sha
+        return sha
+
+
+@dataclass
+class Fault:
+    """What is to go wrong: `status` answers with an error, `cut` closes the connection after so many bytes are read."""
+
+    method: str
+    path: str  # a regular expression
+    times: int = 1
+    status: int | None = None
+    cut: int | None = None
+
+
+class HubServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.repos: dict[str, Repo] = {}
+        self.faults: list[Fault] = []
+        self.requests: list[tuple[str, str, int]] = []  # method, path, bytes of the body
+        self.lock = threading.RLock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def add(self, repo_id: str, files: dict[str, bytes], *, private: bool = False) -> Repo:
+        """A repository with one commit."""
+        repo = self.repos[repo_id] = Repo(private)
+        repo.stored = {hashlib.sha256(c).hexdigest(): c for n, c in files.items() if is_large(n, len(c))}
+        repo.commit({name: File(c, is_large(name, len(c))) for name, c in files.items()}, "main", "initial")
+        return repo
+
+    def files(self, repo_id: str, revision: str = "main") -> dict[str, bytes]:
+        repo = self.repos[repo_id]
+        sha = repo.resolve(revision)
+        return {path: file.content for path, file in repo.commits[sha].items()} if sha else {}
+
+    def sent(self, method: str, path: str) -> list[tuple[str, str, int]]:
+        """The requests of a method whose path matches."""
+        return [r for r in self.requests if r[0] == method and re.search(path, r[1])]
+
+
+def is_large(name: str, size: int) -> bool:
+    return size >= LARGE or name.endswith(".safetensors")
+
+
+class Refused(Exception):
+    def __init__(self, status: int, message: str, code: str = "", **more: str):
+        super().__init__(message)
+        self.status, self.code, self.more = status, code, more
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: HubServer
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+    def _handle(self) -> None:
+        parts = urlsplit(self.path)
+        self.where, self.query = unquote(parts.path), parse_qs(parts.query)
+        length = int(self.headers.get("Content-Length") or 0)
+        with self.server.lock:
+            fault = next(
+                (
+                    f
+                    for f in self.server.faults
+                    if f.times and f.method == self.command and re.search(f.path, self.where)
+                ),
+                None,
+            )
+            if fault:
+                fault.times -= 1
+        if fault and fault.cut is not None:
+            self.rfile.read(min(length, fault.cut))
+            self.close_connection = True
+            self.connection.close()
+            return
+        self.body = self.rfile.read(length)
+        with self.server.lock:
+            self.server.requests.append((self.command, self.where, length))
+            try:
+                if fault:
+                    raise Refused(fault.status or 500, "as the test asked for")
+                self._route()
+            except Refused as refused:
+                headers = {"X-Error-Code": refused.code, "X-Error-Message": str(refused)}
+                self._answer(
+                    refused.status, {"error": str(refused), **refused.more}, {k: v for k, v in headers.items() if v}
+                )
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _handle
+
+    def _answer(self, status: int, content: Any = None, headers: dict[str, str] | None = None) -> None:
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        kind = "application/octet-stream" if isinstance(content, bytes) else "application/json"
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(data)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    # Who asks, and for what
+
+    @property
+    def token(self) -> str:
+        return self.headers.get("Authorization", "").removeprefix("Bearer ")
+
+    def _check_token(self) -> None:
+        if self.token and self.token not in (WRITER, READER):
+            raise Refused(401, "Invalid username or password.")
+
+    def _writable(self, repo_id: str) -> None:
+        self._check_token()
+        if not self.token:
+            raise Refused(401, "Invalid username or password.")
+        if self.token != WRITER or not repo_id.startswith("org/"):
+            raise Refused(403, f"Forbidden: you must have write access to {repo_id}")
+
+    def _repo(self, repo_id: str) -> Repo:
+        self._check_token()
+        repo = self.server.repos.get(repo_id)
+        if repo is None or (repo.private and not self.token):
+            raise Refused(404 if self.token else 401, "Repository not found", "RepoNotFound")
+        return repo
+
+    def _sha(self, repo: Repo, revision: str) -> str:
+        sha = repo.resolve(revision)
+        if sha is None:
+            raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        return sha
+
+    # Routes
+
+    def _route(self) -> None:
+        for method, pattern, handler in _ROUTES:
+            found = re.fullmatch(pattern, self.where)
+            if found and self.command in method:
+                handler(self, *found.groups())
+                return
+        raise Refused(404, f"no such page: {self.where}", "EntryNotFound" if "/resolve/" in self.where else "")
+
+    def whoami(self) -> None:
+        self._check_token()
+        if not self.token:
+            raise Refused(401, "Invalid username or password.")
+        self._answer(200, {"name": "org", "type": "user", "auth": {"accessToken": {"role": "write"}}, "orgs": []})
+
+    def create(self) -> None:
+        asked = json.loads(self.body)
+        repo_id = f"{asked.get('organization') or 'org'}/{asked['name']}"
+        self._writable(repo_id)
+        if repo_id in self.server.repos:
+            raise Refused(409, "You already created this model repo", url=f"{self.server.url}/{repo_id}")
+        repo = self.server.repos[repo_id] = Repo(bool(asked.get("private")) or asked.get("visibility") == "private")
+        repo.commit({".gitattributes": File(b"*.safetensors filter=lfs\n", False)}, "main", "initial commit")
+        self._answer(200, {"url": f"{self.server.url}/{repo_id}", "name": repo_id, "id": repo_id})
+
+    def validate_yaml(self) -> None:
+        errors = [] if "base_model_relation: nonsense" not in json.loads(self.body)["content"] else ["bad relation"]
+        self._answer(200, {"errors": [{"message": e} for e in errors], "warnings": []})
+
+    def info(self, repo_id: str, revision: str | None = None) -> None:
+        repo = self._repo(repo_id)
+        sha = self._sha(repo, revision or "main")
+        siblings = [{"rfilename": path} for path in sorted(repo.commits[sha])]
+        self._answer(200, {"_id": "1", "id": repo_id, "modelId": repo_id, "sha": sha, "private": repo.private,
+                           "gated": False, "disabled": False, "tags": [], "siblings": siblings})  # fmt: skip
+
+    def tree(self, repo_id: str, revision: str, folder: str | None = None) -> None:
+        repo = self._repo(repo_id)
+        files = repo.commits[self._sha(repo, revision)]
+        prefix = f"{folder}/" if folder else ""
+        found = [file.entry(path) for path, file in sorted(files.items()) if path.startswith(prefix)]
+        if folder and not found:
+            raise Refused(404, f"{folder} does not exist", "EntryNotFound")
+        self._answer(200, found)
+
+    def paths_info(self, repo_id: str, revision: str) -> None:
+        repo = self._repo(repo_id)
+        files = repo.commits[self._sha(repo, revision)]
+        asked = json.loads(self.body) if self.body[:1] == b"{" else parse_qs(self.body.decode())
+        self._answer(200, [files[path].entry(path) for path in asked["paths"] if path in files])
+
+    def refs(self, repo_id: str) -> None:
+        repo = self._repo(repo_id)
+        branches = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": sha} for n, sha in repo.branches.items()]
+        tags = [{"name": n, "ref": f"refs/tags/{n}", "targetCommit": sha} for n, sha in repo.tags.items()]
+        self._answer(200, {"branches": branches, "tags": tags, "converts": []})
+
+    def branch(self, repo_id: str, name: str) -> None:
+        self._writable(repo_id)
+        repo = self._repo(repo_id)
+        if name in repo.branches:
+            raise Refused(409, "Reference already exists")
+        repo.branches[name] = self._sha(repo, (json.loads(self.body or b"{}") or {}).get("startingPoint") or "main")
+        self._answer(200, {})
+
+    def tag(self, repo_id: str, revision: str) -> None:
+        self._writable(repo_id)
+        repo, name = self._repo(repo_id), json.loads(self.body)["tag"]
+        if name in repo.tags:
+            raise Refused(409, "Tag reference exists already")
+        repo.tags[name] = self._sha(repo, revision)
+        self._answer(200, {})
+
+    def preupload(self, repo_id: str, revision: str) -> None:
+        self._writable(repo_id)
+        repo = self._repo(repo_id)
+        there = repo.commits[self._sha(repo, revision)]
+        answers = []
+        for asked in json.loads(self.body)["files"]:
+            path = asked["path"]
+            mode = "lfs" if is_large(path, asked["size"]) else "regular"
+            answer = {"path": path, "uploadMode": mode, "shouldIgnore": False}
+            answers.append(answer | ({"oid": there[path].blob_id} if path in there else {}))
+        self._answer(200, {"files": answers})
+
+    def lfs_batch(self, repo_id: str) -> None:
+        self._writable(repo_id)
+        repo = self._repo(repo_id)
+        objects = []
+        for asked in json.loads(self.body)["objects"]:
+            known = asked["oid"] in repo.stored
+            href = f"{self.server.url}/lfs/{repo_id}/{asked['oid']}"
+            objects.append(dict(asked) if known else asked | {"actions": {"upload": {"href": href}}})
+        self._answer(200, {"transfer": "basic", "objects": objects})
+
+    def lfs_put(self, repo_id: str, oid: str) -> None:
+        if hashlib.sha256(self.body).hexdigest() != oid:
+            raise Refused(400, "the digest does not fit")
+        self.server.repos[repo_id].stored[oid] = self.body
+        self._answer(200, {})
+
+    def lfs_duplicate(self, repo_id: str) -> None:
+        source, asked = self._repo(repo_id), json.loads(self.body)
+        self._writable(asked["target"]["name"])
+        target = self._repo(asked["target"]["name"])
+        for file in asked["files"]:
+            target.stored[file["sha256"]] = source.stored[file["sha256"]]
+        self._answer(200, {"success": [f["sha256"] for f in asked["files"]], "failed": []})
+
+    def commit(self, repo_id: str, revision: str) -> None:
+        self._writable(repo_id)
+        repo = self._repo(repo_id)
+        parent = self._sha(repo, revision)
+        files, message = dict(repo.commits[parent]), ""
+        for line in self.body.splitlines():
+            key, value = (json.loads(line)[name] for name in ("key", "value"))
+            if key == "header":
+                message = value["summary"]
+                if value.get("parentCommit") not in (None, parent):
+                    raise Refused(412, "A commit has happened since. Please refresh and try again.")
+            elif key == "file":
+                files[value["path"]] = File(base64.b64decode(value["content"]), False)
+            elif key == "lfsFile":
+                if value["oid"] not in repo.stored:
+                    raise Refused(400, f"the content of {value['path']} was never uploaded")
+                files[value["path"]] = File(repo.stored[value["oid"]], True)
+            elif key == "deletedFile":
+                files.pop(value["path"])
+        request = None
+        if self.query.get("create_pr") == ["1"]:
+            repo.pull_requests += 1
+            request = f"{self.server.url}/{repo_id}/discussions/{repo.pull_requests}"
+            revision = f"refs/pr/{repo.pull_requests}"
+        sha = repo.commit(files, revision, message)
+        url = f"{self.server.url}/{repo_id}/commit/{sha}"
+        found = {"success": True, "commitOid": sha, "commitUrl": url}
+        self._answer(200, found | ({"pullRequestUrl": request} if request else {}))
+
+    def resolve(self, repo_id: str, rest: str) -> None:
+        repo = self._repo(repo_id)
+        # A revision may have slashes in it, as refs/pr/1 has.
+        cuts = [i for i, c in enumerate(rest) if c == "/"]
+        revision, path = next(
+            ((rest[:i], rest[i + 1 :]) for i in cuts if repo.resolve(rest[:i])), (rest.split("/")[0], "")
+        )
+        sha = self._sha(repo, revision)
+        file = repo.commits[sha].get(path)
+        if file is None:
+            self._answer(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": sha})
+            return
+        etag = file.sha256 if file.large else file.blob_id
+        headers = {"X-Repo-Commit": sha, "ETag": f'"{etag}"', "Accept-Ranges": "bytes"}
+        if file.large:
+            headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(len(file.content))}
+        self._answer(200, file.content, headers)
+
+
+_ID = r"([\w.-]+/[\w.-]+)"
+_ROUTES = [
+    (("GET",), "/api/whoami-v2", _Handler.whoami),
+    (("POST",), "/api/repos/create", _Handler.create),
+    (("POST",), "/api/validate-yaml", _Handler.validate_yaml),
+    (("GET",), f"/api/models/{_ID}", _Handler.info),
+    (("GET",), f"/api/models/{_ID}/revision/(.+)", _Handler.info),
+    (("GET",), f"/api/models/{_ID}/tree/([^/]+|refs/pr/\\d+)(?:/(.+))?", _Handler.tree),
+    (("POST",), f"/api/models/{_ID}/paths-info/(.+)", _Handler.paths_info),
+    (("GET",), f"/api/models/{_ID}/refs", _Handler.refs),
+    (("POST",), f"/api/models/{_ID}/branch/(.+)", _Handler.branch),
+    (("POST",), f"/api/models/{_ID}/tag/(.+)", _Handler.tag),
+    (("POST",), f"/api/models/{_ID}/preupload/(.+)", _Handler.preupload),
+    (("POST",), f"/api/models/{_ID}/commit/(.+)", _Handler.commit),
+    (("POST",), f"/api/models/{_ID}/lfs-files/duplicate", _Handler.lfs_duplicate),
+    (("POST",), f"/{_ID}.git/info/lfs/objects/batch", _Handler.lfs_batch),
+    (("PUT",), f"/lfs/{_ID}/([0-9a-f]+)", _Handler.lfs_put),
+    (("GET", "HEAD"), f"/{_ID}/resolve/(.+)", _Handler.resolve),
+]

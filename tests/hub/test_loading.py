@@ -1,0 +1,127 @@
+"""From the Hub with the ordinary Auto classes: pruned with trust, stock without, and again after fine-tuning."""
+
+import pytest
+import tiny
+
+from hf_zspa.embedded import EVALUATED, EXAMPLES
+
+PROMPT = """
+import torch, transformers
+from PIL import Image
+from transformers import AutoProcessor
+
+def inputs_of(name, **options):
+    processor = AutoProcessor.from_pretrained(name, **options)
+    content = [{{"type": "image"}}, {{"type": "text", "text": "what colour is the star?"}}]
+    text = processor.apply_chat_template([{{"role": "user", "content": content}}], add_generation_prompt=True)
+    return processor(images=Image.new("RGB", (112, 84), "red"), text=text, return_tensors="pt")
+
+name, revision = {repository!r}, {revision!r}
+"""
+
+
+@pytest.fixture
+def published(hub, client, checkpoint, repository):
+    done = client.run("push", checkpoint, repository, "--tag", "v1")
+    assert done.status == 0, done.err
+    return PROMPT.format(repository=repository, revision="v1")
+
+
+AUTO_CLASSES = [
+    "AutoModelForImageTextToText",
+    *["AutoModelForVision2Seq"] * tiny.transformers_version().startswith("4."),
+]
+
+
+@pytest.mark.parametrize("auto_class", AUTO_CLASSES)
+def test_a_tag_loads_and_prunes_with_the_ordinary_class(client, published, auto_class):
+    found = client.python(published + f"""
+model, found = transformers.{auto_class}.from_pretrained(
+    name, revision=revision, trust_remote_code=True, output_loading_info=True)
+assert not found["missing_keys"] and not found["unexpected_keys"], found
+inputs = inputs_of(name, revision=revision)
+kept = model.select_visual_tokens(**inputs)
+out = model.generate(**inputs, max_new_tokens=3, do_sample=False)
+result = [type(model).__name__, len(kept[0]), out.shape[1] - inputs["input_ids"].shape[1]]
+""", token=None)  # fmt: skip
+    assert found == ["ZspaLlavaForConditionalGeneration", 6, 3]
+
+
+def test_a_revision_is_code_too(hub, client, published, repository, checkpoint):
+    """Later code on the main branch is not what a pinned revision runs."""
+    path = checkpoint / "modeling_zspa_llava.py"
+    code = path.read_text() + "\n\nraise RuntimeError('later code')\n"
+    client.upload(repository, path.name, code.encode())
+    loads = "transformers.AutoModelForImageTextToText.from_pretrained(name, trust_remote_code=True{})"
+    assert client.python(published + f"result = type({loads.format(', revision=revision')}).__name__").startswith(
+        "Zspa"
+    )
+    said = client.python(
+        published + f"try:\n    {loads.format('')}\nexcept RuntimeError as error:\n    result = str(error)"
+    )
+    assert said == "later code"
+
+
+def test_without_trust_it_is_the_stock_model(client, published):
+    found = client.python(published + """
+model = transformers.AutoModelForImageTextToText.from_pretrained(name, revision=revision, trust_remote_code=False)
+result = type(model).__name__
+""")  # fmt: skip
+    assert found == "LlavaForConditionalGeneration"
+
+
+def test_the_pipeline_takes_the_hubs_name(client, published):
+    answer = client.python(published + """
+pipe = transformers.pipeline("image-text-to-text", model=name, revision=revision, trust_remote_code=True)
+lengths = []
+pipe.model.model.language_model.register_forward_pre_hook(
+    lambda module, args, kwargs: lengths.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True)
+content = [{"type": "image", "image": Image.new("RGB", (112, 84), "red")}, {"type": "text", "text": "what is it?"}]
+pipe(text=[{"role": "user", "content": content}], max_new_tokens=2, return_full_text=False)
+result = lengths[0]
+""")  # fmt: skip
+    assert answer < 64  # the image alone has 64 tokens
+
+
+def test_a_fine_tuned_model_is_pushed_and_still_prunes(hub, client, published, repository):
+    tuned = f"{repository}-tuned"
+    client.python(published + f"""
+model = transformers.AutoModelForImageTextToText.from_pretrained(name, revision=revision, trust_remote_code=True)
+inputs = inputs_of(name, revision=revision)
+optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+model(**inputs, labels=inputs["input_ids"]).loss.backward()
+optimizer.step()
+model.push_to_hub({tuned!r})
+AutoProcessor.from_pretrained(name, revision=revision).push_to_hub({tuned!r})
+""")  # fmt: skip
+    files = hub.files(tuned)
+    assert {name for name in files if name.endswith(".py")} == {n for n in hub.files(repository) if n.endswith(".py")}
+    done = client.run("verify", tuned)
+    assert done.status == 0, done.out
+    found = client.python(PROMPT.format(repository=tuned, revision="main") + """
+model, found = transformers.AutoModelForImageTextToText.from_pretrained(
+    name, trust_remote_code=True, output_loading_info=True)
+assert not found["missing_keys"] and not found["unexpected_keys"], found
+import json
+from huggingface_hub import hf_hub_download
+config = json.load(open(hf_hub_download(name, "config.json")))
+result = [len(model.select_visual_tokens(**inputs_of(name))[0]), config["architectures"]]
+""")  # fmt: skip
+    assert found == [6, ["ZspaLlavaForConditionalGeneration", "LlavaForConditionalGeneration"]]
+
+
+def test_a_checkpoint_from_the_hub_is_saved_with_code_and_an_auto_map_of_its_own(client, published, tmp_path):
+    client.python(published + f"""
+model = transformers.AutoModelForImageTextToText.from_pretrained(name, revision=revision, trust_remote_code=True)
+model.save_pretrained({str(tmp_path / "saved")!r})
+""")  # fmt: skip
+    done = client.run("verify", tmp_path / "saved")
+    assert done.status == 0, done.out
+
+
+def test_the_shipped_model_answers_after_its_way_over_the_hub(hub, client, tmp_path, repository):
+    files = {path.name: path.read_bytes() for path in EVALUATED["embedded"].iterdir()}
+    hub.add(repository, files)
+    image, question = EXAMPLES / "relation.png", "is the pink sign above or below the cyan circle ?"
+    done = client.run("visualize", repository, "--image", image, "--prompt", question, "-o", tmp_path / "k.png")
+    assert done.status == 0 and "kept 14 of 144 visual tokens" in done.out, done.err
