@@ -79,6 +79,7 @@ def mathml(latex: str, display: bool) -> str:
     """
     number = _NUMBER.search(latex)
     formula = convert(_NUMBER.sub("", latex).strip(), display="block" if display else "inline")
+    formula = formula.replace("<mo>&#x02016;", '<mo stretchy="false">&#x02016;')  # ‖ would stretch on the left alone
     if "\\" in formula:
         raise PluginError(f"no MathML for the formula {latex.strip()}: it has {formula[formula.index(chr(92)) :][:20]}")
     beside = f'<span class="equation-number">({number[1]})</span>' if number else ""
