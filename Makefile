@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test
+.PHONY: demo docs test
 
 demo: .venv/installed
 	$(BIN)/hf-zspa demo --output zspa-demo.png
@@ -13,6 +13,10 @@ demo: .venv/installed
 test: .venv/installed-for-tests
 	@rm -f .nox/closing-line.txt
 	@$(BIN)/nox; status=$$?; cat .nox/closing-line.txt && exit $$status
+
+# The reference is read from the source, not imported: the site needs the extra `docs` and nothing else of the package.
+docs: .venv-docs/installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -22,4 +26,10 @@ test: .venv/installed-for-tests
 
 .venv/installed-for-tests: .venv/installed
 	$(PIP) --editable '.[test]'
+	@touch $@
+
+.venv-docs/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -c 'import tomllib; print(*tomllib.load(open("$<", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > .venv-docs/requirements.txt
+	.venv-docs/bin/python -m pip --disable-pip-version-check install --quiet --requirement .venv-docs/requirements.txt
 	@touch $@

@@ -22,7 +22,7 @@ CLOSING_LINE = Path(".nox", "closing-line.txt")
 # One thread per worker: the models of the tests are too small for more. Nothing may ask the network.
 TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
-nox.options.sessions = ["lint", "types", "tests", "evaluation", "closing_line"]
+nox.options.sessions = ["lint", "types", "tests", "evaluation", "docs", "closing_line"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 
@@ -47,8 +47,8 @@ def tests(session: nox.Session, transformers: str) -> None:
     _overlay_this_environment(session)
     session.install(f"transformers=={transformers}")
     session.install("--no-deps", TORCHVISION)
-    others = ["--ignore=tests/evaluation", *([] if transformers in HUB else ["--ignore=tests/hub"])]
-    _pytest(session, transformers, *others)
+    others = ["--ignore=tests/evaluation", "--ignore=tests/docs"]
+    _pytest(session, transformers, *others, *([] if transformers in HUB else ["--ignore=tests/hub"]))
 
 
 @nox.session
@@ -58,6 +58,15 @@ def evaluation(session: nox.Session) -> None:
     session.install("--no-deps", TORCHVISION)
     session.install(*EVALUATION, "matplotlib")
     _pytest(session, "evaluation", "tests/evaluation")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, warnings being errors, and every block of README and docs; arguments after -- replace pytest's."""
+    _overlay_this_environment(session)
+    session.install(*nox.project.load_toml()["project"]["optional-dependencies"]["docs"])
+    session.run("python", "-m", "mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+    _pytest(session, "docs", "tests/docs", "--dist=loadfile")  # one process for all that loads remote code
 
 
 def _pytest(session: nox.Session, name: str, *selection: str) -> None:
@@ -80,7 +89,7 @@ def closing_line(session: nox.Session) -> None:
     """Sums the reports of all versions up in pytest's words."""
     counts: Counter[str] = Counter()
     seconds = 0.0
-    for name in (*TRANSFORMERS, "evaluation"):
+    for name in (*TRANSFORMERS, "evaluation", "docs"):
         report = REPORTS / f"{name}.xml"
         if not report.exists():
             session.error(f"no test report of {name}")

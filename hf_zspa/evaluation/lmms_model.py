@@ -36,9 +36,12 @@ class HfZspa(lmms):
         zspa_method: one of `METHODS`; by default what the checkpoint does.
         zspa_keep_ratio: share of visual tokens kept; by default the checkpoint's.
         zspa_core_ratio: share of those chosen by relevance; by default the checkpoint's.
-        zspa_pooling, zspa_prompt_scope, zspa_position_ids: in place of the checkpoint's fields of these names.
+        zspa_pooling: in place of the checkpoint's field of this name.
+        zspa_prompt_scope: likewise.
+        zspa_position_ids: likewise.
         zspa_seed: what the method "random" draws from.
-        min_pixels, max_pixels: smallest and largest area of an image, for processors that scale by area.
+        min_pixels: smallest area of an image, for processors that scale by area.
+        max_pixels: largest area.
         system_prompt: a system turn before each question.
         on_error: "raise" stops with the sample's id, "count" counts the sample as failed and goes on.
         log_tokens: a file that gets one line of JSON per sample: visual tokens, tokens kept, failure.
