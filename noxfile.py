@@ -22,7 +22,7 @@ CLOSING_LINE = Path(".nox", "closing-line.txt")
 # One thread per worker: the models of the tests are too small for more. Nothing may ask the network.
 TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
-nox.options.sessions = ["lint", "types", "tests", "evaluation", "docs", "closing_line"]
+nox.options.sessions = ["lint", "types", "tests", "evaluation", "docs", "package", "closing_line"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 
@@ -47,7 +47,7 @@ def tests(session: nox.Session, transformers: str) -> None:
     _overlay_this_environment(session)
     session.install(f"transformers=={transformers}")
     session.install("--no-deps", TORCHVISION)
-    others = ["--ignore=tests/evaluation", "--ignore=tests/docs"]
+    others = ["--ignore=tests/evaluation", "--ignore=tests/docs", "--ignore=tests/package"]
     _pytest(session, transformers, *others, *([] if transformers in HUB else ["--ignore=tests/hub"]))
 
 
@@ -67,6 +67,14 @@ def docs(session: nox.Session) -> None:
     session.install(*nox.project.load_toml()["project"]["optional-dependencies"]["docs"])
     session.run("python", "-m", "mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
     _pytest(session, "docs", "tests/docs", "--dist=loadfile")  # one process for all that loads remote code
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """The wheel and the source distribution, and the wheel in an environment that has nothing else."""
+    _overlay_this_environment(session)
+    session.install("build", "twine")
+    _pytest(session, "package", "tests/package", "--dist=loadfile")
 
 
 def _pytest(session: nox.Session, name: str, *selection: str) -> None:
@@ -89,7 +97,7 @@ def closing_line(session: nox.Session) -> None:
     """Sums the reports of all versions up in pytest's words."""
     counts: Counter[str] = Counter()
     seconds = 0.0
-    for name in (*TRANSFORMERS, "evaluation", "docs"):
+    for name in (*TRANSFORMERS, "evaluation", "docs", "package"):
         report = REPORTS / f"{name}.xml"
         if not report.exists():
             session.error(f"no test report of {name}")

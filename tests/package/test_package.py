@@ -1,0 +1,67 @@
+"""What a release consists of, and that its wheel works where nothing else of this project is."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hf_zspa.version import __version__
+
+ROOT = Path(__file__).parents[2]
+TORCH = os.environ.get("TORCH", "torch==2.13.0")  # as in the Makefile
+
+
+def run(*command: object, **options) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory):
+    """The wheel and the source distribution."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--outdir", folder, ROOT)
+    (wheel,), (source,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    return wheel, source
+
+
+def test_both_are_what_an_index_accepts(release):
+    assert "PASSED" in run(sys.executable, "-m", "twine", "check", "--strict", *release)
+    assert [path.name for path in release] == [
+        f"hf_zspa-{__version__}-py3-none-any.whl",
+        f"hf_zspa-{__version__}.tar.gz",
+    ]
+
+
+def test_the_wheel_holds_the_package_and_the_source_all_that_its_tests_need(release):
+    wheel, source = release
+    inside = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in inside} == {"hf_zspa", f"hf_zspa-{__version__}.dist-info"}
+    tracked = run("git", "ls-files", "hf_zspa", cwd=ROOT).split()
+    assert {name for name in tracked if name not in inside} == set()
+    with tarfile.open(source) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    needed = {"LICENSE", "README.md", "SECURITY.md", "CITATION.cff", "Makefile", "noxfile.py", "mkdocs.yml"}
+    assert needed | {"tests/pairs.py", "docs/index.md", "configs/qwen2.5-vl.json"} <= names
+
+
+def test_the_wheels_demo_runs_in_an_empty_environment(release, tmp_path):
+    venv.create(tmp_path / "fresh", with_pip=True)
+    python = tmp_path / "fresh" / "bin" / "python"
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    run(python, "-m", "pip", "install", "--quiet", TORCH, env=clean)
+    run(python, "-m", "pip", "install", "--quiet", release[0], env=clean)
+    where = run(python, "-c", "import hf_zspa; print(hf_zspa.__file__)", cwd=tmp_path, env=clean)
+    assert where.startswith(str(tmp_path))
+    command = tmp_path / "fresh" / "bin" / "hf-zspa"
+    said = run(command, "demo", "--output", "picture.png", cwd=tmp_path, env=clean)
+    assert "below" in said and Image.open(tmp_path / "picture.png").width > 500
+    shipped = Path(where.strip()).parent / "embedded" / "checkpoint-zspa"
+    assert "and no other" in run(command, "verify", shipped, cwd=tmp_path, env=clean)
