@@ -1,0 +1,111 @@
+"""LLaVA-1.5 and LLaVA-NeXT in vLLM."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+from vllm.logger import init_logger
+from vllm.model_executor.models import llava, llava_next
+from vllm.multimodal import MULTIMODAL_REGISTRY
+from vllm.multimodal.inputs import MultiModalFieldConfig
+
+from .internals import ask_for_positions_after_encoding, preserves
+from .processing import ZspaProcessorMixin, placeholder_ids, take_plans
+from .pruning import Item, ZspaModelMixin, columns_of, prompt_positions, with_places, without_places
+
+logger = init_logger("vllm.hf_zspa")
+_COUNT = "zspa_image_tokens"  # tokens of an image before pruning
+
+
+class _ProcessorMixin(ZspaProcessorMixin):
+    def _apply_hf_processor_main(self, mm_items: Any, hf_kwargs: Mapping[str, Any]) -> Any:
+        outputs = super()._apply_hf_processor_main(mm_items, hf_kwargs)
+        images = mm_items.get_count("image", strict=False)
+        if images:
+            (update,) = self._stock_prompt_updates(mm_items, {}, None)
+            outputs[_COUNT] = torch.tensor([len(update.replacement(i)) for i in range(images)])
+        return outputs
+
+    def _get_mm_fields_config(self, hf_inputs: Any, hf_processor_mm_kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        fields = super()._get_mm_fields_config(hf_inputs, hf_processor_mm_kwargs)
+        return {**fields, _COUNT: MultiModalFieldConfig.batched("image", keep_on_cpu=True)}
+
+
+class ZspaLlavaProcessor(_ProcessorMixin, llava.LlavaMultiModalProcessor):
+    """Fewer placeholders for each image."""
+
+
+class ZspaLlavaNextProcessor(_ProcessorMixin, llava_next.LlavaNextMultiModalProcessor):
+    """Fewer placeholders for each image."""
+
+
+class _ModelMixin(ZspaModelMixin):
+    """Keeps a few tokens of each image, and their positions if the checkpoint says so.
+
+    vLLM's M-RoPE has three rows of positions, of which these models' rotary embedding reads the first. The second keeps
+    the position of the image's first token, from which the first can be filled in any number of times, and the third
+    that of its last token before pruning, so that the greatest position of a prompt is right whatever was dropped.
+    """
+
+    supports_mrope: ClassVar[Literal[True]] = True
+    supports_multimodal_pruning: ClassVar[Literal[True]] = True
+    supported_video_pruning_methods = ("evs",)
+
+    def __init__(self, *, vllm_config: Any, prefix: str = ""):
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
+        self.zspa_positions = preserves(self.config)
+        if self.zspa_positions:
+            ask_for_positions_after_encoding(vllm_config)
+        say_what_is_pruned(self.config)
+
+    def embed_multimodal(self, **kwargs: Any) -> Any:
+        plans = take_plans(kwargs, "image")
+        kwargs.pop(_COUNT, None)
+        kept = self.select(list(super().embed_multimodal(**kwargs)), plans)
+        if not self.zspa_positions:
+            return tuple(features for features, _ in kept)
+        return tuple(with_places(features, indices[None]) for features, indices in kept)
+
+    def get_mrope_input_positions(self, input_tokens: list[int], mm_features: Sequence[Any]) -> tuple[Tensor, int]:
+        features = sorted(mm_features, key=lambda feature: feature.mm_position.offset)
+        items = [Item(f.mm_position.offset, f.mm_position.length, int(f.data[_COUNT].data.item())) for f in features]
+        positions, delta = prompt_positions(len(input_tokens), items)
+        for item in items:
+            positions[2, item.offset : item.offset + item.kept] += item.after - 1
+        return positions, delta
+
+    def recompute_mrope_positions(
+        self, input_ids: Any, multimodal_embeddings: Sequence[Tensor], mrope_positions: Tensor, num_computed_tokens: int
+    ) -> tuple[Sequence[Tensor], Tensor, int]:
+        positions = mrope_positions.clone()
+        columns = columns_of(multimodal_embeddings, input_ids, placeholder_ids(self.config), num_computed_tokens)
+        features = []
+        for embeddings, where in zip(multimodal_embeddings, columns):
+            kept, (indices,) = without_places(embeddings, self.config.get_text_config().hidden_size)
+            where = where.to(positions.device)
+            positions[0, where] = positions[1, where] + indices.to(positions.device)
+            features.append(kept)
+        return features, positions, int(positions.max()) + 1 - positions.shape[1]
+
+
+def say_what_is_pruned(config: Any) -> None:
+    """One line in the log for a model that prunes."""
+    logger.info(
+        "hf_zspa prunes: keep ratio %s, core ratio %s, positions %s",
+        config.zspa_keep_ratio, config.zspa_core_ratio, config.zspa_position_ids,
+    )  # fmt: skip
+
+
+@MULTIMODAL_REGISTRY.register_processor(
+    ZspaLlavaProcessor, info=llava.LlavaProcessingInfo, dummy_inputs=llava.LlavaDummyInputsBuilder
+)
+class ZspaLlavaForConditionalGeneration(_ModelMixin, llava.LlavaForConditionalGeneration):
+    """`LlavaForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
+
+
+@MULTIMODAL_REGISTRY.register_processor(
+    ZspaLlavaNextProcessor, info=llava_next.LlavaNextProcessingInfo, dummy_inputs=llava.LlavaDummyInputsBuilder
+)
+class ZspaLlavaNextForConditionalGeneration(_ModelMixin, llava_next.LlavaNextForConditionalGeneration):
+    """`LlavaNextForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""

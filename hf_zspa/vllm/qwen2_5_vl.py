@@ -1,0 +1,97 @@
+"""Qwen2.5-VL in vLLM, images and videos."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from vllm.model_executor.models import qwen2_5_vl, qwen2_vl
+from vllm.multimodal import MULTIMODAL_REGISTRY
+
+from .internals import ask_for_positions_after_encoding
+from .llava import say_what_is_pruned
+from .processing import ZspaProcessorMixin, placeholder_ids, take_plans
+from .pruning import Item, ZspaModelMixin, columns_of, prompt_positions, with_places, without_places
+
+
+class ZspaQwen2_5_VLProcessor(ZspaProcessorMixin, qwen2_5_vl.Qwen2_5_VLMultiModalProcessor):
+    """Fewer placeholders for each image and video."""
+
+    modalities = ("image", "video")
+
+    def _stock_prompt_updates(self, mm_items: Any, hf_processor_mm_kwargs: Any, out_mm_kwargs: Any) -> Any:
+        """Those of Qwen2-VL, which drop nothing from a video by vLLM's own method."""
+        base = qwen2_vl.Qwen2VLMultiModalProcessor._get_prompt_updates
+        return base(self, mm_items, hf_processor_mm_kwargs, out_mm_kwargs)
+
+
+@MULTIMODAL_REGISTRY.register_processor(
+    ZspaQwen2_5_VLProcessor,
+    info=qwen2_5_vl.Qwen2_5_VLProcessingInfo,
+    dummy_inputs=qwen2_5_vl.Qwen2_5_VLDummyInputsBuilder,
+)
+class ZspaQwen2_5_VLForConditionalGeneration(ZspaModelMixin, qwen2_5_vl.Qwen2_5_VLForConditionalGeneration):
+    """`Qwen2_5_VLForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
+
+    zspa_positions = True
+
+    def __init__(self, *, vllm_config: Any, prefix: str = ""):
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
+        ask_for_positions_after_encoding(vllm_config)
+        self.is_multimodal_pruning_enabled = True  # the encoder's CUDA graph would go past `embed_multimodal`
+        say_what_is_pruned(self.config)
+
+    def embed_multimodal(self, **kwargs: Any) -> Any:
+        plans = {modality: take_plans(kwargs, modality) for modality in ("image", "video")}
+        found: tuple[Tensor, ...] = ()
+        for modality, given in self._parse_and_validate_multimodal_inputs(**kwargs).items():
+            encode = self._process_image_input if modality == "image" else self._process_video_input
+            kept = self.select(encode(given), plans[modality])
+            speeds = self._time_steps(given, modality, len(kept))
+            for (features, indices), grid, speed in zip(kept, given[f"{modality}_grid_thw"].tolist(), speeds):
+                found += (with_places(features, self._places(indices, grid, speed)),)
+        return found
+
+    def _time_steps(self, given: Any, modality: str, count: int) -> list[float]:
+        """Per image or video how far a step in time moves its positions."""
+        seconds = given.get("second_per_grid_ts") if modality == "video" else None
+        steps = [1.0] * count if seconds is None else [float(s) for s in seconds]
+        per_second = getattr(self.config.vision_config, "tokens_per_second", 1.0) if modality == "video" else 1.0
+        return [step * per_second for step in steps]
+
+    def _places(self, indices: Tensor, grid: list[int], speed: float) -> Tensor:
+        """Time, height and width `(3, l)` of tokens `(l,)` of a grid of patches."""
+        _, height, width = grid
+        merge = self.visual.spatial_merge_size
+        rows, columns = height // merge, width // merge
+        time = (indices // (rows * columns) * speed).long()
+        return torch.stack([time, indices // columns % rows, indices % columns])
+
+    def _items(self, mm_features: Sequence[Any]) -> Iterator[Item]:
+        ordered = sorted(mm_features, key=lambda feature: feature.mm_position.offset)
+        for feature, (offset, t, h, w, speed) in zip(ordered, self.iter_mm_grid_thw(ordered)):
+            after = max(int((t - 1) * speed), h - 1, w - 1) + 1
+            yield Item(offset, feature.mm_position.length, after)
+
+    def get_mrope_input_positions(self, input_tokens: list[int], mm_features: Sequence[Any]) -> tuple[Tensor, int]:
+        return prompt_positions(len(input_tokens), list(self._items(mm_features)))
+
+    def recompute_mrope_positions(
+        self, input_ids: Any, multimodal_embeddings: Sequence[Tensor], mrope_positions: Tensor, num_computed_tokens: int
+    ) -> tuple[Sequence[Tensor], Tensor, int]:
+        """Every image stands between two tokens of text, whose positions say where it begins."""
+        positions = mrope_positions.clone()
+        placeholders = placeholder_ids(self.config)
+        ids = torch.as_tensor(input_ids).cpu()
+        text = ~torch.isin(ids, torch.tensor(placeholders))
+        features = []
+        for embeddings, where in zip(
+            multimodal_embeddings, columns_of(multimodal_embeddings, ids, placeholders, num_computed_tokens)
+        ):
+            kept, places = without_places(embeddings, self.visual.out_hidden_size)
+            if len(where):
+                before = text[: int(where[0])].nonzero()[-1]
+                start = positions[0, before.to(positions.device)] + 1
+                positions[:, where.to(positions.device)] = start + places.to(positions.device)
+            features.append(kept)
+        return features, positions, int(positions[:, -1].max()) + 1 - positions.shape[1]
