@@ -1,5 +1,7 @@
 """vLLM's offline engine against transformers, token for token, greedy, float32, on small random checkpoints."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import tiny
@@ -91,9 +93,33 @@ def test_the_positions_of_the_config_matter(reference, start):
 
 def test_a_video_equals_transformers(reference, start):
     engine = start(reference("qwen2_5_vl"))
-    video = tiny.random_video(8, 84, 56)
+    video = tiny.random_video(4, 84, 56)
     requests = [engine.reference.prompt(video, QUESTION), engine.reference.prompt(image(), video, OTHER)]
     assert_equal(engine, requests)
+
+
+def test_after_a_long_video_text_goes_on_as_in_stock_vllm(reference, start, monkeypatch):
+    """vLLM and transformers up to 5.0 number it after the last frame; later transformers after the frame's sides."""
+    ours = reference("qwen2_5_vl")
+    video = tiny.random_video(8, 84, 56)
+    request = ours.prompt(video, QUESTION)
+    whole = request | {"mm_processor_kwargs": {"zspa_keep_ratio": 1.0}}
+    stock = start(ours, plugin=False).run(request).tokens
+    later = ours.tokens(request)
+    monkeypatch.setattr(ours.model.model, "get_rope_index", partial(after_the_last_frame, ours.model.model))
+    assert start(ours).run(request, whole).tokens == [ours.tokens(request), *stock]
+    assert ours.tokens(request) != later and [ours.tokens(request, zspa_keep_ratio=1.0)] == stock
+
+
+def after_the_last_frame(model, input_ids, *args, **kwargs):
+    """`get_rope_index` of one prompt with one video, by the rule of transformers up to 5.0."""
+    positions, deltas = type(model).get_rope_index(model, input_ids, *args, **kwargs)
+    last = (input_ids[0] == model.config.video_token_id).nonzero()[-1] + 1
+    first = (input_ids[0] == model.config.video_token_id).nonzero()[0]
+    positions = positions.clone()
+    after = positions[:, 0, first:last].max() + 1
+    positions[:, 0, last:] += after - positions[0, 0, last]
+    return positions, deltas * 0 + positions.max() + 1 - input_ids.shape[1]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
