@@ -17,13 +17,37 @@ _COUNT = "zspa_image_tokens"  # tokens of an image before pruning
 
 
 class _ProcessorMixin(ZspaProcessorMixin):
+    def apply(self, inputs: Any, timing_ctx: Any) -> Any:
+        result = super().apply(inputs, timing_ctx)
+        if preserves(self.info.get_hf_config()):
+            self._check_positions(result, inputs.mm_data_items)
+        return result
+
+    def _check_positions(self, result: Any, mm_items: Any) -> None:
+        """Refuses a prompt that fits only without the tokens it dropped: the model has no such positions."""
+        kept = result["mm_placeholders"].get("image", [])
+        reach = len(result["prompt_token_ids"]) - sum(ranges.length for ranges in kept) + sum(self._lengths(mm_items))
+        model = self.info.ctx.model_config
+        limit = max(model.hf_text_config.max_position_embeddings, model.max_model_len)
+        if reach > limit:
+            raise ValueError(
+                f"with the {len(kept)} images unpruned the prompt has {reach} tokens, whose positions the kept ones "
+                f"keep, but the model has {limit} positions: send fewer images, or serve it with "
+                '--hf-overrides \'{"zspa_position_ids": "compact"}\''
+            )
+
+    def _lengths(self, mm_items: Any) -> list[int]:
+        """Tokens of each image before pruning."""
+        images = mm_items.get_count("image", strict=False)
+        if not images:
+            return []
+        (update,) = self._stock_prompt_updates(mm_items, {}, None)
+        return [len(update.replacement(i)) for i in range(images)]
+
     def _apply_hf_processor_main(self, mm_items: Any, hf_kwargs: Mapping[str, Any]) -> Any:
         outputs = super()._apply_hf_processor_main(mm_items, hf_kwargs)
-        images = mm_items.get_count("image", strict=False)
-        if images:
-            (update,) = self._stock_prompt_updates(mm_items, {}, None)
-            outputs[_COUNT] = torch.tensor([len(update.replacement(i)) for i in range(images)])
-        return outputs
+        lengths = self._lengths(mm_items)
+        return outputs if not lengths else outputs | {_COUNT: torch.tensor(lengths)}
 
     def _get_mm_fields_config(self, hf_inputs: Any, hf_processor_mm_kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         fields = super()._get_mm_fields_config(hf_inputs, hf_processor_mm_kwargs)
@@ -41,7 +65,7 @@ class ZspaLlavaNextProcessor(_ProcessorMixin, llava_next.LlavaNextMultiModalProc
 class _ModelMixin(ZspaModelMixin):
     """Keeps a few tokens of each image, and their positions if the checkpoint says so.
 
-    vLLM's M-RoPE has three rows of positions, of which these models' rotary embedding reads the first. The second keeps
+    vLLM's M-RoPE has three rows of positions, of which the language model gets the first. The second keeps
     the position of the image's first token, from which the first can be filled in any number of times, and the third
     that of its last token before pruning, so that the greatest position of a prompt is right whatever was dropped.
     """
@@ -55,6 +79,10 @@ class _ModelMixin(ZspaModelMixin):
         self.zspa_positions = preserves(self.config)
         if self.zspa_positions:
             ask_for_positions_after_encoding(vllm_config)
+
+    def language_positions(self, positions: Tensor) -> Tensor:
+        """Plain positions `(n,)`: a Llama that is compiled expects no others."""
+        return positions[0] if positions.ndim == 2 else positions
 
     def embed_multimodal(self, **kwargs: Any) -> Any:
         batch = take_batch(kwargs, "image")

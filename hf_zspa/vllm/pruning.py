@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from vllm.logger import init_logger
+from vllm.sequence import IntermediateTensors
 
 from ..remote_code.zspa_selection import ZspaPruner
 from .processing import Batch
@@ -22,6 +23,7 @@ logger = init_logger("vllm.hf_zspa")
 
 BASE = 128  # distances are written as two digits, because 16-bit floats are exact only up to 256
 ROWS = 3  # of M-RoPE: time, height, width
+_POSITIONS = "zspa_positions"  # what goes from one stage of a pipeline to the next beside the hidden states
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,13 @@ class Item:
 
 
 class ZspaModelMixin:
-    """Comes before a family's model class."""
+    """Comes before a family's model class.
+
+    Attributes:
+        zspa_positions: whether kept tokens keep positions of the full sequence, which are known only after encoding.
+    """
+
+    zspa_positions = True
 
     def __init__(self, *, vllm_config: Any, prefix: str = ""):
         super().__init__(vllm_config=vllm_config, prefix=prefix)
@@ -49,6 +57,35 @@ class ZspaModelMixin:
             "hf_zspa prunes: keep ratio %s, core ratio %s, positions %s",
             self.config.zspa_keep_ratio, self.config.zspa_core_ratio, self.config.zspa_position_ids,
         )  # fmt: skip
+        self._stock_empty: Callable[..., Any] = self.make_empty_intermediate_tensors
+        self.make_empty_intermediate_tensors: Callable[..., Any] = self._empty_intermediate_tensors
+
+    def forward(
+        self,
+        input_ids: Any,
+        positions: Tensor,
+        intermediate_tensors: Any = None,
+        inputs_embeds: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Sends positions along a pipeline: later stages never see images, so theirs lack the kept tokens' places."""
+        if intermediate_tensors is not None and self.zspa_positions:
+            positions = intermediate_tensors[_POSITIONS].T
+        of_the_language_model = self.language_positions(positions)
+        out = super().forward(input_ids, of_the_language_model, intermediate_tensors, inputs_embeds, **kwargs)
+        if isinstance(out, IntermediateTensors) and self.zspa_positions:
+            out[_POSITIONS] = positions.T.contiguous()
+        return out
+
+    def language_positions(self, positions: Tensor) -> Tensor:
+        """What the language model takes of the positions that vLLM gives."""
+        return positions
+
+    def _empty_intermediate_tensors(self, batch_size: int, dtype: torch.dtype, device: torch.device) -> Any:
+        empty = self._stock_empty(batch_size, dtype, device)
+        if self.zspa_positions:
+            empty[_POSITIONS] = torch.zeros(batch_size, ROWS, dtype=torch.long, device=device)
+        return empty
 
     def select(
         self, count: int, batch: Batch | None, encode: Callable[[list[int]], Sequence[Tensor]]
@@ -61,7 +98,7 @@ class ZspaModelMixin:
             encode: from the images that have to be encoded, by their place in the batch, to their features.
         """
         config = self.config
-        visual = self.zspa_vision.features(batch and batch.keys, count, encode)
+        visual = self.zspa_vision.features(batch.keys if batch else None, count, encode)
         if batch is None:
             own = torch.tensor([config.zspa_keep_ratio, config.zspa_core_ratio], dtype=torch.float64)
             batch = Batch([torch.empty(0, dtype=torch.long)] * count, [own] * count, [])

@@ -38,8 +38,6 @@ class ZspaQwen2_5_VLProcessor(ZspaProcessorMixin, qwen2_5_vl.Qwen2_5_VLMultiModa
 class ZspaQwen2_5_VLForConditionalGeneration(ZspaModelMixin, qwen2_5_vl.Qwen2_5_VLForConditionalGeneration):
     """`Qwen2_5_VLForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
 
-    zspa_positions = True
-
     def __init__(self, *, vllm_config: Any, prefix: str = ""):
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         ask_for_positions_after_encoding(vllm_config)

@@ -182,3 +182,36 @@ def test_a_bad_ratio_is_named_and_hurts_nobody_else(reference, start):
     assert "zspa_keep_ratio is 1.5, but must be a number in (0, 1]" in engine.run(bad).error
     assert engine.run(good).tokens == [engine.reference.tokens(good)]
     assert np.isfinite(engine.run(good).prompt_lengths[0])
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+def test_two_ranks_of_a_tensor_parallel_engine_equal_transformers(reference, start, family):
+    options = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
+    assert_equal(start(reference(family), in_process=False, **options), list(prompts(reference(family)).values())[:6])
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+def test_two_stages_of_a_pipeline_equal_transformers(reference, start, family):
+    """Only the first stage sees the images, and with them where the kept tokens stand.
+
+    Compiled, because the CPU's eager runner never makes the buffers that a later stage receives into, with any model.
+    """
+    options = {"pipeline_parallel_size": 2, "distributed_executor_backend": "mp", "enforce_eager": False}
+    assert_equal(start(reference(family), in_process=False, **options), list(prompts(reference(family)).values())[:6])
+
+
+def test_images_that_leave_their_positions_no_room_are_refused(reference, start):
+    """Pruned they fit, but kept tokens stand where they stood, and the model has no such positions."""
+    ours = reference("llava")
+    limit = ours.model.config.get_text_config().max_position_embeddings
+    one = ours.prompt(image(1), QUESTION)
+    images = limit // ours.inputs(one)["input_ids"].shape[1] + 2
+    many = ours.prompt(*[image(1)] * images, QUESTION)
+    assert ours.pruned_length(many) < limit < ours.inputs(many)["input_ids"].shape[1]
+    options = {"limit_mm_per_prompt": {"image": images}, "max_model_len": limit, "max_num_seqs": 2}
+    engine = start(ours, **options)
+    refused = engine.run(many)
+    assert f"the model has {limit} positions: send fewer images" in refused.error and "compact" in refused.error
+    assert engine.run(one).tokens == [ours.tokens(one)]
+    compact = reference("llava", zspa_position_ids="compact")
+    assert start(compact, **options).run(many).tokens == [compact.tokens(many)]
