@@ -1,15 +1,7 @@
 """A real vLLM server on loopback, asked through the real `openai` client, and what transformers answers."""
 
 import base64
-import contextlib
 import io
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,10 +10,14 @@ import torch
 import transformers
 from PIL import Image
 
-OPTIONS = {
-    "dtype": "float32", "max-num-seqs": "16", "block-size": "32", "host": "127.0.0.1", "served-model-name": "zspa",
-    "limit-mm-per-prompt": '{"image": 2, "video": 0}',
-}  # fmt: skip
+from hf_zspa.bench.server import serving
+from hf_zspa.embedded import CHECKPOINT
+
+CHECKPOINTS = {"llava": CHECKPOINT.with_name("checkpoint-zspa"), "qwen": CHECKPOINT.with_name("checkpoint-qwen-zspa")}
+FLAGS = (
+    "--dtype", "float32", "--max-num-seqs", "16", "--block-size", "32", "--served-model-name", "zspa",
+    "--limit-mm-per-prompt", '{"image": 2, "video": 0}', "--enforce-eager",
+)  # fmt: skip
 PATIENCE = 300  # seconds until a server has to answer
 
 
@@ -74,35 +70,13 @@ class Transformers:
 
 
 class Server:
-    """`python -m vllm.entrypoints.openai.api_server`: `vllm serve` needs a distribution of the name vllm."""
+    """A server of a checkpoint."""
 
-    def __init__(self, checkpoint: Path, log: Path, *flags: str, environment: dict, **options: str):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        options = OPTIONS | options | {"model": str(checkpoint), "port": str(port)}
-        arguments = [argument for name, value in options.items() for argument in (f"--{name}", value)]
-        self.log, self.address = log, f"http://127.0.0.1:{port}"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments, "--enforce-eager", *flags],
-            stdout=log.open("w"), stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, **environment},
-        )  # fmt: skip
+    def __init__(self, checkpoint: Path, log: Path, *flags: str, environment: dict):
+        self.log = log
+        self._block = serving(checkpoint, log, *FLAGS, *flags, environment=environment)
+        self.address = self._block.__enter__()
         self.client = openai.OpenAI(base_url=f"{self.address}/v1", api_key="none", timeout=PATIENCE, max_retries=0)
-        try:
-            self._wait()
-        except BaseException:
-            self.stop()
-            raise
-
-    def _wait(self) -> None:
-        end = time.monotonic() + PATIENCE
-        while True:
-            with contextlib.suppress(OSError):
-                if urllib.request.urlopen(f"{self.address}/health", timeout=5).status == 200:
-                    return
-            assert self.process.poll() is None, f"the server stopped: {self.log.read_text()[-3000:]}"
-            assert time.monotonic() < end, f"the server is not ready: {self.log.read_text()[-3000:]}"
-            time.sleep(0.2)
 
     def ask(self, ask: Ask, steps: int = 8, **options):
         extra = {"extra_body": {"mm_processor_kwargs": ask.ratios}} if ask.ratios else {}
@@ -110,15 +84,5 @@ class Server:
             model="zspa", messages=ask.messages, temperature=0, max_tokens=steps, **extra, **options
         )
 
-    def metric(self, name: str) -> float:
-        """A counter of vLLM's, over all its labels."""
-        lines = urllib.request.urlopen(f"{self.address}/metrics", timeout=30).read().decode().splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name + "{"))
-
     def stop(self) -> None:
-        """Ends the server and the processes it started, which are its group."""
-        for order in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, order)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(timeout=20)
+        self._block.__exit__(None, None, None)

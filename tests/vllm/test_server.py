@@ -9,12 +9,11 @@ import openai
 import pytest
 from conftest import ENVIRONMENT
 from PIL import Image
-from servers import Ask, Server, Transformers
+from servers import CHECKPOINTS, Ask, Server, Transformers
 
-from hf_zspa.embedded import CHECKPOINT
+from hf_zspa.bench.server import metric
 from hf_zspa.embedded.heldout import collect
 
-CHECKPOINTS = {"llava": CHECKPOINT.with_name("checkpoint-zspa"), "qwen": CHECKPOINT.with_name("checkpoint-qwen-zspa")}
 RATIOS = [
     {},
     {},
@@ -115,11 +114,11 @@ def test_a_repeated_request_hits_the_prefix_cache_and_is_answered_alike(served, 
     """A repeated request is answered from vLLM's prefix cache, and answered alike."""
     server, reference = served
     ask = Ask(questions[0].images, " ".join([questions[0].question] * 8))
-    before = server.metric("vllm:prefix_cache_hits_total")
+    before = metric(server.address, "vllm:prefix_cache_hits_total")
     first, second = server.ask(ask), server.ask(ask)
     assert first.choices[0].message.content == second.choices[0].message.content
     assert first.choices[0].message.content.strip() == reference.answer(ask).strip()
-    assert server.metric("vllm:prefix_cache_hits_total") > before
+    assert metric(server.address, "vllm:prefix_cache_hits_total") > before
 
 
 def test_a_server_that_does_not_trust_requests_says_so(questions, tmp_path):
@@ -128,5 +127,19 @@ def test_a_server_that_does_not_trust_requests_says_so(questions, tmp_path):
         with pytest.raises(openai.BadRequestError, match="--trust-request-mm-kwargs"):
             server.ask(Ask(questions[0].images, questions[0].question, {"zspa_keep_ratio": 0.5}))
         assert server.ask(questions[0]).choices[0].message.content
+    finally:
+        server.stop()
+
+
+def test_two_replicas_answer_as_one(questions, tmp_path):
+    """Data parallel: a request may come to either, whichever has seen its image before."""
+    server = Server(CHECKPOINTS["qwen"], tmp_path / "log", "--data-parallel-size", "2", environment=ENVIRONMENT)
+    try:
+        reference = Transformers(CHECKPOINTS["qwen"])
+        with ThreadPoolExecutor(8) as threads:
+            answers = list(threads.map(server.ask, questions[:48]))
+        found = [answer.choices[0].message.content.strip() for answer in answers]
+        assert found == [reference.answer(ask).strip() for ask in questions[:48]]
+        assert all(metric(server.address, "vllm:request_success_total", f'engine="{i}"') for i in (0, 1))
     finally:
         server.stop()
