@@ -5,15 +5,15 @@
 Each line of `questions.jsonl` is `{"image": path, "question": text}`, with paths that every machine can read; the
 folder `answers` gets JSON lines with `answer` and `prompt_tokens` added. Inside a running Ray cluster (RAY_ADDRESS, or
 `ray job submit`) the engines spread over its machines; without one Ray starts on this machine alone. Needs
-`pip install 'hf-zspa[vllm]' 'ray[data]'` on each of them, nothing else: the ratios are in the checkpoint.
+`pip install '.[vllm]' 'ray[data]'` on each of them, nothing else: the ratios are in the checkpoint.
 """
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 import ray
-import torch
 from PIL import Image
 
 
@@ -44,11 +44,13 @@ def main() -> None:
     parser.add_argument("questions")
     parser.add_argument("answers", help="a new folder")
     parser.add_argument("--engines", type=int, default=1, help="at a time")
-    parser.add_argument("--gpus", type=float, default=float(torch.cuda.is_available()), help="of each engine")
+    parser.add_argument("--gpus", type=float, default=1, help="of each engine; 0 on a CPU")
     parser.add_argument("--batch-size", type=int, default=64, help="rows that an engine gets together")
     parser.add_argument("--max-tokens", type=int, default=32, help="of an answer")
     parser.add_argument("--options", type=json.loads, default={}, help="arguments of vLLM's LLM, as JSON")
     given = parser.parse_args()
+    if Path(given.answers).exists():
+        parser.error(f"{given.answers} exists: choose a new folder")
     (
         ray.data.read_json(given.questions, lines=True)
         .repartition(target_num_rows_per_block=given.batch_size)

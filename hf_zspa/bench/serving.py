@@ -87,13 +87,13 @@ def _flags() -> list[str]:
 
 @contextmanager
 def watching_blocks(address: str) -> Iterator[list[int]]:
-    """Fills the list with the number of cache blocks in use, every 50 ms."""
+    """Fills the list with the number of cache blocks in use, twice a second: asking takes time from the server."""
     total = int(label(address, "vllm:cache_config_info", "num_gpu_blocks"))
     seen: list[int] = []
     done = threading.Event()
 
     def look() -> None:
-        while not done.wait(0.05):
+        while not done.wait(0.5):
             with suppress(urllib.error.URLError):
                 seen.append(round(metric(address, "vllm:kv_cache_usage_perc") * total))
 
@@ -126,6 +126,8 @@ def turn(address: str, folder: Path, load: Load, keep_ratio: float, requests: in
         found = serve.main(parser.parse_args([*arguments, "--disable-tqdm"]))
     if found["completed"] != requests:
         raise RuntimeError(f"{requests - found['completed']} of {requests} requests failed: {found.get('errors')}")
+    if found["total_output_tokens"] != requests * load.new_tokens:
+        raise RuntimeError(f"answers have {found['total_output_tokens']} tokens, not {load.new_tokens} each")
     prompt = (metric(address, "vllm:prompt_tokens_total") - before) / requests
     return {name: found[name] for name in _FIGURES} | {"blocks": max(blocks, default=0), "prompt_tokens": prompt}
 
@@ -176,7 +178,8 @@ def main() -> None:
     options = parser.parse_args()
     rows = measure(options.shape, options.rounds, options.requests)
     results = {
-        "command": f"python -m hf_zspa.bench.serving --shape {options.shape}",
+        "command": f"python -m hf_zspa.bench.serving --shape {options.shape} --rounds {options.rounds} "
+        f"--requests {options.requests}",
         "created": date.today().isoformat(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
         "torch": torch.__version__,

@@ -1,5 +1,6 @@
 """Qwen2.5-VL in vLLM, images and videos."""
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from .internals import ask_for_positions_after_encoding
 from .processing import ZspaProcessorMixin, placeholder_ids, take_batch
-from .pruning import Item, ZspaModelMixin, columns_of, prompt_positions, with_places, without_places
+from .pruning import Item, ZspaModelMixin, columns_of, delta_of, prompt_positions, with_places, without_places
 
 _INPUTS = {  # per modality the arguments of `embed_multimodal`, patches and then features first
     "image": ("pixel_values", "image_embeds", "image_grid_thw"),
@@ -23,6 +24,19 @@ class ZspaQwen2_5_VLProcessor(ZspaProcessorMixin, qwen2_5_vl.Qwen2_5_VLMultiModa
     """Fewer placeholders for each image and video."""
 
     modalities = ("image", "video")
+
+    def apply(self, inputs: Any, timing_ctx: Any) -> Any:
+        result = super().apply(inputs, timing_ctx)
+        placeholders = placeholder_ids(self.info.get_hf_config())
+        ids = result["prompt_token_ids"]
+        for modality, ranges in result["mm_placeholders"].items():
+            for place in ranges:
+                if place.offset == 0 or ids[place.offset - 1] in placeholders:
+                    raise ValueError(
+                        f"the prompt has no token of text before one of its {modality}s, from which its positions "
+                        f"count: write <|vision_start|><|{modality}_pad|><|vision_end|>, as the chat template does"
+                    )
+        return result
 
     def _stock_prompt_updates(self, mm_items: Any, hf_processor_mm_kwargs: Any, out_mm_kwargs: Any) -> Any:
         """Those of Qwen2-VL, which drop nothing from a video by vLLM's own method."""
@@ -46,12 +60,12 @@ class ZspaQwen2_5_VLForConditionalGeneration(ZspaModelMixin, qwen2_5_vl.Qwen2_5_
     def embed_multimodal(self, **kwargs: Any) -> Any:
         found: tuple[Tensor, ...] = ()
         for modality, names in _INPUTS.items():
-            batch = take_batch(kwargs, modality)
             given = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
             if not given:
                 continue
             grids = given[f"{modality}_grid_thw"].tolist()
-            kept = self.select(len(grids), batch, partial(self._encode, modality, given))
+            sizes = [math.prod(grid) // self.visual.spatial_merge_size**2 for grid in grids]
+            kept = self.select(take_batch(kwargs, modality), sizes, partial(self._encode, modality, given))
             steps = self._time_steps(given, modality, len(grids))
             for (features, indices), grid, step in zip(kept, grids, steps):
                 found += (with_places(features, self._places(indices, grid, step)),)
@@ -99,6 +113,8 @@ class ZspaQwen2_5_VLForConditionalGeneration(ZspaModelMixin, qwen2_5_vl.Qwen2_5_
         self, input_ids: Any, multimodal_embeddings: Sequence[Tensor], mrope_positions: Tensor, num_computed_tokens: int
     ) -> tuple[Sequence[Tensor], Tensor, int]:
         """Every image stands between two tokens of text, whose positions say where it begins."""
+        if not len(multimodal_embeddings):
+            return multimodal_embeddings, mrope_positions, delta_of(mrope_positions)
         positions = mrope_positions.clone()
         placeholders = placeholder_ids(self.config)
         ids = torch.as_tensor(input_ids).cpu()
@@ -113,4 +129,4 @@ class ZspaQwen2_5_VLForConditionalGeneration(ZspaModelMixin, qwen2_5_vl.Qwen2_5_
                 start = positions[0, before.to(positions.device)] + 1
                 positions[:, where.to(positions.device)] = start + places.to(positions.device)
             features.append(kept)
-        return features, positions, int(positions[:, -1].max()) + 1 - positions.shape[1]
+        return features, positions, delta_of(positions)

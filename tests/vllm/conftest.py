@@ -130,8 +130,8 @@ class Engine:
         assert line, f"vLLM stopped: {self.log.read_text()[-3000:]}"
         return json.loads(line)
 
-    def run(self, *requests: dict, steps: int = 8) -> SimpleNamespace:
-        asked = {"prompts": requests, "max_tokens": steps, "allowed": self.reference.allowed}
+    def run(self, *requests: dict, steps: int = 8, fresh: bool = False) -> SimpleNamespace:
+        asked = {"prompts": requests, "max_tokens": steps, "allowed": self.reference.allowed, "fresh": fresh}
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         return SimpleNamespace(**self._read())
