@@ -18,22 +18,21 @@ _WHOLE = "zspa_image_tokens"  # per image, its tokens before pruning
 
 class _ProcessorMixin(ZspaProcessorMixin):
     def apply(self, inputs: Any, timing_ctx: Any) -> Any:
-        result = super().apply(inputs, timing_ctx)
-        if preserves(self.info.get_hf_config()):
-            self._check_positions(result, inputs.mm_data_items)
-        return result
+        if preserves(self.info.get_hf_config()):  # first: what vLLM's cache of images has seen must reach the engine
+            self._check_positions(len(inputs.prompt), inputs.mm_data_items)
+        return super().apply(inputs, timing_ctx)
 
-    def _check_positions(self, result: Any, mm_items: Any) -> None:
+    def _check_positions(self, length: int, mm_items: Any) -> None:
         """Refuses a prompt that fits only without the tokens it dropped: the model has no such positions."""
-        kept = result["mm_placeholders"].get("image", [])
-        if not kept or any(image is None for image in mm_items["image"].get_all()):
+        images = mm_items.get_count("image", strict=False)
+        if not images or any(image is None for image in mm_items["image"].get_all()):
             return  # one that is known to vLLM's cache alone, from a request that passed
-        reach = len(result["prompt_token_ids"]) - sum(ranges.length for ranges in kept) + sum(self._lengths(mm_items))
+        reach = length - images + sum(self._lengths(mm_items))
         model = self.info.ctx.model_config
         limit = max(model.hf_text_config.max_position_embeddings, model.max_model_len)
         if reach > limit:
             raise ValueError(
-                f"with the {len(kept)} images unpruned the prompt has {reach} tokens, whose positions the kept ones "
+                f"with the {images} images unpruned the prompt has {reach} tokens, whose positions the kept ones "
                 f"keep, but the model has {limit} positions: send fewer images, or serve it with "
                 '--hf-overrides \'{"zspa_position_ids": "compact"}\''
             )

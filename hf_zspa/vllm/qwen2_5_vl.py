@@ -26,17 +26,14 @@ class ZspaQwen2_5_VLProcessor(ZspaProcessorMixin, qwen2_5_vl.Qwen2_5_VLMultiModa
     modalities = ("image", "video")
 
     def apply(self, inputs: Any, timing_ctx: Any) -> Any:
-        result = super().apply(inputs, timing_ctx)
-        placeholders = placeholder_ids(self.info.get_hf_config())
-        ids = result["prompt_token_ids"]
-        for modality, ranges in result["mm_placeholders"].items():
-            for place in ranges:
-                if place.offset == 0 or ids[place.offset - 1] in placeholders:
-                    raise ValueError(
-                        f"the prompt has no token of text before one of its {modality}s, from which its positions "
-                        f"count: write <|vision_start|><|{modality}_pad|><|vision_end|>, as the chat template does"
-                    )
-        return result
+        """Checked first: what vLLM's cache of processed images has seen must reach the engine."""
+        are = [token in placeholder_ids(self.info.get_hf_config()) for token in inputs.prompt]
+        if not all(are) and any(one and other for one, other in zip(are, are[1:])):  # vLLM's dummies have no text
+            raise ValueError(
+                "the prompt has no token of text between two images or videos, by which their positions are told "
+                "apart: write <|vision_start|><|image_pad|><|vision_end|>, as the chat template does"
+            )
+        return super().apply(inputs, timing_ctx)
 
     def _stock_prompt_updates(self, mm_items: Any, hf_processor_mm_kwargs: Any, out_mm_kwargs: Any) -> Any:
         """Those of Qwen2-VL, which drop nothing from a video by vLLM's own method."""
@@ -125,8 +122,8 @@ class ZspaQwen2_5_VLForConditionalGeneration(ZspaModelMixin, qwen2_5_vl.Qwen2_5_
         ):
             kept, places = without_places(embeddings, self.visual.out_hidden_size)
             if len(where):
-                before = text[: int(where[0])].nonzero()[-1]
-                start = positions[0, before.to(positions.device)] + 1
+                before = text[: int(where[0])].nonzero()[-1:, 0]
+                start = positions[0, before.to(positions.device)].sum() + len(before)  # 0 where there is none
                 positions[:, where.to(positions.device)] = start + places.to(positions.device)
             features.append(kept)
         return features, positions, delta_of(positions)
