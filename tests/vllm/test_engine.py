@@ -231,7 +231,7 @@ def test_images_that_leave_their_positions_no_room_are_refused(reference, start)
     ours = reference("llava")
     limit = ours.model.config.get_text_config().max_position_embeddings
     one = ours.prompt(image(1), QUESTION)
-    images = limit // ours.inputs(one)["input_ids"].shape[1] + 2
+    images = limit // int((ours.inputs(one)["input_ids"] == ours.model.config.image_token_id).sum()) + 1
     many = ours.prompt(*[image(1)] * images, QUESTION)
     assert ours.pruned_length(many) < limit < ours.inputs(many)["input_ids"].shape[1]
     options = {"limit_mm_per_prompt": {"image": images}, "max_model_len": limit, "max_num_seqs": 2}
