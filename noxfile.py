@@ -25,7 +25,7 @@ CLOSING_LINE = Path(".nox", "closing-line.txt")
 # One thread per worker: the models of the tests are too small for more. Nothing may ask the network.
 TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
-nox.options.sessions = ["lint", "types", "tests", "evaluation", "docs", "package", "closing_line"]
+nox.options.sessions = ["lint", "types", "tests", "evaluation", "vllm", "docs", "package", "closing_line"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 
@@ -139,7 +139,7 @@ def closing_line(session: nox.Session) -> None:
     """Sums the reports of all versions up in pytest's words."""
     counts: Counter[str] = Counter()
     seconds = 0.0
-    for name in (*TRANSFORMERS, "evaluation", "docs", "package"):
+    for name in (*TRANSFORMERS, "evaluation", "vllm", "docs", "package"):
         report = REPORTS / f"{name}.xml"
         if not report.exists():
             session.error(f"no test report of {name}")

@@ -32,6 +32,7 @@ try:
     runpy.run_path(sys.argv[0], run_name="__main__")
     print("nodes:", len(ray.nodes()))
 finally:
+    ray.shutdown()
     cluster.shutdown()
 """
 
