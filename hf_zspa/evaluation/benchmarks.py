@@ -1,5 +1,6 @@
 """The paper's benchmarks as tasks of lmms-eval, and where their data comes from."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,23 +37,28 @@ def chosen_task(task: str, data: Path | None, manager: TaskManager) -> str | Con
         return task
     folder = data / benchmark.folder
     saved = (folder / "dataset_dict.json").is_file()
+    cache = str(_cache_of(folder))
     config = load_yaml_config(yaml_path=manager.task_index[task]["yaml_path"], mode="full")
-    config |= {"dataset_path": str(folder), "dataset_kwargs": {"load_from_disk": True} if saved else {}}
+    config |= {
+        "dataset_path": str(folder),
+        "dataset_kwargs": {"load_from_disk": True} if saved else {"cache_dir": cache},
+    }
     if task == "gqa":  # its own functions fetch the images from the Hub and copy each of them once per question
-        config |= {"process_docs": None, "doc_to_visual": GqaImages(folder)}
+        config |= {"process_docs": None, "doc_to_visual": GqaImages(folder, cache)}
     # As an object, because lmms-eval takes a changed config for a task of models without chat.
     return ConfigurableMessagesTask(config=config, model_name="hf_zspa")
 
 
 @dataclass(frozen=True)
 class GqaImages:
-    """Finds the image of a GQA question in a local copy of the data set."""
+    """Finds the image of a GQA question in a local copy of the data set, read through a cache folder."""
 
     folder: Path
+    cache: str
 
     @cached_property
     def _images(self) -> datasets.Dataset:
-        return datasets.load_dataset(str(self.folder), "testdev_balanced_images", split="testdev")
+        return datasets.load_dataset(str(self.folder), "testdev_balanced_images", split="testdev", cache_dir=self.cache)
 
     @cached_property
     def _row(self) -> dict[str, int]:
@@ -60,6 +66,15 @@ class GqaImages:
 
     def __call__(self, doc: dict[str, Any]) -> list[Any]:
         return [self._images[self._row[doc["imageId"]]]["image"].convert("RGB")]
+
+
+def _cache_of(folder: Path) -> Path:
+    """Where datasets keeps what it makes of a local folder: its own choice goes by the folder's name alone, so that
+    another copy of that name would be read as the first."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    states = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    digest = hashlib.sha256(repr(states).encode()).hexdigest()
+    return Path(datasets.config.HF_DATASETS_CACHE) / "hf_zspa" / digest[:16]
 
 
 def check_data(tasks: Sequence[str], data: Path | None, known: Sequence[str]) -> None:

@@ -185,6 +185,16 @@ def test_a_benchmark_scores_right_wrong_odd_and_empty_answers_as_worked_out_by_h
     assert len(score.per_sample) == len(model.answers)
 
 
+def test_another_copy_of_the_same_name_is_not_read_as_the_first(manager, tmp_path):
+    """datasets itself would take it from its cache."""
+    for name in ("first", "second"):
+        columns = ("id", "question_id", "question", "answer", "image_source", "category")
+        document = dict.fromkeys(columns, name) | {"image": picture(20)}
+        write(tmp_path / name / "POPE", "test", [document], dict.fromkeys(columns, TEXT) | {"image": PICTURE})
+    found = [chosen_task("pope", tmp_path / name, manager).dataset["test"][0]["id"] for name in ("first", "second")]
+    assert found == ["first", "second"]
+
+
 def test_every_column_of_the_papers_table_1_is_a_tested_benchmark():
     from hf_zspa.evaluation.paper import COLUMNS, paper_table
 
