@@ -190,5 +190,26 @@ def test_scaling_measures_every_axis_and_fits_it(monkeypatch):
     assert "| 32 → 3 |" in scaling.markdown(results) and scaling.markdown(results).count("grows with the power") == 3
 
 
+def test_axes_measured_anew_take_their_old_place_beside_the_others(monkeypatch, tmp_path, capsys):
+    small = scaling.Selection(n=16, d=8)
+    axes = {"visual tokens": {n: replace(small, n=n) for n in (16, 32)}, "images": {b: small for b in (1, 2)}}
+    monkeypatch.setattr(scaling, "selections", lambda: axes)
+    monkeypatch.setattr(scaling, "answers", dict)
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["scaling", "--output", str(tmp_path / "out"), *arguments])
+        scaling.main()
+        return json.loads((tmp_path / "out.json").read_text())
+
+    before = run()["selection"]
+    after = run("--axes", "selection, visual tokens")["selection"]
+    assert list(after) == list(before) == ["visual tokens", "images"]
+    assert after["images"] == before["images"] and after["visual tokens"] != before["visual tokens"]
+    monkeypatch.setattr(torch, "__version__", "1.0")
+    with pytest.raises(SystemExit):
+        run("--axes", "selection, images")
+    assert "has torch" in capsys.readouterr().err
+
+
 def test_the_power_of_a_power_law_is_found():
     assert scaling.power({x: 3 * x**1.5 for x in (1.0, 2.0, 5.0)}) == pytest.approx(1.5)

@@ -7,3 +7,5 @@ python -m hf_zspa.bench.selection --output $out/selection-cpu.json
 hf-zspa bench --shape llava-1.5-7b-small --seconds 600 --output $out/llava-1.5-7b-small
 hf-zspa bench embedded --table 3 --seconds 60 --output $out/embedded
 python -m hf_zspa.bench.scaling --output $out/scaling-cpu
+# In an environment with the extra `vllm`:
+# python -m hf_zspa.bench.serving --requests 8 --output $out/serving-cpu

@@ -9,7 +9,7 @@ to the logarithms by least squares: 1 is in proportion, 2 with the square, 0 not
 import argparse
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
@@ -113,21 +113,42 @@ def power(points: dict[float, float]) -> float:
     return sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys)) / spread_x
 
 
-def measure(shape: str, device: torch.device, rounds: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """All axes; `say` hears what is done."""
+def axes() -> list[str]:
+    """The names of all axes, such as "selection, images"."""
+    return [f"{what}, {axis}" for what, found in (("selection", selections()), ("answer", answers())) for axis in found]
+
+
+def measure(
+    shape: str, device: torch.device, rounds: int, say: Callable[[str], None], only: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The axes named in `only`, or all; `say` hears what is done."""
     results: dict[str, Any] = {"selection": {}, "answer": {}}
     for axis, cases in selections().items():
+        if only and f"selection, {axis}" not in only:
+            continue
         results["selection"][axis] = {}
         for value, case in cases.items():
             results["selection"][axis][value] = time_selection(case, device, max(rounds, 5))
             say(f"selection, {axis} {value}")
+    wanted = {axis: asked for axis, asked in answers().items() if not only or f"answer, {axis}" in only}
+    if not wanted:
+        return results
     model = shapes.build(shape, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
-    for axis, asked in answers().items():
+    for axis, asked in wanted.items():
         results["answer"][axis] = {}
         for value, question in asked.items():
             results["answer"][axis][value] = time_answer(question, model, shape, rounds)
             say(f"answer, {axis} {value}")
     return results
+
+
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The results of `new`, and those of `old` for the other axes, in the order of all."""
+    found = dict(new)
+    for what, all_axes in (("selection", selections()), ("answer", answers())):
+        given = {axis: {json.loads(x): y for x, y in points.items()} for axis, points in old[what].items()} | new[what]
+        found[what] = {axis: given[axis] for axis in all_axes if axis in given}
+    return found
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -177,6 +198,10 @@ def main() -> None:
     parser.add_argument("--shape", default="qwen2.5-vl-7b-small", help="a Qwen2.5-VL shape of hf-zspa bench")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="answers of each method at each point")
+    parser.add_argument(
+        "--axes", nargs="+", choices=axes(), default=[], metavar="AXIS",
+        help="only these, in place of what the file has of them: " + "; ".join(axes()),
+    )  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, help="JSON and Markdown files, without their suffix")
     options = parser.parse_args()
     device = torch.device(options.device)
@@ -187,8 +212,16 @@ def main() -> None:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-    results = about | measure(options.shape, device, options.rounds, lambda what: print(what, flush=True))
-    options.output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    file = options.output.with_suffix(".json")
+    old = json.loads(file.read_text(encoding="utf-8")) if options.axes and file.exists() else {}
+    for name in ("command", "device", "torch", "transformers") if old else ():
+        if old[name] != about[name]:
+            parser.error(f"{file} has {name} {old[name]!r}, not {about[name]!r}: measure into a new file")
+    measured = measure(options.shape, device, options.rounds, lambda what: print(what, flush=True), options.axes)
+    results = about | measured
+    if old:
+        results = merged(old, results)
+    file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     options.output.with_suffix(".md").write_text(markdown(results) + "\n", encoding="utf-8")
 
 

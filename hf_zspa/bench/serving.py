@@ -30,6 +30,7 @@ from .shapes import SHAPES
 
 KEEP_RATIOS = {"unpruned": 1.0, "zspa": 0.1}
 TEXT = 40  # tokens of a question
+LARGEST = 896  # pixels of a side: the server first encodes an image as large as it may come
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 _FIGURES = ("request_throughput", "median_ttft_ms", "median_tpot_ms", "median_e2el_ms")
 
@@ -70,7 +71,7 @@ def write_checkpoint(folder: Path, shape: str) -> None:
     config |= {"zspa_vision_cache_mb": 0, "dtype": "bfloat16" if torch.cuda.is_available() else "float32"}
     config.pop("torch_dtype", None)
     pixels = json.loads((source / "preprocessor_config.json").read_text(encoding="utf-8"))
-    pixels |= {"patch_size": 14, "min_pixels": 56 * 56, "max_pixels": 16384 * 28 * 28}
+    pixels |= {"patch_size": 14, "min_pixels": 56 * 56, "max_pixels": LARGEST**2}
     for name, content in {"config.json": config, "preprocessor_config.json": pixels}.items():
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
     for name in _FILES:
