@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from ..evaluation.pruners import naming
 from ..remote_code.zspa_selection import VisualTokenPruner
 from .families import FAMILIES
 from .heldout import HeldOut
@@ -30,6 +31,8 @@ class Exam:
         heldout: images and questions.
 
     Attributes:
+        kinds: per question its kind.
+        texts: per question its words.
         visual: per image its visual tokens `(n, d)`.
         prompts: per scope of the prompt ("query", "text"), per question the embeddings `(m, d)` a pruner is given.
     """
@@ -43,7 +46,8 @@ class Exam:
         self.image_of = [image for image, _ in heldout.questions]
         self.kinds = [question.kind for _, question in heldout.questions]
         self.grids = [(len(image) // PATCH_SIZE, image.shape[1] // PATCH_SIZE) for image in heldout.images]
-        self._encode([question.text for _, question in heldout.questions], [q.answer for _, q in heldout.questions])
+        self.texts = [question.text for _, question in heldout.questions]
+        self._encode(self.texts, [question.answer for _, question in heldout.questions])
         self.visual = self._visual(heldout.images)
 
     def _visual(self, images: Sequence[np.ndarray]) -> list[Tensor]:
@@ -87,7 +91,8 @@ class Exam:
         """
         rows: list[Tensor] = []
         for chunk in torch.arange(len(self.kinds)).split(CHUNK):
-            rows += pruner([self.visual[self.image_of[i]] for i in chunk], [self.prompts[scope][i] for i in chunk])
+            named = naming(pruner, [f"image of question {i}" for i in chunk.tolist()])
+            rows += named([self.visual[self.image_of[i]] for i in chunk], [self.prompts[scope][i] for i in chunk])
         return rows
 
     @torch.no_grad()

@@ -3,8 +3,8 @@
     python -m hf_zspa.embedded.study --output docs/study-llava.json
     python -m hf_zspa.embedded.study --family qwen2_5_vl --output docs/study-qwen.json
 
-writes every variant's score per kind of question, its paired difference to the default at the same keep ratio, and
-beside the JSON the same as Markdown.
+writes every variant's score per kind of question and its paired differences to the default, to both baselines and to
+the best core ratio at the same keep ratio, and beside the JSON the same as Markdown.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from ..remote_code.zspa_selection import ZspaPruner, relevance, round_half_up
 from ..remote_code.zspa_similarity import Cosines, unit_vectors
 from . import CHECKPOINT, QWEN_CHECKPOINT
 from .answering import Exam
-from .heldout import collect
+from .heldout import HeldOut, collect
 from .questions import KINDS
 from .study_report import markdown
 
@@ -38,6 +38,7 @@ TUNING_SEED = 1_000_000  # scenes that tune a rule are never those that judge it
 TUNING_KINDS = ("existence", "attribute", "relation")  # the other kinds decide
 
 UNRELATED = 32  # prompts of other questions that a rule may compare with
+_SAME = 1e-4  # relative distance of pooled prompts that differ by rounding alone
 
 # How many tokens the core has, from the relevance `(n,)` of the visual tokens to the prompt, that to unrelated prompts
 # `(n, UNRELATED)`, and the budget.
@@ -52,7 +53,8 @@ class StudiedPruner(OneByOne):
         rule: the size of the core; it is cut to the budget.
         centre: of which comparison the mean visual token is taken off first: "relevance", "diversity", "both" or
             "neither".
-        unrelated: prompts `(UNRELATED, d)` of questions about other images, one pooled vector each; or None.
+        unrelated: prompts `(UNRELATED, d)` of questions about other images, one pooled vector each; or None. Those with
+            the words of the prompt at hand, in whatever order, are left out: they are not unrelated to it.
         excess: whether the core is chosen by how far relevance exceeds the mean over the unrelated prompts.
     """
 
@@ -66,7 +68,7 @@ class StudiedPruner(OneByOne):
         scores = relevance(centred if self.centre in ("relevance", "both") else visual, prompt)
         others = scores[:, None]
         if self.unrelated is not None:
-            others = unit_vectors(visual) @ unit_vectors(self.unrelated).T
+            others = unit_vectors(visual) @ unit_vectors(_unlike(self.unrelated, prompt)).T
         if self.excess:
             scores = scores - others.mean(1)
         core = min(budget, self.rule(scores, others, budget))
@@ -76,6 +78,13 @@ class StudiedPruner(OneByOne):
         order = scores.sort(descending=True, stable=True).indices[None, :core]
         added = add_diverse(Cosines([compared]), order, [core], budget - core)
         return torch.cat([order[0], added[0]])
+
+
+def _unlike(unrelated: Tensor, prompt: Tensor) -> Tensor:
+    """Those of `unrelated` `(k, d)` that are not the mean of `prompt` `(m, d)`, but for rounding."""
+    pooled = prompt.mean(0)
+    distance = torch.linalg.vector_norm(unrelated - pooled, dim=1)
+    return unrelated[distance > _SAME * torch.linalg.vector_norm(pooled)]
 
 
 def share(ratio: float) -> CoreRule:
@@ -203,54 +212,112 @@ def average_parts(kinds: list[str], right: Tensor, chosen: tuple[str, ...]) -> l
     return [(scores[mask == kind], mean_score) for kind in chosen]
 
 
-def summary(kinds: list[str], right: Tensor, default: Tensor, chosen: tuple[str, ...]) -> dict[str, Any]:
-    """Score per kind, the unweighted average with its interval, and the difference to the default."""
-    parts, defaults = average_parts(kinds, right, chosen), average_parts(kinds, default, chosen)
-    difference = average_difference(parts, defaults)
+def minus(kinds: list[str], right: Tensor, other: Tensor, chosen: tuple[str, ...]) -> list[float]:
+    """The paired difference of two unweighted averages over kinds: value, low, high."""
+    difference = average_difference(average_parts(kinds, right, chosen), average_parts(kinds, other, chosen))
+    return [difference.value, difference.low, difference.high]
+
+
+def summary(kinds: list[str], right: Tensor, chosen: tuple[str, ...]) -> dict[str, Any]:
+    """Score per kind, and the unweighted average with its interval."""
+    parts = average_parts(kinds, right, chosen)
     return {
         "kinds": {kind: float(scores.mean()) for kind, (scores, _) in zip(chosen, parts)},
         "average": float(np.mean([scores.mean() for scores, _ in parts])),
         "interval": list(average_interval(parts)),
-        "minus_default": [difference.value, difference.low, difference.high],
     }
 
 
+def average(kinds: list[str], right: Tensor, chosen: tuple[str, ...]) -> float:
+    """The unweighted average over kinds."""
+    return float(np.mean([scores.mean() for scores, _ in average_parts(kinds, right, chosen)]))
+
+
+def best_of(kinds: list[str], rivals: dict[str, Tensor], chosen: tuple[str, ...]) -> str:
+    """The name of the rival with the highest average; of equals the first."""
+    return max(rivals, key=lambda name: average(kinds, rivals[name], chosen))
+
+
 def compare(exam: Exam) -> list[dict[str, Any]]:
-    """Every variant at every keep ratio."""
-    rows = []
+    """Every variant at every keep ratio, with paired differences to the default (core ratio 0.2), diversity alone (0),
+    relevance alone (1) and the core ratio that is best on these very questions."""
+    rows, chosen = [], tuple(KINDS)
     for keep in KEEP_RATIOS:
-        default = exam.right(exam.kept(ZspaPruner(keep)))
+        found = []
         for variant in variants(exam.family.varied):
             kept = exam.kept(variant.make(keep), variant.scope)
-            found = summary(exam.kinds, exam.right(kept, variant.compact), default, tuple(KINDS))
-            rows.append({"topic": variant.topic, "name": variant.name, "keep_ratio": keep, **found})
-            print(f"keep {keep}  {variant.topic:16s} {variant.name:28s} {found['average']:.1f}", flush=True)
+            found.append((variant, exam.right(kept, variant.compact)))
+            print(
+                f"keep {keep}  {variant.topic:16s} {variant.name:28s} {average(exam.kinds, found[-1][1], chosen):.1f}"
+            )
+        cores = {variant.name: right for variant, right in found if variant.topic == "core ratio"}
+        best = best_of(exam.kinds, cores, chosen)
+        for variant, right in found:
+            others = dict.fromkeys(("core 0.2", "core 0.0", "core 1.0", best))
+            rows.append(
+                {
+                    "topic": variant.topic,
+                    "name": variant.name,
+                    "keep_ratio": keep,
+                    **summary(exam.kinds, right, chosen),
+                    "minus": {name: minus(exam.kinds, right, cores[name], chosen) for name in others},
+                }
+            )
     return rows
+
+
+def unrelated_prompts(exam: Exam) -> Tensor:
+    """Pooled prompts `(UNRELATED, d)` for a rule to compare with: of the kinds that tune, no two of the same words."""
+    places = {
+        " ".join(sorted(text.split())): place
+        for place, (kind, text) in enumerate(zip(exam.kinds, exam.texts))
+        if kind in TUNING_KINDS
+    }
+    chosen = list(places.values())
+    spread = [chosen[i * len(chosen) // UNRELATED] for i in range(min(UNRELATED, len(chosen)))]
+    return torch.stack([exam.prompts["query"][place].mean(0) for place in spread])
 
 
 def search_rule(tuning: Exam, judging: Exam) -> list[dict[str, Any]]:
     """Each rule and each fixed ratio, on the kinds that tune (with scenes of their own) and on those that decide.
 
-    The unrelated prompts are questions of all kinds about the tuning scenes.
+    `minus_best_fixed` is the paired difference on the kinds that decide to the fixed ratio that is best there, and
+    `behind` names the kinds, of all six, on which a rule is clearly behind the fixed ratio that is best on that kind.
     """
     deciding = tuple(kind for kind in KINDS if kind not in TUNING_KINDS)
     fixed = {f"core {core}": Rule(share(core)) for core in CORE_RATIOS}
-    prompts = tuning.prompts["query"]
-    unrelated = torch.stack([p.mean(0) for p in prompts[:: max(1, len(prompts) // UNRELATED)][:UNRELATED]])
+    unrelated = unrelated_prompts(tuning)
     rows = []
     for keep in RULE_KEEP_RATIOS:
-        defaults = [exam.right(exam.kept(ZspaPruner(keep))) for exam in (tuning, judging)]
+        tuned, judged = {}, {}
         for name, rule in (fixed | RULES).items():
             pruner = StudiedPruner(keep, rule.size, unrelated=unrelated, excess=rule.excess)
-            parts = {
-                role: summary(exam.kinds, exam.right(exam.kept(pruner)), default, kinds)
-                for role, exam, default, kinds in zip(
-                    ("tuning", "deciding"), (tuning, judging), defaults, (TUNING_KINDS, deciding)
-                )
-            }
-            rows.append({"rule": name, "fixed": name in fixed, "keep_ratio": keep, **parts})
-            print(f"keep {keep}  {name:24s} " + "  ".join(f"{p['average']:.1f}" for p in parts.values()), flush=True)
+            tuned[name], judged[name] = (exam.right(exam.kept(pruner)) for exam in (tuning, judging))
+            print(f"keep {keep}  {name:24s} {average(judging.kinds, judged[name], deciding):.1f}", flush=True)
+        rivals = {name: judged[name] for name in fixed}
+        best = best_of(judging.kinds, rivals, deciding)
+        best_on = {kind: best_of(judging.kinds, rivals, (kind,)) for kind in KINDS}
+        for name, right in judged.items():
+            leads = {kind: minus(judging.kinds, right, rivals[best_on[kind]], (kind,)) for kind in KINDS}
+            rows.append(
+                {
+                    "rule": name,
+                    "fixed": name in fixed,
+                    "keep_ratio": keep,
+                    "tuning": summary(tuning.kinds, tuned[name], TUNING_KINDS),
+                    "deciding": summary(judging.kinds, right, deciding),
+                    "best_fixed": best,
+                    "minus_best_fixed": minus(judging.kinds, right, rivals[best], deciding),
+                    "behind": [kind for kind, (_, _, high) in leads.items() if high < 0],
+                }
+            )
     return rows
+
+
+def tuning_questions(per_kind: int, varied: bool) -> HeldOut:
+    """Those of the kinds that tune, about scenes that are never judged."""
+    heldout = collect(per_kind, varied=varied, first_seed=TUNING_SEED)
+    return HeldOut(heldout.images, [asked for asked in heldout.questions if asked[1].kind in TUNING_KINDS])
 
 
 def main() -> None:
@@ -263,7 +330,7 @@ def main() -> None:
     checkpoint = CHECKPOINT if options.family == "llava" else QWEN_CHECKPOINT
     varied = options.family != "llava"
     exam = Exam(checkpoint, collect(options.per_kind, varied=varied))
-    tuning = Exam(checkpoint, collect(options.per_kind, varied=varied, first_seed=TUNING_SEED))
+    tuning = Exam(checkpoint, tuning_questions(options.per_kind, varied))
     results = {
         "family": options.family,
         "date": time.strftime("%Y-%m-%d"),

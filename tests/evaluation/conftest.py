@@ -7,10 +7,17 @@ import tiny  # noqa: F401  lets torchvision be imported first
 
 os.environ["TQDM_DISABLE"] = "1"
 
+import datasets
 from lmms_eval.evaluator import simple_evaluate
 
 from hf_zspa.evaluation.benchmarks import task_manager
 from hf_zspa.evaluation.lmms_model import HfZspa
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """What datasets makes of the tests' files stays theirs."""
+    datasets.config.HF_DATASETS_CACHE = str(tmp_path_factory.mktemp("datasets"))
 
 
 @pytest.fixture(scope="session")

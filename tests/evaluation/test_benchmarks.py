@@ -8,9 +8,10 @@ from lmms_eval.api.model import lmms
 from lmms_eval.evaluator import simple_evaluate
 from PIL import Image
 
-from hf_zspa.evaluation.benchmarks import BENCHMARKS, check_data, chosen_task
-from hf_zspa.evaluation.scoring import check_against, score_of
-from hf_zspa.evaluation.sweep import _metric_key
+from hf_zspa.evaluation.benchmarks import BENCHMARKS, check_data, chosen_task, data_digest
+from hf_zspa.evaluation.cells import make_cell
+from hf_zspa.evaluation.scoring import ScoreError, check_against, count_failures, score_of
+from hf_zspa.evaluation.sweep import Sweep, _metric_key
 
 PICTURE = datasets.Image()
 TEXT, TEXTS = datasets.Value("string"), datasets.Sequence(datasets.Value("string"))
@@ -185,6 +186,77 @@ def test_a_benchmark_scores_right_wrong_odd_and_empty_answers_as_worked_out_by_h
     assert len(score.per_sample) == len(model.answers)
 
 
+IMAGES = {"mmmu_val": [1, 1, 2, 1, 1]}  # one per question elsewhere
+
+
+@pytest.mark.parametrize("task", SCHEMAS)
+def test_a_checkpoint_is_pruned_on_each_benchmark_and_its_answers_are_scored(embedded, manager, tmp_path, task):
+    answers, _ = SCHEMAS[task](tmp_path / "data")
+    sweep = Sweep(embedded, manager, tmp_path / "out", tmp_path / "data")
+    measurement = sweep.run(make_cell(task, "zspa", 0.25, 0.2, "mean"))
+    images = IMAGES.get(task, [1] * len(answers))
+    assert [(r.visual_tokens, r.kept_tokens) for r in sorted(embedded.records, key=lambda r: r.doc_id)] == [
+        (144 * count, 36 * count) for count in images
+    ]
+    assert len(measurement.score.per_sample) == len(answers) and measurement.failed == 0
+    assert measurement.metric == BENCHMARKS[task].metric
+
+
+def failing(embedded, monkeypatch, samples):
+    """Lets these samples, or all where it is None, fail on the way into the model."""
+    inputs = embedded._inputs
+
+    def fail_some(batch):
+        if samples is None or any(sample.doc_id in samples for sample in batch):
+            raise OSError("no such picture")
+        return inputs(batch)
+
+    monkeypatch.setattr(embedded, "on_error", "count")
+    monkeypatch.setattr(embedded, "_inputs", fail_some)
+
+
+def test_a_failed_sample_of_pope_is_a_miss_where_it_is_yes_and_a_false_alarm_where_it_is_no(
+    embedded, manager, tmp_path, monkeypatch
+):
+    pope(tmp_path / "data")
+    cell = make_cell("pope", "divprune", 0.25, None, None)
+    whole = Sweep(embedded, manager, tmp_path / "whole", tmp_path / "data").run(cell)
+    failing(embedded, monkeypatch, {1, 4})  # gold yes, gold no
+    partly = Sweep(embedded, manager, tmp_path / "partly", tmp_path / "data").run(cell)
+    expected = whole.score.per_sample.copy()
+    expected[1], expected[4] = [0, 0, 1], [0, 1, 0]
+    assert partly.score.per_sample.tolist() == expected.tolist() and partly.failed == 2
+
+
+@pytest.mark.parametrize("task", SCHEMAS)
+def test_where_everything_fails_the_score_is_nothing(embedded, manager, tmp_path, monkeypatch, task):
+    SCHEMAS[task](tmp_path / "data")
+    failing(embedded, monkeypatch, None)
+    measurement = Sweep(embedded, manager, tmp_path, tmp_path / "data").run(make_cell(task, "original", 1, None, None))
+    assert measurement.score.value == 0 and measurement.failed == len(measurement.documents)
+
+
+def test_failures_leave_the_other_samples_alone():
+    samples = [{"doc_id": i, "exact_match": 1.0} for i in range(4)]
+    score = score_of("exact_match", samples)
+    assert count_failures(score, "exact_match", samples, {2}).value == 75.0
+    assert count_failures(score, "exact_match", samples, set()).value == score.value == 100.0
+
+
+def test_another_copy_of_a_data_set_is_read_anew_although_its_folder_has_the_same_name(manager, tmp_path):
+    for name, keep in (("first", 7), ("second", 3)):
+        pope(tmp_path / name)
+        if keep < 7:
+            (file,) = (tmp_path / name / "POPE" / "data").iterdir()
+            datasets.load_dataset("parquet", data_files=str(file), split="train", cache_dir=str(tmp_path)).select(
+                range(keep)
+            ).to_parquet(file)
+        task = chosen_task("pope", tmp_path / name, manager)
+        assert len(task.dataset["test"]) == keep
+    assert data_digest("pope", tmp_path / "first") != data_digest("pope", tmp_path / "second")
+    assert data_digest("pope", None) is None and data_digest("zspa_scenes_chart", tmp_path) is None
+
+
 def test_every_column_of_the_papers_table_1_is_a_tested_benchmark():
     from hf_zspa.evaluation.paper import COLUMNS, paper_table
 
@@ -218,7 +290,7 @@ def test_without_hints_textvqas_prompt_has_no_ocr_tokens_and_its_submission_stay
 def test_missing_local_data_says_what_to_fetch_and_where_to(tmp_path, manager):
     pope(tmp_path)
     with pytest.raises(ValueError, match=r"hf download --repo-type dataset lmms-lab-encoder/GQA --local-dir .*GQA"):
-        check_data(["pope", "gqa"], tmp_path, manager.all_tasks)
+        check_data(["pope", "gqa"], tmp_path, manager)
 
 
 @pytest.mark.parametrize("left", ["README.md", "data/.gitkeep"])
@@ -227,7 +299,7 @@ def test_a_folder_without_data_files_counts_as_missing(tmp_path, manager, left):
     file.parent.mkdir(parents=True)
     file.touch()
     with pytest.raises(ValueError, match=r"hf download .*lmms-lab-encoder/POPE"):
-        check_data(["pope"], tmp_path, manager.all_tasks)
+        check_data(["pope"], tmp_path, manager)
 
 
 def saved(data, folder, config=None):
@@ -239,7 +311,7 @@ def saved(data, folder, config=None):
 def test_a_folder_of_save_to_disk_is_read_like_a_copy_of_the_repository(tmp_path, manager):
     answers, expected = pope(tmp_path / "hub")
     saved(tmp_path, "POPE")
-    check_data(["pope"], tmp_path, manager.all_tasks)
+    check_data(["pope"], tmp_path, manager)
     results = simple_evaluate(
         model=Scripted(answers), tasks=[chosen_task("pope", tmp_path, manager)], task_manager=manager,
         bootstrap_iters=0,
@@ -251,22 +323,46 @@ def test_gqa_of_save_to_disk_lacks_the_images_and_is_refused(tmp_path, manager):
     gqa(tmp_path / "hub")
     saved(tmp_path, "GQA", "testdev_balanced_instructions")
     with pytest.raises(ValueError, match=r"hf download .*lmms-lab-encoder/GQA"):
-        check_data(["gqa"], tmp_path, manager.all_tasks)
+        check_data(["gqa"], tmp_path, manager)
 
 
 def test_offline_without_a_copy_says_what_to_fetch(manager):
     with pytest.raises(ValueError, match=r"the Hub is offline.*hf download .*lmms-lab-encoder/ChartQA.*--data DATA"):
-        check_data(["chartqa"], None, manager.all_tasks)
+        check_data(["chartqa"], None, manager)
 
 
 def test_an_unknown_task_is_named_beside_the_papers(manager):
     with pytest.raises(ValueError, match=r"no task pop;.*pope"):
-        check_data(["pop"], None, manager.all_tasks)
+        check_data(["pop"], None, manager)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("textvqa", "textvqa stands for several.*textvqa_val"),
+        ("zspa_scenes", "zspa_scenes stands for several.*zspa_scenes_existence"),
+        ("public_eval_gpt5_family", "stands for several.*mmmu_val"),
+    ],
+)
+def test_a_name_for_several_tasks_is_refused_and_its_tasks_are_named(manager, name, message):
+    with pytest.raises(ValueError, match=message):
+        check_data([name], None, manager)
+
+
+def test_a_task_that_asks_for_no_generated_answer_is_refused(manager):
+    with pytest.raises(ValueError, match="seedbench_ppl is a task of multiple_choice, but"):
+        check_data(["seedbench_ppl"], None, manager)
+
+
+def test_local_data_is_refused_for_a_task_that_would_not_read_it(manager, tmp_path):
+    pope(tmp_path)
+    with pytest.raises(ValueError, match=r"--data has data sets of mmmu_val,.*which mme would not read"):
+        check_data(["pope", "mme"], tmp_path, manager)
 
 
 def test_a_score_that_lmms_eval_does_not_report_is_refused():
     score = score_of("exact_match", [{"exact_match": 1.0}, {"exact_match": 0.0}])
-    with pytest.raises(RuntimeError, match=r"50\.0.*lmms-eval reports 75\.0"):
+    with pytest.raises(ScoreError, match=r"50\.0.*lmms-eval reports 75\.0"):
         check_against(score, 0.75)
     with pytest.raises(ValueError, match="no number per sample but dict"):
         score_of("submission", [{"submission": {}}])
