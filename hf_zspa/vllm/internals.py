@@ -1,6 +1,6 @@
-"""Everything that vLLM's internals force on us, each thing with its reason; the rest of the plug-in uses its interfaces.
+"""Everything that vLLM's internals force on us, each thing with its reason, as read in vLLM 0.32.
 
-What is written here was read in vLLM 0.32.
+The rest of the plug-in uses the interfaces that vLLM's own models use.
 """
 
 from collections.abc import Iterable

@@ -5,16 +5,14 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
-from vllm.logger import init_logger
 from vllm.model_executor.models import llava, llava_next
 from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.inputs import MultiModalFieldConfig
 
 from .internals import ask_for_positions_after_encoding, preserves
-from .processing import ZspaProcessorMixin, placeholder_ids, take_plans
+from .processing import ZspaProcessorMixin, placeholder_ids, take_batch
 from .pruning import Item, ZspaModelMixin, columns_of, prompt_positions, with_places, without_places
 
-logger = init_logger("vllm.hf_zspa")
 _COUNT = "zspa_image_tokens"  # tokens of an image before pruning
 
 
@@ -57,12 +55,13 @@ class _ModelMixin(ZspaModelMixin):
         self.zspa_positions = preserves(self.config)
         if self.zspa_positions:
             ask_for_positions_after_encoding(vllm_config)
-        say_what_is_pruned(self.config)
 
     def embed_multimodal(self, **kwargs: Any) -> Any:
-        plans = take_plans(kwargs, "image")
+        batch = take_batch(kwargs, "image")
         kwargs.pop(_COUNT, None)
-        kept = self.select(list(super().embed_multimodal(**kwargs)), plans)
+        encode = super().embed_multimodal
+        count = len(next(iter(kwargs.values())))
+        kept = self.select(count, batch, lambda places: encode(**some_of(kwargs, places)))
         if not self.zspa_positions:
             return tuple(features for features, _ in kept)
         return tuple(with_places(features, indices[None]) for features, indices in kept)
@@ -89,12 +88,12 @@ class _ModelMixin(ZspaModelMixin):
         return features, positions, int(positions.max()) + 1 - positions.shape[1]
 
 
-def say_what_is_pruned(config: Any) -> None:
-    """One line in the log for a model that prunes."""
-    logger.info(
-        "hf_zspa prunes: keep ratio %s, core ratio %s, positions %s",
-        config.zspa_keep_ratio, config.zspa_core_ratio, config.zspa_position_ids,
-    )  # fmt: skip
+def some_of(kwargs: Mapping[str, Any], places: Sequence[int]) -> dict[str, Any]:
+    """The arguments of some of the images of a batch."""
+    return {
+        name: value[list(places)] if isinstance(value, Tensor) else [value[place] for place in places]
+        for name, value in kwargs.items()
+    }
 
 
 @MULTIMODAL_REGISTRY.register_processor(

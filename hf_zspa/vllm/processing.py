@@ -1,7 +1,8 @@
 """From a request to what a worker needs: fewer placeholders, and with each image the question it is measured against.
 
-There is no state: whatever the selection depends on travels with the image through vLLM's own fields, and takes part in
-the hash by which vLLM's caches know it. Without that, a second question about an image would get the first one's tokens.
+There is no state: whatever the selection depends on travels with the image through vLLM's own fields, and takes part
+in the hash by which vLLM's caches know it. Without that, a second question about an image would get the tokens that
+were kept for the first.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,11 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from vllm.multimodal.inputs import MultiModalFieldConfig
+from vllm.multimodal.processing import ProcessorInputs
 
 from ..remote_code.zspa_config import check_fields, pruner_from_config
 from ..remote_code.zspa_prompt import prompt_mask
 
 RATIOS = ("zspa_keep_ratio", "zspa_core_ratio")  # arguments of a request (mm_processor_kwargs)
+_FIELDS = ("prompt_ids", "ratios", "key")  # what travels with each image, as zspa_image_key
 _PLAN = "_zspa_plan"  # the entry of hf_processor_mm_kwargs that carries the plan between our own methods
 
 
@@ -76,12 +79,19 @@ class ZspaProcessorMixin:
             if count:
                 outputs[f"zspa_{modality}_prompt_ids"] = [ids.clone() for _ in range(count)]
                 outputs[f"zspa_{modality}_ratios"] = ratios.expand(count, -1).clone()
+                outputs[f"zspa_{modality}_key"] = self._keys(mm_items, modality, _stock(hf_kwargs))
         return outputs
+
+    def _keys(self, mm_items: Any, modality: str, hf_kwargs: Mapping[str, Any]) -> list[Tensor]:
+        """What each image is known by whatever is asked about it, as bytes `(k,)`."""
+        alone = ProcessorInputs(prompt=[], mm_data_items=mm_items, hf_processor_mm_kwargs=hf_kwargs)
+        hashes = alone.get_mm_hashes(self.info.model_id, self.info.ctx.get_mm_config().mm_hasher_algorithm)[modality]
+        return [torch.frombuffer(bytearray(found.encode()), dtype=torch.uint8) for found in hashes]
 
     def _get_mm_fields_config(self, hf_inputs: Any, hf_processor_mm_kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         fields = dict(super()._get_mm_fields_config(hf_inputs, _stock(hf_processor_mm_kwargs)))
         for modality in self.modalities:
-            for name in ("prompt_ids", "ratios"):
+            for name in _FIELDS:
                 fields[f"zspa_{modality}_{name}"] = MultiModalFieldConfig.batched(modality, keep_on_cpu=True)
         return fields
 
@@ -113,11 +123,25 @@ def placeholder_ids(config: Any) -> list[int]:
     return sorted({getattr(config, name) for name in names if isinstance(getattr(config, name, None), int)})
 
 
-def take_plans(kwargs: dict[str, Any], modality: str) -> list[tuple[Tensor, Tensor]] | None:
-    """Per image of a batch its prompt's token ids `(m,)` and its ratios `(2,)`, out of the arguments of
-    `embed_multimodal`; None where there are none, as in vLLM's profiling."""
-    ids, ratios = (kwargs.pop(f"zspa_{modality}_{name}", None) for name in ("prompt_ids", "ratios"))
-    return None if ids is None else list(zip(ids, ratios))
+@dataclass(frozen=True)
+class Batch:
+    """What travels with the images of a batch, one of each for an image.
+
+    Attributes:
+        prompt_ids: token ids `(m,)` of the prompt.
+        ratios: keep ratio and core ratio `(2,)`, float64.
+        keys: what the image is known by.
+    """
+
+    prompt_ids: list[Tensor]
+    ratios: list[Tensor]
+    keys: list[bytes]
+
+
+def take_batch(kwargs: dict[str, Any], modality: str) -> Batch | None:
+    """What travels with the images, out of the arguments of `embed_multimodal`; None in vLLM's profiling."""
+    ids, ratios, keys = (kwargs.pop(f"zspa_{modality}_{name}", None) for name in _FIELDS)
+    return None if ids is None else Batch(list(ids), list(ratios), [bytes(key.tolist()) for key in keys])
 
 
 def _stock(hf_kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,15 +5,20 @@ get the position of their image's first one, and how far each is from there trav
 vLLM hands these to `recompute_mrope_positions`, which fills in the positions and cuts the columns off.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from vllm.logger import init_logger
 
 from ..remote_code.zspa_selection import ZspaPruner
+from .processing import Batch
+from .vision_cache import DEFAULT_MEGABYTES, VisionCache
+
+logger = init_logger("vllm.hf_zspa")
 
 BASE = 128  # distances are written as two digits, because 16-bit floats are exact only up to 256
 ROWS = 3  # of M-RoPE: time, height, width
@@ -37,28 +42,39 @@ class Item:
 class ZspaModelMixin:
     """Comes before a family's model class."""
 
+    def __init__(self, *, vllm_config: Any, prefix: str = ""):
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
+        self.zspa_vision = VisionCache(getattr(self.config, "zspa_vision_cache_mb", DEFAULT_MEGABYTES))
+        logger.info(
+            "hf_zspa prunes: keep ratio %s, core ratio %s, positions %s",
+            self.config.zspa_keep_ratio, self.config.zspa_core_ratio, self.config.zspa_position_ids,
+        )  # fmt: skip
+
     def select(
-        self, features: Sequence[Tensor], plans: Sequence[tuple[Tensor, Tensor]] | None
+        self, count: int, batch: Batch | None, encode: Callable[[list[int]], Sequence[Tensor]]
     ) -> list[tuple[Tensor, Tensor]]:
-        """Per image the kept features `(l_i, d)` of `(n_i, d)` and their ascending indices `(l_i,)`.
+        """Per image of a batch the kept features `(l_i, d)` of `(n_i, d)` and their ascending indices `(l_i,)`.
 
         Args:
-            plans: per image the token ids `(m,)` of its prompt and its two ratios; None in vLLM's profiling, which
-                keeps as many as the checkpoint does.
+            count: images in the batch.
+            batch: what travels with them; None in vLLM's profiling, which keeps as many as the checkpoint does.
+            encode: from the images that have to be encoded, by their place in the batch, to their features.
         """
         config = self.config
-        own = torch.empty(0, dtype=torch.long), torch.tensor([config.zspa_keep_ratio, config.zspa_core_ratio])
+        visual = self.zspa_vision.features(batch and batch.keys, count, encode)
+        if batch is None:
+            own = torch.tensor([config.zspa_keep_ratio, config.zspa_core_ratio], dtype=torch.float64)
+            batch = Batch([torch.empty(0, dtype=torch.long)] * count, [own] * count, [])
+        return [self._keep(*item) for item in zip(visual, batch.prompt_ids, batch.ratios)]
+
+    def _keep(self, visual: Tensor, prompt_ids: Tensor, ratios: Tensor) -> tuple[Tensor, Tensor]:
+        keep_ratio, core_ratio = ratios.tolist()
+        if keep_ratio == 1:
+            return visual, torch.arange(len(visual), device=visual.device)
         embed = self.get_language_model().embed_input_ids
-        found = []
-        for visual, (ids, ratios) in zip(features, plans or [own] * len(features)):
-            keep_ratio, core_ratio = (round(ratio, 12) for ratio in ratios.tolist())
-            if keep_ratio == 1:
-                found.append((visual, torch.arange(len(visual), device=visual.device)))
-                continue
-            prompt = embed(ids.to(visual.device)) if len(ids) else visual[:0]
-            (kept,) = ZspaPruner(keep_ratio, core_ratio, config.zspa_pooling)([visual], [prompt])
-            found.append((visual[kept], kept))
-        return found
+        prompt = embed(prompt_ids.to(visual.device)) if len(prompt_ids) else visual[:0]
+        (kept,) = ZspaPruner(keep_ratio, core_ratio, self.config.zspa_pooling)([visual], [prompt])
+        return visual[kept], kept
 
 
 def with_places(features: Tensor, places: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Qwen2.5-VL in vLLM, images and videos."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,9 +10,13 @@ from vllm.model_executor.models import qwen2_5_vl, qwen2_vl
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from .internals import ask_for_positions_after_encoding
-from .llava import say_what_is_pruned
-from .processing import ZspaProcessorMixin, placeholder_ids, take_plans
+from .processing import ZspaProcessorMixin, placeholder_ids, take_batch
 from .pruning import Item, ZspaModelMixin, columns_of, prompt_positions, with_places, without_places
+
+_INPUTS = {  # per modality the arguments of `embed_multimodal`, patches and then features first
+    "image": ("pixel_values", "image_embeds", "image_grid_thw"),
+    "video": ("pixel_values_videos", "video_embeds", "video_grid_thw", "second_per_grid_ts"),
+}
 
 
 class ZspaQwen2_5_VLProcessor(ZspaProcessorMixin, qwen2_5_vl.Qwen2_5_VLMultiModalProcessor):
@@ -39,18 +44,34 @@ class ZspaQwen2_5_VLForConditionalGeneration(ZspaModelMixin, qwen2_5_vl.Qwen2_5_
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         ask_for_positions_after_encoding(vllm_config)
         self.is_multimodal_pruning_enabled = True  # the encoder's CUDA graph would go past `embed_multimodal`
-        say_what_is_pruned(self.config)
 
     def embed_multimodal(self, **kwargs: Any) -> Any:
-        plans = {modality: take_plans(kwargs, modality) for modality in ("image", "video")}
         found: tuple[Tensor, ...] = ()
-        for modality, given in self._parse_and_validate_multimodal_inputs(**kwargs).items():
-            encode = self._process_image_input if modality == "image" else self._process_video_input
-            kept = self.select(encode(given), plans[modality])
-            speeds = self._time_steps(given, modality, len(kept))
-            for (features, indices), grid, speed in zip(kept, given[f"{modality}_grid_thw"].tolist(), speeds):
-                found += (with_places(features, self._places(indices, grid, speed)),)
+        for modality, names in _INPUTS.items():
+            batch = take_batch(kwargs, modality)
+            given = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+            if not given:
+                continue
+            grids = given[f"{modality}_grid_thw"].tolist()
+            kept = self.select(len(grids), batch, partial(self._encode, modality, given))
+            steps = self._time_steps(given, modality, len(grids))
+            for (features, indices), grid, step in zip(kept, grids, steps):
+                found += (with_places(features, self._places(indices, grid, step)),)
         return found
+
+    def _encode(self, modality: str, given: dict[str, Any], places: list[int]) -> Sequence[Tensor]:
+        """Features of some of the images or videos, whose patches stand one behind the other."""
+        grids = given[f"{modality}_grid_thw"]
+        if places != list(range(len(grids))):
+            patches = _INPUTS[modality][0] if _INPUTS[modality][0] in given else _INPUTS[modality][1]
+            sizes = grids.prod(-1) * len(given[patches]) // int(grids.prod(-1).sum())
+            parts = given[patches].split(sizes.tolist())
+            given = given | {patches: torch.cat([parts[i] for i in places]), f"{modality}_grid_thw": grids[places]}
+            if "second_per_grid_ts" in given:
+                given["second_per_grid_ts"] = [given["second_per_grid_ts"][i] for i in places]
+        parse = self._parse_and_validate_image_input if modality == "image" else self._parse_and_validate_video_input
+        process = self._process_image_input if modality == "image" else self._process_video_input
+        return process(parse(**given))
 
     def _time_steps(self, given: Any, modality: str, count: int) -> list[float]:
         """Per image or video how far a step in time moves its positions."""

@@ -1,0 +1,29 @@
+"""Lets a torchvision import whose compiled operators do not load on this machine; what the processors need of it works.
+
+Imported at the start of a process, by a line in a .pth file where a process starts others, it waits for torchvision.
+"""
+
+import importlib.abc
+import sys
+
+
+class _Before(importlib.abc.MetaPathFinder):
+    """Declares the operators that torchvision describes when it is imported, just before that."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "torchvision":
+            sys.meta_path.remove(self)
+            declare()
+        return None
+
+
+def declare() -> None:
+    import torch
+
+    for name in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, name):
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+if "torchvision" not in sys.modules:
+    sys.meta_path.insert(0, _Before())

@@ -1,0 +1,177 @@
+"""vLLM engines and servers, each in processes of its own, and the Hugging Face model that they have to match."""
+
+import contextlib
+import functools
+import itertools
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pairs
+import pytest
+import torch
+import transformers
+from PIL import Image
+
+from hf_zspa.checkpoint import convert_checkpoint
+
+KEEP, CORE = 0.3, 0.4
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_LOGGING_LEVEL": "INFO", "TOKENIZERS_PARALLELISM": "false",
+}  # fmt: skip
+OPTIONS = {
+    "dtype": "float32", "enforce_eager": True, "max_model_len": 512, "max_num_seqs": 4, "block_size": 32,
+    "limit_mm_per_prompt": {"image": 3, "video": 1}, "distributed_executor_backend": "uni", "seed": 0,
+}  # fmt: skip
+_files = itertools.count()
+
+
+def video_metadata(frames: int) -> dict:
+    """Of a video of two frames a second, all of which are shown to the model."""
+    return {"fps": 2.0, "total_num_frames": frames, "frames_indices": list(range(frames)), "duration": frames / 2.0}
+
+
+@dataclass
+class Reference:
+    """A zspa checkpoint in Hugging Face transformers."""
+
+    path: Path
+    model: torch.nn.Module
+    processor: object
+    family: str
+    folder: Path
+
+    @property
+    def never(self) -> list[int]:
+        """Token ids that a random model must not emit: special tokens and placeholders."""
+        config = self.model.config
+        names = ("image_token_id", "image_token_index", "video_token_id")
+        ids = {getattr(config, name, None) for name in names} | set(self.processor.tokenizer.all_special_ids)
+        return sorted(i for i in ids if isinstance(i, int))
+
+    @property
+    def allowed(self) -> list[int]:
+        size = self.model.config.get_text_config().vocab_size
+        return [i for i in range(size) if i not in self.never]
+
+    def prompt(self, *parts, **options) -> dict:
+        """A request for vLLM of text, images and a video (an array of frames) in any order."""
+        content, images, video = [], [], None
+        for part in parts:
+            if isinstance(part, str):
+                content.append({"type": "text", "text": part})
+            elif isinstance(part, np.ndarray):
+                content.append({"type": "video"})
+                video = part
+            else:
+                content.append({"type": "image"})
+                images.append(part)
+        text = pairs.Pair(self.family, None, self.model, self.processor).render(content)
+        request = {"prompt": text, "images": [self._save(image) for image in images], **options}
+        if video is not None:
+            request["video"] = str(self.folder / f"{next(_files)}.npy")
+            request["metadata"] = video_metadata(len(video))
+            np.save(request["video"], video)
+        return request
+
+    def _save(self, image: Image.Image) -> str:
+        path = self.folder / f"{next(_files)}.png"
+        image.save(path)
+        return str(path)
+
+    def inputs(self, request: dict):
+        images = [Image.open(path).convert("RGB") for path in request["images"]] or None
+        given = {"images": images}
+        if "video" in request:
+            frames = np.load(request["video"])
+            given |= {"videos": [frames], "do_sample_frames": False, "video_metadata": [video_metadata(len(frames))]}
+        return self.processor(text=[request["prompt"]], return_tensors="pt", **given)
+
+    def tokens(self, request: dict, steps: int = 8, **options) -> list[int]:
+        """What transformers generates greedily for a request, alone and without special tokens."""
+        inputs = self.inputs(request)
+        out = self.model.generate(
+            **inputs, do_sample=False, max_new_tokens=steps, min_new_tokens=steps, suppress_tokens=self.never, **options
+        )
+        return out[0, inputs["input_ids"].shape[1] :].tolist()
+
+    def pruned_length(self, request: dict, **ratios) -> int:
+        inputs = self.inputs(request)
+        ids = inputs["input_ids"]
+        config = self.model.config
+        names = ("image_token_id", "image_token_index", "video_token_id")
+        placeholders = torch.tensor([i for n in names if isinstance(i := getattr(config, n, None), int)])
+        kept = self.model.select_visual_tokens(**inputs, **ratios) if torch.isin(ids, placeholders).any() else []
+        return int((~torch.isin(ids, placeholders)).sum()) + sum(map(len, kept))
+
+
+class Engine:
+    """A process with vLLM's offline engine."""
+
+    def __init__(self, reference: Reference, environment: dict, options: dict, log: Path):
+        self.reference, self.log = reference, log
+        worker = Path(__file__).with_name("worker.py")
+        in_process = environment.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0"
+        self.process = subprocess.Popen(
+            [sys.executable, str(worker), str(reference.path), json.dumps(options | {"in_process": in_process})],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("w"), text=True,
+            env={**os.environ, **ENVIRONMENT, **environment},
+        )  # fmt: skip
+        assert self._read() == "ready"
+
+    def _read(self):
+        line = self.process.stdout.readline()
+        assert line, f"vLLM stopped: {self.log.read_text()[-3000:]}"
+        return json.loads(line)
+
+    def run(self, *requests: dict, steps: int = 8) -> SimpleNamespace:
+        asked = {"prompts": requests, "max_tokens": steps, "allowed": self.reference.allowed}
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        return SimpleNamespace(**self._read())
+
+    def stop(self) -> None:
+        self.process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=20)
+        self.process.kill()
+
+
+@pytest.fixture(scope="session")
+def reference(base_checkpoint, tmp_path_factory):
+    """A function from a family (and fields) to its small random checkpoint, converted."""
+
+    @functools.cache
+    def make(family: str, **fields) -> Reference:
+        folder = tmp_path_factory.mktemp(family)
+        path = convert_checkpoint(
+            base_checkpoint(family),
+            folder / "checkpoint",
+            **{"zspa_keep_ratio": KEEP, "zspa_core_ratio": CORE} | fields,
+        )
+        model = transformers.AutoModelForImageTextToText.from_pretrained(path, trust_remote_code=True).eval()
+        return Reference(path, model, transformers.AutoProcessor.from_pretrained(path), family, folder)
+
+    return make
+
+
+@pytest.fixture
+def start(tmp_path):
+    """A function that starts an engine for a reference and stops it after the test."""
+    engines = []
+
+    def begin(reference: Reference, *, in_process: bool = True, plugin: bool = True, **options) -> Engine:
+        environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"} if in_process else {}
+        environment |= {} if plugin else {"VLLM_PLUGINS": "none"}
+        engines.append(Engine(reference, environment, OPTIONS | options, tmp_path / f"vllm-{len(engines)}.log"))
+        return engines[-1]
+
+    yield begin
+    for engine in engines:
+        engine.stop()

@@ -1,0 +1,184 @@
+"""vLLM's offline engine against transformers, token for token, greedy, float32, on small random checkpoints."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import tiny
+from pairs import OTHER, QUESTION, image
+
+FAMILIES = ["llava", "llava_next", "qwen2_5_vl"]
+BLOCK = 32  # tokens of the cache that are reused together
+
+
+def prompts(reference):
+    """Questions about one image and several, of many sizes, in any order, and about none."""
+    star = image(1)
+    cases = {
+        "one image": [star, QUESTION],
+        "another question about it": [star, OTHER],
+        "question first": [QUESTION, star],
+        "a tall image": [image(2, (56, 168)), QUESTION],
+        "a wide image": [image(3, (196, 56)), QUESTION],
+        "two images": [image(4), "a", image(5, (84, 84)), QUESTION],
+        "adjacent images": [image(6), image(7, (56, 84)), OTHER],
+        "text alone": [OTHER + " " + QUESTION],
+        "a long question": [star, " ".join([OTHER] * 6)],
+    }
+    return {name: reference.prompt(*parts) for name, parts in cases.items()}
+
+
+def assert_equal(engine, requests, **options):
+    """vLLM's tokens and prompt lengths are those of transformers, whether the requests come together or alone."""
+    reference = engine.reference
+    expected = [reference.tokens(request, **options) for request in requests]
+    together = engine.run(*requests)
+    assert together.tokens == expected
+    assert together.prompt_lengths == [reference.pruned_length(request) for request in requests]
+    for request, tokens in zip(requests, expected, strict=True):
+        assert engine.run(request).tokens == [tokens]
+    return together
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_engine_equals_transformers(reference, start, family):
+    engine = start(reference(family))
+    assert_equal(engine, list(prompts(engine.reference).values()))
+    log = engine.log.read_text()
+    assert log.count("hf_zspa prunes: keep ratio 0.3, core ratio 0.4, positions preserve") == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_prefill_in_chunks_that_split_images_equals_transformers(reference, start, family):
+    engine = start(reference(family), max_num_batched_tokens=17, enable_chunked_prefill=True)
+    assert_equal(engine, list(prompts(engine.reference).values()))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_prefix_that_ends_inside_an_image_is_reused(reference, start, family):
+    engine = start(reference(family))
+    ours = engine.reference
+    for words in range(1, 20):  # until the image lies over the end of a block
+        request = ours.prompt("dog " * words, image(1), "a")
+        ids = ours.inputs(request)["input_ids"][0].tolist()
+        placeholder = max(ours.never, key=ids.count)
+        first, kept = ids.index(placeholder), ours.pruned_length(request) - len(ids) + ids.count(placeholder)
+        if first < BLOCK < first + kept:
+            break
+    assert first < BLOCK < first + kept
+    expected = [ours.tokens(request)]
+    once, again = engine.run(request), engine.run(request)
+    assert once.tokens == again.tokens == expected
+    assert once.cached == [0] and again.cached == [BLOCK]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_default_engine_of_several_processes_equals_transformers(reference, start, family):
+    engine = start(reference(family), in_process=False)
+    assert_equal(engine, list(prompts(engine.reference).values())[:5])
+
+
+@pytest.mark.parametrize("family", ["llava", "llava_next"])
+def test_compact_positions_equal_transformers(reference, start, family):
+    engine = start(reference(family, zspa_position_ids="compact"))
+    assert_equal(engine, list(prompts(engine.reference).values()))
+
+
+def test_the_positions_of_the_config_matter(reference, start):
+    """Otherwise equality above would not show that they are kept."""
+    preserved, compact = reference("llava"), reference("llava", zspa_position_ids="compact")
+    requests = list(prompts(preserved).values())
+    assert [preserved.tokens(r) for r in requests[:3]] != [compact.tokens(r) for r in requests[:3]]
+
+
+def test_a_video_equals_transformers(reference, start):
+    engine = start(reference("qwen2_5_vl"))
+    video = tiny.random_video(4, 84, 56)
+    requests = [engine.reference.prompt(video, QUESTION), engine.reference.prompt(image(), video, OTHER)]
+    assert_equal(engine, requests)
+
+
+def test_after_a_long_video_text_goes_on_as_in_stock_vllm(reference, start, monkeypatch):
+    """vLLM and transformers up to 5.0 number it after the last frame; later transformers after the frame's sides."""
+    ours = reference("qwen2_5_vl")
+    video = tiny.random_video(8, 84, 56)
+    request = ours.prompt(video, QUESTION)
+    whole = request | {"mm_processor_kwargs": {"zspa_keep_ratio": 1.0}}
+    stock = start(ours, plugin=False).run(request).tokens
+    later = ours.tokens(request)
+    monkeypatch.setattr(ours.model.model, "get_rope_index", partial(after_the_last_frame, ours.model.model))
+    assert start(ours).run(request, whole).tokens == [ours.tokens(request), *stock]
+    assert ours.tokens(request) != later and [ours.tokens(request, zspa_keep_ratio=1.0)] == stock
+
+
+def after_the_last_frame(model, input_ids, *args, **kwargs):
+    """`get_rope_index` of one prompt with one video, by the rule of transformers up to 5.0."""
+    positions, deltas = type(model).get_rope_index(model, input_ids, *args, **kwargs)
+    last = (input_ids[0] == model.config.video_token_id).nonzero()[-1] + 1
+    first = (input_ids[0] == model.config.video_token_id).nonzero()[0]
+    positions = positions.clone()
+    after = positions[:, 0, first:last].max() + 1
+    positions[:, 0, last:] += after - positions[0, 0, last]
+    return positions, deltas * 0 + positions.max() + 1 - input_ids.shape[1]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_request_has_ratios_of_its_own(reference, start, family):
+    engine = start(reference(family))
+    ratios = {"zspa_keep_ratio": 0.6, "zspa_core_ratio": 0.0}
+    ours = engine.reference
+    plain, own = ours.prompt(image(1), QUESTION), ours.prompt(image(1), QUESTION, mm_processor_kwargs=ratios)
+    whole = ours.prompt(image(1), QUESTION, mm_processor_kwargs={"zspa_keep_ratio": 1.0})
+    found = engine.run(plain, own, whole, plain)
+    expected = [ours.tokens(plain), ours.tokens(plain, **ratios), ours.tokens(plain, zspa_keep_ratio=1.0)]
+    assert found.tokens == [*expected, expected[0]]
+    assert found.prompt_lengths[1] == ours.pruned_length(plain, **ratios)
+    assert found.prompt_lengths[2] == ours.inputs(plain)["input_ids"].shape[1]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_another_question_about_an_image_needs_no_vision_tower(reference, start, family):
+    ours = reference(family)
+    questions = [ours.prompt(image(1), question) for question in (QUESTION, OTHER, QUESTION + OTHER)]
+    expected = [ours.tokens(question) for question in questions]
+    for megabytes, encodings in ((128, 1), (0, 3)):
+        engine = start(ours, hf_overrides={"zspa_vision_cache_mb": megabytes})
+        found = [engine.run(question) for question in questions]
+        assert [f.tokens[0] for f in found] == expected and found[-1].encodings == encodings
+        engine.stop()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_the_plug_in_the_stock_model_is_served(reference, start, family):
+    engine = start(reference(family), plugin=False)
+    request = prompts(engine.reference)["one image"]
+    found = engine.run(request)
+    assert found.prompt_lengths == [engine.reference.inputs(request)["input_ids"].shape[1]]
+    assert found.tokens == [engine.reference.tokens(request, zspa_keep_ratio=1.0)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_second_question_goes_wrong_where_the_caches_do_not_know_it(reference, start, family):
+    """The control of the tests above: without the question in the hash they fail."""
+    engine = start(reference(family), **{"break": "hash"})
+    requests = [engine.reference.prompt(image(1), question) for question in (QUESTION, OTHER)]
+    first, second = (engine.run(request) for request in requests)
+    assert first.tokens == [engine.reference.tokens(requests[0])]
+    assert second.tokens != [engine.reference.tokens(requests[1])]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_tokens_differ_where_positions_are_not_filled_in(reference, start, family):
+    """The control: without the places in the image the tests above fail."""
+    engine = start(reference(family), **{"break": "places"})
+    requests = list(prompts(engine.reference).values())
+    assert engine.run(*requests).tokens != [engine.reference.tokens(request) for request in requests]
+
+
+def test_a_bad_ratio_is_named_and_hurts_nobody_else(reference, start):
+    engine = start(reference("llava"))
+    good = engine.reference.prompt(image(1), QUESTION)
+    bad = good | {"mm_processor_kwargs": {"zspa_keep_ratio": 1.5}}
+    assert "zspa_keep_ratio is 1.5, but must be a number in (0, 1]" in engine.run(bad).error
+    assert engine.run(good).tokens == [engine.reference.tokens(good)]
+    assert np.isfinite(engine.run(good).prompt_lengths[0])
