@@ -7,22 +7,24 @@ from transformers import AutoModelForImageTextToText
 from hf_zspa import ZspaPruner, select_tokens
 from hf_zspa.embedded import CHECKPOINT, EVALUATED, study
 from hf_zspa.embedded.answering import Exam
+from hf_zspa.embedded.core_rules import (
+    Rule,
+    StudiedPruner,
+    above_unrelated,
+    by_surprise,
+    half_when_crowded,
+    near_best,
+    outlier_share,
+    outliers,
+    share,
+)
 from hf_zspa.embedded.heldout import collect
 from hf_zspa.embedded.questions import KINDS
 from hf_zspa.embedded.study import (
     TUNING_KINDS,
     UNRELATED,
-    Rule,
-    StudiedPruner,
-    above_unrelated,
-    by_surprise,
     compare,
-    half_when_crowded,
-    near_best,
-    outlier_share,
-    outliers,
     search_rule,
-    share,
     tuning_questions,
     unrelated_prompts,
 )

@@ -48,10 +48,10 @@ def _rules(rows: list[Row]) -> str:
     parts = [
         "## A core ratio chosen from the similarities\n\nEach rule sets the size of the core image by image from the "
         "relevance of the visual tokens to the prompt, and some also from that to prompts of other questions (`RULES` "
-        "in `hf_zspa/embedded/study.py`). It is tuned on existence, attribute and relation about other scenes, and "
-        "judged on reading, chart and extreme. The difference on these three is to the fixed ratio that is best there; "
-        "the last column names the kinds, of all six, on which a rule is clearly behind the fixed ratio that is best "
-        "on that kind."
+        "in `hf_zspa/embedded/core_rules.py`). It is tuned on existence, attribute and relation about other scenes, "
+        "and judged on reading, chart and extreme. The difference on these three is to the fixed ratio that is best "
+        "there; the last column names the kinds, of all six, on which a rule is clearly behind the fixed ratio that is "
+        "best on that kind."
     ]
     for keep in dict.fromkeys(row["keep_ratio"] for row in rows):
         mine = [row for row in rows if row["keep_ratio"] == keep]

@@ -20,6 +20,7 @@ MEASURING = (
     "evaluation/requests.py",
     "evaluation/scenes_task.py",
     "evaluation/scoring.py",
+    "evaluation/sweep.py",
     "evaluation/tasks/*",
     "embedded/drawing.py",
     "embedded/font.py",
@@ -27,6 +28,8 @@ MEASURING = (
     "embedded/questions.py",
     "embedded/scenes.py",
     "embedded/vocabulary.py",
+    "remote_code/zspa_selection.py",
+    "remote_code/zspa_similarity.py",
 )
 _WHOLE = 1 << 26  # files up to 64 MiB are read whole
 _BLOCK = 1 << 12
