@@ -60,9 +60,9 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped_and_ends_the_same(loaded_
 
 
 def test_a_folder_of_other_settings_is_refused_with_both_values(loaded_once, tmp_path):
-    evaluate(request(tmp_path, methods=["original"]), Console())
+    evaluate(request(tmp_path, methods=["original"], keep_ratios=None), Console())
     with pytest.raises(ValueError, match=r"another sweep \(other limit \(10, now 11\)\): choose another --output"):
-        evaluate(request(tmp_path, methods=["original"], limit=11), Console())
+        evaluate(request(tmp_path, methods=["original"], keep_ratios=None, limit=11), Console())
 
 
 CELL = make_cell("zspa_scenes_attribute", "random", 0.25, None, None, seed=3)
