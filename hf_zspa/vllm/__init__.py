@@ -5,23 +5,49 @@ plug-in it serves the stock class that the checkpoint's `architectures` names se
 """
 
 import importlib.util
+import logging
 
-ARCHITECTURES = {
-    "ZspaLlavaForConditionalGeneration": "hf_zspa.vllm.llava",
-    "ZspaLlavaNextForConditionalGeneration": "hf_zspa.vllm.llava",
-    "ZspaQwen2_5_VLForConditionalGeneration": "hf_zspa.vllm.qwen2_5_vl",
+SUPPORTED = (0, 32)  # major and minor
+_LLAVA, _LLAVA_NEXT = "LlavaForConditionalGeneration", "LlavaNextForConditionalGeneration"
+_QWEN = "Qwen2_5_VLForConditionalGeneration"
+ARCHITECTURES = {  # ours → its module, and where vLLM has the stock class
+    f"Zspa{_LLAVA}": ("hf_zspa.vllm.llava", f"vllm.model_executor.models.llava:{_LLAVA}"),
+    f"Zspa{_LLAVA_NEXT}": ("hf_zspa.vllm.llava", f"vllm.model_executor.models.llava_next:{_LLAVA_NEXT}"),
+    f"Zspa{_QWEN}": ("hf_zspa.vllm.qwen2_5_vl", f"vllm.model_executor.models.qwen2_5_vl:{_QWEN}"),
 }
 
 
 def register() -> None:
-    """Tells vLLM which classes serve zspa checkpoints; they are imported only when one is served."""
+    """Tells vLLM which classes serve zspa checkpoints; they are imported only when one is served.
+
+    In a version that the plug-in was not made for our names stand for the stock classes, so that a zspa checkpoint
+    comes as far as the check that refuses it; other models are served as ever.
+    """
     if importlib.util.find_spec("vllm") is None:
         return
+    import vllm
     from vllm import ModelRegistry
 
-    from . import internals
-
-    for architecture, module in ARCHITECTURES.items():
+    good = supported(vllm.__version__)
+    for architecture, (module, stock) in ARCHITECTURES.items():
         if architecture not in ModelRegistry.get_supported_archs():
-            ModelRegistry.register_model(architecture, f"{module}:{architecture}")
-    internals.install(ARCHITECTURES)
+            ModelRegistry.register_model(architecture, f"{module}:{architecture}" if good else stock)
+    try:
+        from . import internals
+
+        internals.install(ARCHITECTURES)
+    except Exception:
+        if good:
+            raise
+        logging.getLogger("vllm.hf_zspa").warning("zspa checkpoints are served UNPRUNED: %s", refusal(vllm.__version__))
+
+
+def supported(version: str) -> bool:
+    """Whether this version of vLLM is one that the plug-in was made for."""
+    numbers = version.split("+")[0].split(".")[:2]
+    return [part for part in numbers if part.isdigit()] == [str(number) for number in SUPPORTED]
+
+
+def refusal(version: str) -> str:
+    """What to say of a version that is not."""
+    return f"hf_zspa prunes in vLLM {'.'.join(map(str, SUPPORTED))}, but {version} is installed: install that one"

@@ -1,6 +1,8 @@
 """Everything that vLLM's internals force on us, each thing with its reason, as read in vLLM 0.32.
 
-The rest of the plug-in uses the interfaces that vLLM's own models use.
+The rest of the plug-in uses the interfaces that vLLM's own models use. On a GPU vLLM 0.32 has a second model runner,
+the default there, which reads the same flag and calls the same methods (`v1/worker/gpu/model_states/mm_pruning.py`);
+the plug-in has been run with the first one only, which is the one for CPUs.
 """
 
 from collections.abc import Iterable
@@ -9,7 +11,13 @@ from typing import Any
 import vllm
 from vllm.model_executor.models.config import MODELS_CONFIG_MAP, VerifyAndUpdateConfig
 
-SUPPORTED = (0, 32)  # major and minor
+from ..remote_code.zspa_config import FIELDS, check_fields
+from . import refusal, supported
+from .vision_cache import DEFAULT_MEGABYTES, check_megabytes
+
+RATIOS = ("zspa_keep_ratio", "zspa_core_ratio")  # arguments of a request (mm_processor_kwargs)
+_SWITCH = 1e-9  # a share of a video's tokens too small to drop any
+_UNPRUNABLE = "zspa_only_unpruned"  # attribute of a config: why its model can be served unpruned only
 
 
 def install(architectures: Iterable[str]) -> None:
@@ -22,12 +30,6 @@ def install(architectures: Iterable[str]) -> None:
         _let_the_cpu_runner_recompute_positions()
 
 
-def supported(version: str) -> bool:
-    """Whether this version of vLLM is one that the plug-in was made for."""
-    numbers = version.split("+")[0].split(".")[:2]
-    return [part for part in numbers if part.isdigit()] == [str(number) for number in SUPPORTED]
-
-
 class ZspaConfig(VerifyAndUpdateConfig):
     """Called by vLLM when the model's configuration is complete and before any worker reads it."""
 
@@ -37,16 +39,50 @@ class ZspaConfig(VerifyAndUpdateConfig):
         if not supported(vllm.__version__):
             stock = config.architectures[-1]
             raise ValueError(
-                f"hf_zspa prunes in vLLM {'.'.join(map(str, SUPPORTED))}, but {vllm.__version__} is installed: install "
-                f'that one, or serve the stock model unpruned with --hf-overrides \'{{"architectures": ["{stock}"]}}\''
+                f"{refusal(vllm.__version__)}, or serve the stock model unpruned with "
+                f'--hf-overrides \'{{"architectures": ["{stock}"]}}\''
             )
-        if config.model_type in ("llava", "llava_next") and preserves(config):
+        _complete(config)
+        _check_options(model_config.multimodal_config)
+        if config.model_type in ("llava", "llava_next") and config.zspa_position_ids == "preserve":
             _number_in_sections(config)
+
+
+def _complete(config: Any) -> None:
+    """vLLM reads the config with the stock class, which checks no field of ours and gives none its default."""
+    for name, default in (FIELDS | {"zspa_vision_cache_mb": DEFAULT_MEGABYTES}).items():
+        if not hasattr(config, name):
+            setattr(config, name, default)
+    check_fields(config)
+    check_megabytes(config.zspa_vision_cache_mb)
+
+
+def _check_options(options: Any) -> None:
+    """Raises `ValueError` for an option that would go unheeded, or do something else than it says."""
+    given = [name for name in RATIOS if name in (options.mm_processor_kwargs or {})]
+    if given:
+        raise ValueError(
+            f"--mm-processor-kwargs has {given[0]}, which is for single requests: give the server's with "
+            f"--hf-overrides '{{\"{given[0]}\": …}}'"
+        )
+    if (options.video_pruning_rate or 0) > _SWITCH:
+        raise ValueError("--video-pruning-rate drops tokens of videos a second time: leave it out")
+    if options.enable_mm_embeds:
+        raise ValueError("--enable-mm-embeds hands embeddings over that cannot be pruned: leave it out")
+    if options.mm_encoder_only:
+        raise ValueError(
+            "--mm-encoder-only loads no embeddings of the prompt, which pruning compares with: leave it out"
+        )
 
 
 def preserves(config: Any) -> bool:
     """Whether kept tokens keep the positions of the full sequence."""
-    return getattr(config, "zspa_position_ids", "preserve") == "preserve" and config.zspa_keep_ratio < 1
+    return config.zspa_position_ids == "preserve" and only_unpruned(config) is None
+
+
+def only_unpruned(config: Any) -> str | None:
+    """Why this model can be served with keep ratio 1 alone; None where it can be pruned."""
+    return getattr(config, _UNPRUNABLE, None)
 
 
 def _number_in_sections(config: Any) -> None:
@@ -56,12 +92,18 @@ def _number_in_sections(config: Any) -> None:
     section as wide as the head is ordinary rotary embedding at positions that are asked for.
     """
     text = config.get_text_config()
-    parameters = dict(text.rope_parameters)
-    if parameters.get("rope_type", "default") != "default":
-        raise ValueError(
-            f"with rope_type {parameters['rope_type']!r} vLLM cannot keep the positions that zspa_position_ids "
-            '"preserve" promises: serve it with --hf-overrides \'{"zspa_position_ids": "compact"}\''
+    parameters = dict(getattr(text, "rope_parameters", None) or {})
+    kind, share = parameters.get("rope_type", "default"), parameters.get("partial_rotary_factor", 1.0)
+    if kind != "default" or share != 1:
+        what = f"rope_type {kind!r}" if kind != "default" else f"partial_rotary_factor {share}"
+        message = (
+            f'with {what} vLLM cannot keep the positions that zspa_position_ids "preserve" promises: serve it with '
+            '--hf-overrides \'{"zspa_position_ids": "compact"}\''
         )
+        if config.zspa_keep_ratio < 1:
+            raise ValueError(message)
+        setattr(config, _UNPRUNABLE, message)
+        return
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     text.rope_parameters = parameters | {"mrope_section": [head // 2, 0, 0]}
 
@@ -74,19 +116,19 @@ def ask_for_positions_after_encoding(vllm_config: Any) -> None:
     """
     multimodal = vllm_config.model_config.multimodal_config
     if not multimodal.is_multimodal_pruning_enabled():
-        multimodal.video_pruning_rate = 1e-9
+        multimodal.video_pruning_rate = _SWITCH
 
 
 def _let_the_cpu_runner_recompute_positions() -> None:
     """The CPU's `load_model` replaces the GPU's and leaves out the lines that read whether pruning is on."""
     from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 
-    if hasattr(CPUModelRunner, "_zspa_load_model"):
+    if hasattr(CPUModelRunner, "_load_model_of_vllm"):
         return
-    CPUModelRunner._zspa_load_model = CPUModelRunner.load_model
+    CPUModelRunner._load_model_of_vllm = CPUModelRunner.load_model
 
     def load_model(self: Any, *args: Any, **kwargs: Any) -> None:
-        self._zspa_load_model(*args, **kwargs)
+        self._load_model_of_vllm(*args, **kwargs)
         if getattr(self.get_model(), "zspa_positions", False):
             self.is_multimodal_pruning_enabled = True
 

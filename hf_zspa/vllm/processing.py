@@ -14,26 +14,12 @@ from torch import Tensor
 from vllm.multimodal.inputs import MultiModalFieldConfig
 from vllm.multimodal.processing import ProcessorInputs
 
-from ..remote_code.zspa_config import check_fields, pruner_from_config
+from ..remote_code.zspa_config import pruner_from_config
 from ..remote_code.zspa_prompt import prompt_mask
+from .internals import RATIOS, only_unpruned
 
-RATIOS = ("zspa_keep_ratio", "zspa_core_ratio")  # arguments of a request (mm_processor_kwargs)
 _FIELDS = ("prompt_ids", "ratios", "key")  # what travels with each image, as zspa_image_key
-_PLAN = "_zspa_plan"  # the entry of hf_processor_mm_kwargs that carries the plan between our own methods
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a request asks of the selection; equal plans hash alike.
-
-    Attributes:
-        keep_ratio, core_ratio: of this request.
-        prompt_ids: token ids of the prompt's text within the scope.
-    """
-
-    keep_ratio: float
-    core_ratio: float
-    prompt_ids: tuple[int, ...]
+_OWN = "_zspa"  # the entry of hf_processor_mm_kwargs that carries all this between our own methods
 
 
 class ZspaProcessorMixin:
@@ -47,17 +33,28 @@ class ZspaProcessorMixin:
 
     def apply(self, inputs: Any, timing_ctx: Any) -> Any:
         given = dict(inputs.hf_processor_mm_kwargs)
-        keep_ratio, core_ratio = (given.pop(name, None) for name in RATIOS)
         config = self.info.get_hf_config()
-        check_fields(config)
-        pruner = pruner_from_config(config, keep_ratio, core_ratio)
-        plan = Plan(
-            pruner.keep_ratio if pruner else 1.0,
-            pruner.core_ratio if pruner else 0.0,
-            self._prompt_ids(list(inputs.prompt)) if pruner else (),
-        )
-        own = {RATIOS[0]: plan.keep_ratio, RATIOS[1]: plan.core_ratio, _PLAN: list(plan.prompt_ids)}
-        return super().apply(replace(inputs, hf_processor_mm_kwargs=given | own), timing_ctx)
+        pruner = pruner_from_config(config, *(given.pop(name, None) for name in RATIOS))
+        obstacle = only_unpruned(config)
+        if pruner and obstacle:
+            raise ValueError(obstacle)
+        own = {
+            "ratios": [pruner.keep_ratio, pruner.core_ratio] if pruner else [1.0, 0.0],
+            "prompt_ids": list(self._prompt_ids(list(inputs.prompt))) if pruner else [],
+            "config": [config.zspa_pooling, config.zspa_position_ids],  # for a cache that several servers share
+            "media": dict(inputs.media_io_kwargs),
+        }
+        return super().apply(replace(inputs, hf_processor_mm_kwargs=given | {_OWN: own}), timing_ctx)
+
+    def get_dummy_mm_inputs(self, *args: Any, **kwargs: Any) -> Any:
+        """What vLLM profiles with. It sends one image many times: each of them is encoded, and none is remembered."""
+        inputs = super().get_dummy_mm_inputs(*args, **kwargs)
+        for modality in self.modalities:
+            for item in inputs["mm_kwargs"].get(modality, ()):
+                if item is not None:
+                    key = f"zspa_{modality}_key"
+                    item[key] = replace(item[key], data=torch.empty(0, dtype=torch.uint8))
+        return inputs
 
     def _prompt_ids(self, ids: list[int]) -> tuple[int, ...]:
         """The tokens of the prompt that an image is measured against, as in `ZspaVisualsMixin`."""
@@ -70,21 +67,25 @@ class ZspaProcessorMixin:
 
     def _apply_hf_processor_main(self, mm_items: Any, hf_kwargs: Mapping[str, Any]) -> Any:
         outputs = super()._apply_hf_processor_main(mm_items, _stock(hf_kwargs))
-        if _PLAN not in hf_kwargs:
-            return outputs
-        ids = torch.tensor(hf_kwargs[_PLAN], dtype=torch.long)
-        ratios = torch.tensor([hf_kwargs[name] for name in RATIOS], dtype=torch.float64)
+        own = hf_kwargs[_OWN]
+        ids = torch.tensor(own["prompt_ids"], dtype=torch.long)
+        ratios = torch.tensor(own["ratios"], dtype=torch.float64)
         for modality in self.modalities:
             count = mm_items.get_count(modality, strict=False)
             if count:
                 outputs[f"zspa_{modality}_prompt_ids"] = [ids.clone() for _ in range(count)]
                 outputs[f"zspa_{modality}_ratios"] = ratios.expand(count, -1).clone()
-                outputs[f"zspa_{modality}_key"] = self._keys(mm_items, modality, _stock(hf_kwargs))
+                outputs[f"zspa_{modality}_key"] = self._keys(mm_items, modality, hf_kwargs)
         return outputs
 
     def _keys(self, mm_items: Any, modality: str, hf_kwargs: Mapping[str, Any]) -> list[Tensor]:
         """What each image is known by whatever is asked about it, as bytes `(k,)`."""
-        alone = ProcessorInputs(prompt=[], mm_data_items=mm_items, hf_processor_mm_kwargs=hf_kwargs)
+        alone = ProcessorInputs(
+            prompt=[],
+            mm_data_items=mm_items,
+            hf_processor_mm_kwargs=_stock(hf_kwargs),
+            media_io_kwargs=hf_kwargs[_OWN]["media"],
+        )
         hashes = alone.get_mm_hashes(self.info.model_id, self.info.ctx.get_mm_config().mm_hasher_algorithm)[modality]
         return [torch.frombuffer(bytearray(found.encode()), dtype=torch.uint8) for found in hashes]
 
@@ -101,8 +102,7 @@ class ZspaProcessorMixin:
 
     def _get_prompt_updates(self, mm_items: Any, hf_processor_mm_kwargs: Any, out_mm_kwargs: Any) -> Any:
         updates = self._stock_prompt_updates(mm_items, _stock(hf_processor_mm_kwargs), out_mm_kwargs)
-        config = self.info.get_hf_config()
-        pruner = pruner_from_config(config, *(hf_processor_mm_kwargs.get(name) for name in RATIOS))
+        pruner = pruner_from_config(self.info.get_hf_config(), *hf_processor_mm_kwargs[_OWN]["ratios"])
 
         def shorter(replacement: Callable[[int], list[int]]) -> Callable[[int], list[int]]:
             def of_item(index: int) -> list[int]:
@@ -129,21 +129,27 @@ class Batch:
 
     Attributes:
         prompt_ids: token ids `(m,)` of the prompt.
-        ratios: keep ratio and core ratio `(2,)`, float64.
-        keys: what the image is known by.
+        ratios: keep ratio and core ratio.
+        keys: what the image is known by; empty for one that is not to be remembered.
     """
 
     prompt_ids: list[Tensor]
-    ratios: list[Tensor]
+    ratios: list[tuple[float, float]]
     keys: list[bytes]
 
+    def part(self, places: list[int]) -> "Batch":
+        """What belongs to some of the images."""
+        return Batch(
+            [self.prompt_ids[i] for i in places], [self.ratios[i] for i in places], [self.keys[i] for i in places]
+        )
 
-def take_batch(kwargs: dict[str, Any], modality: str) -> Batch | None:
-    """What travels with the images, out of the arguments of `embed_multimodal`; None in vLLM's profiling."""
-    ids, ratios, keys = (kwargs.pop(f"zspa_{modality}_{name}", None) for name in _FIELDS)
-    return None if ids is None else Batch(list(ids), list(ratios), [bytes(key.tolist()) for key in keys])
+
+def take_batch(kwargs: dict[str, Any], modality: str) -> Batch:
+    """What travels with the images, out of the arguments of `embed_multimodal`."""
+    ids, ratios, keys = (kwargs.pop(f"zspa_{modality}_{name}") for name in _FIELDS)
+    return Batch(list(ids), [tuple(own.tolist()) for own in ratios], [bytes(key.tolist()) for key in keys])
 
 
 def _stock(hf_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments without ours, which the Hugging Face processor does not know."""
-    return {name: value for name, value in hf_kwargs.items() if name not in (*RATIOS, _PLAN)}
+    return {name: value for name, value in hf_kwargs.items() if name != _OWN}

@@ -1,5 +1,6 @@
 """Qwen2.5-VL in vLLM, images and videos."""
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from .internals import ask_for_positions_after_encoding
 from .processing import ZspaProcessorMixin, placeholder_ids, take_batch
-from .pruning import Item, ZspaModelMixin, columns_of, prompt_positions, with_places, without_places
+from .pruning import Item, ZspaModelMixin, columns_of, delta_of, prompt_positions, with_places, without_places
 
 _INPUTS = {  # per modality the arguments of `embed_multimodal`, patches and then features first
     "image": ("pixel_values", "image_embeds", "image_grid_thw"),
@@ -23,6 +24,16 @@ class ZspaQwen2_5_VLProcessor(ZspaProcessorMixin, qwen2_5_vl.Qwen2_5_VLMultiModa
     """Fewer placeholders for each image and video."""
 
     modalities = ("image", "video")
+
+    def apply(self, inputs: Any, timing_ctx: Any) -> Any:
+        """Checked first: what vLLM's cache of processed images has seen must reach the engine."""
+        are = [token in placeholder_ids(self.info.get_hf_config()) for token in inputs.prompt]
+        if not all(are) and any(one and other for one, other in zip(are, are[1:])):  # vLLM's dummies have no text
+            raise ValueError(
+                "the prompt has no token of text between two images or videos, by which their positions are told "
+                "apart: write <|vision_start|><|image_pad|><|vision_end|>, as the chat template does"
+            )
+        return super().apply(inputs, timing_ctx)
 
     def _stock_prompt_updates(self, mm_items: Any, hf_processor_mm_kwargs: Any, out_mm_kwargs: Any) -> Any:
         """Those of Qwen2-VL, which drop nothing from a video by vLLM's own method."""
@@ -38,8 +49,6 @@ class ZspaQwen2_5_VLProcessor(ZspaProcessorMixin, qwen2_5_vl.Qwen2_5_VLMultiModa
 class ZspaQwen2_5_VLForConditionalGeneration(ZspaModelMixin, qwen2_5_vl.Qwen2_5_VLForConditionalGeneration):
     """`Qwen2_5_VLForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
 
-    zspa_positions = True
-
     def __init__(self, *, vllm_config: Any, prefix: str = ""):
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         ask_for_positions_after_encoding(vllm_config)
@@ -48,12 +57,12 @@ class ZspaQwen2_5_VLForConditionalGeneration(ZspaModelMixin, qwen2_5_vl.Qwen2_5_
     def embed_multimodal(self, **kwargs: Any) -> Any:
         found: tuple[Tensor, ...] = ()
         for modality, names in _INPUTS.items():
-            batch = take_batch(kwargs, modality)
             given = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
             if not given:
                 continue
             grids = given[f"{modality}_grid_thw"].tolist()
-            kept = self.select(len(grids), batch, partial(self._encode, modality, given))
+            sizes = [math.prod(grid) // self.visual.spatial_merge_size**2 for grid in grids]
+            kept = self.select(take_batch(kwargs, modality), sizes, partial(self._encode, modality, given))
             steps = self._time_steps(given, modality, len(grids))
             for (features, indices), grid, step in zip(kept, grids, steps):
                 found += (with_places(features, self._places(indices, grid, step)),)
@@ -101,6 +110,8 @@ class ZspaQwen2_5_VLForConditionalGeneration(ZspaModelMixin, qwen2_5_vl.Qwen2_5_
         self, input_ids: Any, multimodal_embeddings: Sequence[Tensor], mrope_positions: Tensor, num_computed_tokens: int
     ) -> tuple[Sequence[Tensor], Tensor, int]:
         """Every image stands between two tokens of text, whose positions say where it begins."""
+        if not len(multimodal_embeddings):
+            return multimodal_embeddings, mrope_positions, delta_of(mrope_positions)
         positions = mrope_positions.clone()
         placeholders = placeholder_ids(self.config)
         ids = torch.as_tensor(input_ids).cpu()
@@ -111,8 +122,8 @@ class ZspaQwen2_5_VLForConditionalGeneration(ZspaModelMixin, qwen2_5_vl.Qwen2_5_
         ):
             kept, places = without_places(embeddings, self.visual.out_hidden_size)
             if len(where):
-                before = text[: int(where[0])].nonzero()[-1]
-                start = positions[0, before.to(positions.device)] + 1
+                before = text[: int(where[0])].nonzero()[-1:, 0]
+                start = positions[0, before.to(positions.device)].sum() + len(before)  # 0 where there is none
                 positions[:, where.to(positions.device)] = start + places.to(positions.device)
             features.append(kept)
-        return features, positions, int(positions[:, -1].max()) + 1 - positions.shape[1]
+        return features, positions, delta_of(positions)

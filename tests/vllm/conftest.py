@@ -48,12 +48,14 @@ class Reference:
     folder: Path
 
     @property
+    def placeholders(self) -> list[int]:
+        names = ("image_token_id", "image_token_index", "video_token_id")
+        return [i for name in names if isinstance(i := getattr(self.model.config, name, None), int)]
+
+    @property
     def never(self) -> list[int]:
         """Token ids that a random model must not emit: special tokens and placeholders."""
-        config = self.model.config
-        names = ("image_token_id", "image_token_index", "video_token_id")
-        ids = {getattr(config, name, None) for name in names} | set(self.processor.tokenizer.all_special_ids)
-        return sorted(i for i in ids if isinstance(i, int))
+        return sorted({*self.placeholders, *self.processor.tokenizer.all_special_ids})
 
     @property
     def allowed(self) -> list[int]:
@@ -104,11 +106,9 @@ class Reference:
     def pruned_length(self, request: dict, **ratios) -> int:
         inputs = self.inputs(request)
         ids = inputs["input_ids"]
-        config = self.model.config
-        names = ("image_token_id", "image_token_index", "video_token_id")
-        placeholders = torch.tensor([i for n in names if isinstance(i := getattr(config, n, None), int)])
-        kept = self.model.select_visual_tokens(**inputs, **ratios) if torch.isin(ids, placeholders).any() else []
-        return int((~torch.isin(ids, placeholders)).sum()) + sum(map(len, kept))
+        visual = torch.isin(ids, torch.tensor(self.placeholders))
+        kept = self.model.select_visual_tokens(**inputs, **ratios) if visual.any() else []
+        return int((~visual).sum()) + sum(map(len, kept))
 
 
 class Engine:
@@ -130,8 +130,8 @@ class Engine:
         assert line, f"vLLM stopped: {self.log.read_text()[-3000:]}"
         return json.loads(line)
 
-    def run(self, *requests: dict, steps: int = 8) -> SimpleNamespace:
-        asked = {"prompts": requests, "max_tokens": steps, "allowed": self.reference.allowed}
+    def run(self, *requests: dict, steps: int = 8, fresh: bool = False) -> SimpleNamespace:
+        asked = {"prompts": requests, "max_tokens": steps, "allowed": self.reference.allowed, "fresh": fresh}
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
         return SimpleNamespace(**self._read())

@@ -1,8 +1,8 @@
 """vLLM's offline engine in a process of its own: one line of JSON in, one out.
 
 Started with a checkpoint and the engine's options; a request is `{"prompts": [{"prompt", "images", "video",
-"mm_processor_kwargs"}], "max_tokens", "allowed"}`. `break` in the options is one of the ways to do it wrong that the
-tests have to notice.
+"mm_processor_kwargs"}], "max_tokens", "allowed", "fresh"}`, where fresh means that vLLM's prefix cache is emptied
+first. `break` in the options is one of the ways to do it wrong that the tests have to notice.
 """
 
 import json
@@ -70,6 +70,8 @@ def main() -> None:
     print(json.dumps("ready"), file=answers, flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
+        if asked["fresh"]:
+            llm.reset_prefix_cache()
         prompts = []
         for prompt in asked["prompts"]:
             data = {}

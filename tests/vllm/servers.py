@@ -1,0 +1,88 @@
+"""A real vLLM server on loopback, asked through the real `openai` client, and what transformers answers."""
+
+import base64
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import openai
+import torch
+import transformers
+from PIL import Image
+
+from hf_zspa.bench.server import serving
+from hf_zspa.embedded import CHECKPOINT
+
+CHECKPOINTS = {"llava": CHECKPOINT.with_name("checkpoint-zspa"), "qwen": CHECKPOINT.with_name("checkpoint-qwen-zspa")}
+FLAGS = (
+    "--dtype", "float32", "--max-num-seqs", "16", "--block-size", "32", "--served-model-name", "zspa",
+    "--limit-mm-per-prompt", '{"image": 2, "video": 0}', "--enforce-eager",
+)  # fmt: skip
+PATIENCE = 300  # seconds until a server has to answer
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question about images, with ratios of its own if it has any."""
+
+    images: tuple[Image.Image, ...]
+    question: str
+    ratios: dict = field(default_factory=dict)
+
+    @property
+    def messages(self) -> list:
+        """The request as the `openai` client sends it."""
+        parts = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in self.images]
+        return [{"role": "user", "content": [*parts, {"type": "text", "text": self.question}]}]
+
+
+def data_url(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+class Transformers:
+    """A zspa checkpoint in transformers, which answers one question at a time."""
+
+    def __init__(self, checkpoint: Path):
+        load = transformers.AutoModelForImageTextToText.from_pretrained
+        self.model = load(checkpoint, trust_remote_code=True, dtype=torch.float32).eval()
+        self.processor = transformers.AutoProcessor.from_pretrained(checkpoint)
+
+    def inputs(self, ask: Ask):
+        content = [{"type": "image"} for _ in ask.images] + [{"type": "text", "text": ask.question}]
+        text = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        return self.processor(
+            text=[text], images=list(ask.images) or None, add_special_tokens=False, return_tensors="pt"
+        )
+
+    def answer(self, ask: Ask, steps: int = 8) -> str:
+        inputs = self.inputs(ask)
+        out = self.model.generate(**inputs, **ask.ratios, do_sample=False, max_new_tokens=steps)
+        return self.processor.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+    def prompt_tokens(self, ask: Ask) -> int:
+        inputs = self.inputs(ask)
+        placeholders = int((inputs["input_ids"] == self.model.config.image_token_id).sum())
+        kept = self.model.select_visual_tokens(**inputs, **ask.ratios) if ask.images else []
+        return inputs["input_ids"].shape[1] - placeholders + sum(map(len, kept))
+
+
+class Server:
+    """A server of a checkpoint."""
+
+    def __init__(self, checkpoint: Path, log: Path, *flags: str, environment: dict):
+        self.log = log
+        self._block = serving(checkpoint, log, *FLAGS, *flags, environment=environment)
+        self.address = self._block.__enter__()
+        self.client = openai.OpenAI(base_url=f"{self.address}/v1", api_key="none", timeout=PATIENCE, max_retries=0)
+
+    def ask(self, ask: Ask, steps: int = 8, **options):
+        extra = {"extra_body": {"mm_processor_kwargs": ask.ratios}} if ask.ratios else {}
+        return self.client.chat.completions.create(
+            model="zspa", messages=ask.messages, temperature=0, max_tokens=steps, **extra, **options
+        )
+
+    def stop(self) -> None:
+        self._block.__exit__(None, None, None)
