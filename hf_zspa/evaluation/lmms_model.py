@@ -167,22 +167,25 @@ class HfZspa(lmms):
         self.expected = len(requests)
         answers = [""] * len(requests)
         for batch in batches_of(requests, self.task_dict, self.batch_size, self._messages):
-            found, records = self._guarded(batch)
+            found, records = self._guarded(batch, self._answers, lambda reason: f"{FAILED} {reason}")
             for sample, answer, record in zip(batch.samples, found, records):
                 answers[sample.index] = answer
                 self.cache_hook.add_partial("generate_until", sample.cache_key, answer)
-                if not sample.padding:
-                    self._remember(record)
+                self._remember(sample, record)
         logger.info("hf_zspa, method {}: {}", self.method, token_summary(self.records))
         return answers
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        raise NotImplementedError("hf_zspa answers tasks that generate: lmms-eval gives models that chat no others")
+        raise NotImplementedError(
+            "lmms-eval gives models that chat no tasks about given answers: run it with --force_simple"
+        )
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         raise NotImplementedError("hf_zspa answers single-round tasks only")
 
-    def _remember(self, record: SampleRecord) -> None:
+    def _remember(self, sample: Sample, record: SampleRecord) -> None:
+        if sample.padding:
+            return
         self.records.append(record)
         if self.log_tokens:
             with Path(self.log_tokens).open("a", encoding="utf-8") as file:
@@ -190,15 +193,18 @@ class HfZspa(lmms):
         if self.on_sample:
             self.on_sample(record)
 
-    def _guarded(self, batch: Batch) -> tuple[list[str], list[SampleRecord]]:
-        """Answers and records of a batch. After an exception its samples run one by one, so that the culprit is known.
+    def _guarded(
+        self, batch: Batch, answer: Callable[[Batch, CountingPruner], list[Any]], failed: Callable[[str], Any]
+    ) -> tuple[list[Any], list[SampleRecord]]:
+        """What `answer` has for a batch, and its records. After an exception the samples run one by one, so that the
+        culprit is known; for it there is what `failed` makes of the reason.
 
         Raises:
             SampleError: a sample failed and `on_error` is "raise"; the message names it.
         """
         counter = CountingPruner(self.pruner, [sample.name for sample in batch.samples])
         try:
-            found = self._answers(batch, counter)
+            found = answer(batch, counter)
             return found, counter.records(batch.samples)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
@@ -208,8 +214,8 @@ class HfZspa(lmms):
                     raise SampleError(f"{sample.name} failed: {reason}") from error
                 logger.error("{} failed: {}", sample.name, reason)
                 record = SampleRecord(sample.task, sample.split, sample.doc_id, 0, 0, reason)
-                return [f"{FAILED} {reason}"], [record]
-        parts = [self._guarded(Batch([sample], batch.arguments)) for sample in batch.samples]
+                return [failed(reason)], [record]
+        parts = [self._guarded(Batch([sample], batch.arguments), answer, failed) for sample in batch.samples]
         if not any(record.failed for _, records in parts for record in records):
             logger.warning("a batch of {} failed, its samples alone do not: {}", len(parts), reason)
         return [answer for answers, _ in parts for answer in answers], [r for _, records in parts for r in records]
@@ -219,13 +225,14 @@ class HfZspa(lmms):
             messages = self._apply_system_prompt(messages, self.system_prompt)
         return ChatMessages(messages=messages)
 
-    def _inputs(self, samples: list[Sample]) -> Any:
+    def _prompt(self, sample: Sample) -> str:
         if not getattr(self.processor, "chat_template", None):
             raise ValueError(f"{self.pretrained} has no chat template: save one with its processor")
-        texts = [
-            self.processor.apply_chat_template(s.messages.to_hf_messages(), tokenize=False, add_generation_prompt=True)
-            for s in samples
-        ]
+        messages = sample.messages.to_hf_messages()
+        return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def _inputs(self, samples: list[Sample]) -> Any:
+        texts = [self._prompt(sample) for sample in samples]
         media = [sample.messages.extract_media() for sample in samples]
         images = [image for found, _, _ in media for image in found]
         videos = [video for _, found, _ in media for video in found]

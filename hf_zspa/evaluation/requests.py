@@ -16,7 +16,7 @@ _SAMPLING = ("temperature", "top_p", "top_k")
 
 @dataclass(frozen=True)
 class Sample:
-    """One request: `index` in the list it came in."""
+    """One request: `index` in the list it came in; `given` is an answer whose likelihood is asked for."""
 
     index: int
     task: str
@@ -25,6 +25,7 @@ class Sample:
     messages: Any
     cache_key: tuple
     padding: bool = False  # sent only to keep several processes in step
+    given: str = ""
 
     @property
     def name(self) -> str:
