@@ -10,7 +10,7 @@ from hf_zspa import VisualTokenPruner, ZspaPruner
 from hf_zspa.embedded import EVALUATED
 from hf_zspa.embedded.heldout import scene_questions
 from hf_zspa.evaluation.methods import METHODS, make_pruner
-from hf_zspa.evaluation.pruners import ConditionalDppPruner, MmtokPruner, RandomPruner
+from hf_zspa.evaluation.pruners import ConditionalDppPruner, MmtokPruner, RandomPruner, naming
 
 PRUNING = [method for method in METHODS if method != "original"]
 
@@ -59,6 +59,28 @@ def test_mmtok_takes_the_token_of_largest_coverage_each_time(seed):
     assert pruner([visual], [prompt])[0].tolist() == greedy(len(visual), 6, coverage)
 
 
+@pytest.mark.parametrize("method", [MmtokPruner, ConditionalDppPruner])
+def test_of_equal_tokens_the_first_is_kept_first(method):
+    for seed in range(60):
+        n, d = 5 + seed % 50, 3 + seed % 30
+        visual, prompt = tokens(seed, n, 3, d)
+        copies = max(1, n // 3)
+        visual[-copies:] = visual[:copies]
+        kept = set(method(0.6)([visual], [prompt])[0].tolist())
+        assert all(i in kept for i in range(copies) if n - copies + i in kept), f"seed {seed}"
+
+
+def test_once_the_dpps_kernel_has_no_rank_left_the_most_relevant_tokens_follow():
+    generator = torch.Generator().manual_seed(0)
+    plane = torch.randn(2, 16, generator=generator)
+    visual = torch.randn(20, 2, generator=generator) @ plane  # rank 2
+    prompt = torch.randn(3, 2, generator=generator) @ plane
+    quality = unit(visual) @ unit(prompt.double().mean(0))
+    two = ConditionalDppPruner(2 / 20)([visual], [prompt])[0].tolist()
+    rest = [i for i in quality.argsort(descending=True).tolist() if i not in two]
+    assert ConditionalDppPruner(8 / 20)([visual], [prompt])[0].tolist() == sorted([*two, *rest[:6]])
+
+
 def test_random_depends_on_seed_and_prompt_but_not_on_the_batch():
     pairs = [tokens(seed) for seed in range(6)]
     visual, prompts = [v for v, _ in pairs], [p for _, p in pairs]
@@ -69,11 +91,28 @@ def test_random_depends_on_seed_and_prompt_but_not_on_the_batch():
     assert not torch.equal(RandomPruner(0.25, seed=2)(visual, prompts)[0], together[0])
 
 
+def test_random_draws_for_each_named_image_anew_whatever_its_prompt_and_company():
+    visual, prompt = tokens(0)
+    names = [f"image 1 of sample {i}" for i in range(40)]
+    together = naming(RandomPruner(0.25), names)([visual] * 40, [prompt] * 40)
+    assert len({tuple(kept.tolist()) for kept in together}) > 30
+    for name, kept in zip(names, together):
+        alone = naming(RandomPruner(0.25), [name])([visual.bfloat16()], [prompt.bfloat16() * 2])
+        assert torch.equal(alone[0], kept)
+    other = naming(RandomPruner(0.25, seed=1), names)([visual] * 40, [prompt] * 40)
+    assert not any(torch.equal(a, b) for a, b in zip(together, other))
+
+
+def test_names_are_nothing_to_a_pruner_that_looks():
+    pruner = ZspaPruner(0.25)
+    assert naming(pruner, ["image 1 of sample 3"]) is pruner
+
+
 def test_random_keeps_every_token_equally_often():
     visual = torch.zeros(20, 4)
-    prompts = [torch.full((1, 4), float(i)) for i in range(2000)]
     counts = torch.zeros(20)
-    for kept in RandomPruner(0.25)([visual] * len(prompts), prompts):
+    names = [f"image {i}" for i in range(2000)]
+    for kept in naming(RandomPruner(0.25), names)([visual] * 2000, [torch.zeros(1, 4)] * 2000):
         counts[kept] += 1
     # 500 expected each, with a standard deviation of 19.
     assert counts.sum() == 10_000 and (counts - 500).abs().max() < 80

@@ -1,26 +1,26 @@
 #!/bin/sh
-# Makes every table of docs/results.md anew, from the small models inside the package: about two hours on two cores.
+# Makes every table of docs/results.md anew, from the small models inside the package: about two hours on one core.
 # Run it from the root of a clone, in an environment with `pip install '.[eval]'`. WORK keeps the cells; a second run
 # goes on where the first one stopped.
 set -eu
 WORK=${WORK:-build/results}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} HF_HUB_OFFLINE=1
 
-run() { # MODEL NAME ARGUMENTS...
-  model=$1 name=$2
-  shift 2
+run() { # MODEL STEM NAME ARGUMENTS...
+  model=$1 stem=$2 name=$3
+  shift 3
   hf-zspa eval "$model" --batch-size 50 --output "$WORK/$model" "$@"
-  for file in results.json results.md; do cp "$WORK/$model/$file" "docs/results/$model-$name.${file#results.}"; done
+  for kind in json md; do cp "$WORK/$model/$stem.$kind" "docs/results/$model-$name.$kind"; done
 }
 
 for model in embedded embedded-qwen; do
-  run $model table-1 --table 1
-  cp "$WORK/$model/core-ratio.png" "docs/images/$model-core-ratio.png"
-  run $model table-2 --table 2
-  run $model table-4 --table 4
-  run $model methods --keep-ratio 0.25,0.1,0.05 \
+  run $model table-1 table-1 --table 1
+  cp "$WORK/$model/table-1-core-ratio.png" "docs/images/$model-core-ratio.png"
+  run $model table-2 table-2 --table 2
+  run $model table-4 table-4 --table 4
+  run $model results methods --keep-ratio 0.25,0.1,0.05 \
     --methods original,relevance,divprune,zspa,random,conditional_dpp,mmtok
-  cp "$WORK/$model/keep-ratio.png" "docs/images/$model-keep-ratio.png"
+  cp "$WORK/$model/results-keep-ratio.png" "docs/images/$model-keep-ratio.png"
 done
 python -m hf_zspa.embedded.study --output docs/results/settings-llava.json
 python -m hf_zspa.embedded.study --family qwen2_5_vl --output docs/results/settings-qwen.json

@@ -1,5 +1,6 @@
 """`hf-zspa eval` and `hf-zspa bench`."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +37,7 @@ def eval_command(
     device_map: Annotated[str | None, typer.Option(help="auto spreads the model over all GPUs.")] = None,
     attention: Annotated[str | None, typer.Option(help="transformers' name, such as sdpa.")] = None,
     max_pixels: Annotated[int | None, typer.Option(help="Largest area of an image (Qwen2.5-VL).")] = None,
-    seed: Annotated[int, typer.Option(help="What the method random draws from.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="What the method random draws from; by default 0.")] = None,
     on_error: Annotated[str, typer.Option(help="raise, or count a failing sample as wrong.")] = "raise",
 ) -> None:
     """Measures a checkpoint on the paper's benchmarks, or the embedded one on its own, method against method."""
@@ -45,6 +46,8 @@ def eval_command(
         raise ValueError(f"--table is {table}, but must be 1, 2 or 4{bench}")
     _check_evaluation()
     from ..evaluation.command import Request, evaluate
+    from ..evaluation.requests import SampleError
+    from ..evaluation.scoring import ScoreError
 
     quiet()
     model = {
@@ -70,12 +73,13 @@ def eval_command(
         data=data,
         model=model,
     )
-    results = evaluate(request, Console(stderr=True))
-    report = (output / "results.md").read_text(encoding="utf-8")
-    console.print(Markdown(report.split("\n## Paired differences")[0]))
-    console.print(
-        f"\n{len(results['rows'])} rows in {output / 'results.json'}, see {output / 'results.md'}", soft_wrap=True
-    )
+    try:
+        results = evaluate(request, Console(file=sys.stderr))
+    except (SampleError, ScoreError) as error:
+        raise ValueError(str(error)) from error
+    report = output / f"{request.stem}.md"
+    console.print(Markdown(report.read_text(encoding="utf-8").split("\n## Paired differences")[0]))
+    console.print(f"\n{len(results['rows'])} rows in {report.with_suffix('.json')}, see {report}", soft_wrap=True)
 
 
 @app.command("bench")

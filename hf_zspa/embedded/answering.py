@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from ..evaluation.pruners import naming
 from ..remote_code.zspa_selection import VisualTokenPruner
 from .families import FAMILIES
 from .heldout import HeldOut
@@ -30,6 +31,8 @@ class Exam:
         heldout: images and questions.
 
     Attributes:
+        kinds: per question its kind.
+        texts: per question its words.
         visual: per image its visual tokens `(n, d)`.
         prompts: per scope of the prompt ("query", "text"), per question the embeddings `(m, d)` a pruner is given.
     """
@@ -43,8 +46,10 @@ class Exam:
         self.image_of = [image for image, _ in heldout.questions]
         self.kinds = [question.kind for _, question in heldout.questions]
         self.grids = [(len(image) // PATCH_SIZE, image.shape[1] // PATCH_SIZE) for image in heldout.images]
-        self._encode([question.text for _, question in heldout.questions], [q.answer for _, q in heldout.questions])
+        self.texts = [question.text for _, question in heldout.questions]
+        self._encode(self.texts, [question.answer for _, question in heldout.questions])
         self.visual = self._visual(heldout.images)
+        self._known: dict[tuple[int, bool, bytes], bool] = {}
 
     def _visual(self, images: Sequence[np.ndarray]) -> list[Tensor]:
         """Images of one size go through the vision tower together."""
@@ -87,19 +92,26 @@ class Exam:
         """
         rows: list[Tensor] = []
         for chunk in torch.arange(len(self.kinds)).split(CHUNK):
-            rows += pruner([self.visual[self.image_of[i]] for i in chunk], [self.prompts[scope][i] for i in chunk])
+            named = naming(pruner, [f"image of question {i}" for i in chunk.tolist()])
+            rows += named([self.visual[self.image_of[i]] for i in chunk], [self.prompts[scope][i] for i in chunk])
         return rows
 
     @torch.no_grad()
     def right(self, kept: Sequence[Tensor] | None = None, compact: bool = False) -> Tensor:
         """Which questions are answered right, (questions,) bool; kept as `Exam.kept` gives it, default all tokens.
 
-        `compact` renumbers what is left instead of keeping the positions of the full sequence (LLaVA only).
+        `compact` renumbers what is left instead of keeping the positions of the full sequence (LLaVA only). A question
+        that has been asked with the same tokens before is not asked again.
         """
         if kept is None:
             kept = [torch.arange(len(self.visual[image])) for image in self.image_of]
-        parts = [self._right(chunk, kept, compact) for chunk in torch.arange(len(self.kinds)).split(CHUNK)]
-        return torch.cat(parts)
+        asked = [(i, compact, indices.to(torch.int16).numpy().tobytes()) for i, indices in enumerate(kept)]
+        new = [i for i, key in enumerate(asked) if key not in self._known]
+        for start in range(0, len(new), CHUNK):
+            chunk = torch.tensor(new[start : start + CHUNK])
+            found = self._right(chunk, kept, compact).tolist()
+            self._known |= {asked[i]: right for i, right in zip(chunk.tolist(), found)}
+        return torch.tensor([self._known[key] for key in asked])
 
     def _right(self, chunk: Tensor, kept: Sequence[Tensor], compact: bool) -> Tensor:
         rows, positions, targets = [], [], []

@@ -1,6 +1,5 @@
 """The paper's benchmarks as tasks of lmms-eval, and where their data comes from."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from lmms_eval.tasks import TaskManager
 from lmms_eval.utils import load_yaml_config
 
 from .benchmark_list import BENCHMARKS, Benchmark
+from .fingerprint import DATA_SUFFIXES, combined, folder_digests
 
 TASKS = Path(__file__).parent / "tasks"
 
@@ -68,20 +68,33 @@ class GqaImages:
         return [self._images[self._row[doc["imageId"]]]["image"].convert("RGB")]
 
 
+def data_digest(task: str, data: Path | None) -> str | None:
+    """A digest of the local data of a task; None where its data is not local."""
+    if task not in BENCHMARKS or data is None:
+        return None
+    return combined(folder_digests(data / BENCHMARKS[task].folder, DATA_SUFFIXES))
+
+
 def _cache_of(folder: Path) -> Path:
     """Where datasets keeps what it makes of a local folder: its own choice goes by the folder's name alone, so that
     another copy of that name would be read as the first."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    states = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    digest = hashlib.sha256(repr(states).encode()).hexdigest()
+    digest = combined({"folder": str(folder.resolve()), **folder_digests(folder, DATA_SUFFIXES)})
     return Path(datasets.config.HF_DATASETS_CACHE) / "hf_zspa" / digest[:16]
 
 
-def check_data(tasks: Sequence[str], data: Path | None, known: Sequence[str]) -> None:
-    """Raises `ValueError` where a task is not among those `known`, or its data is neither local nor to be had."""
-    unknown = [task for task in tasks if task not in known]
+def check_data(tasks: Sequence[str], data: Path | None, manager: TaskManager) -> None:
+    """Raises `ValueError` where a name is not that of a task to answer, or its data is neither local nor to be had."""
+    unknown = [task for task in tasks if task not in manager.all_tasks]
     if unknown:
         raise ValueError(f"lmms-eval has no task {', '.join(unknown)}; the paper's are {', '.join(BENCHMARKS)}")
+    for task in tasks:
+        _check_answerable(task, manager.task_index[task])
+    elsewhere = [task for task in tasks if task not in BENCHMARKS]
+    if data is not None and elsewhere:
+        raise ValueError(
+            f"--data has data sets of {', '.join(BENCHMARKS)}, which {', '.join(elsewhere)} would not read: evaluate "
+            "such tasks without it"
+        )
     missing: dict[str, str] = {}
     for benchmark in (BENCHMARKS[task] for task in tasks if task in BENCHMARKS):
         if data is not None and not _has_data(benchmark, data / benchmark.folder):
@@ -94,6 +107,20 @@ def check_data(tasks: Sequence[str], data: Path | None, known: Sequence[str]) ->
         )
         where = f"there is no data of it in {data}" if data else "the Hub is offline (HF_HUB_OFFLINE)"
         raise ValueError(f"{', '.join(missing)}: {where}. Fetch it with {commands}, and pass --data {data or 'DATA'}")
+
+
+def _check_answerable(name: str, entry: dict[str, Any]) -> None:
+    """Raises `ValueError` where a name stands for several tasks, or for one that asks for no generated answer."""
+    config = {} if entry["type"] == "tag" else load_yaml_config(yaml_path=entry["yaml_path"], mode="simple")
+    if entry["type"] in ("tag", "group"):
+        members = entry["task"] if entry["type"] == "tag" else config["task"]
+        some = ", ".join([member for member in members if isinstance(member, str)][:6])
+        raise ValueError(
+            f"{name} stands for several of lmms-eval's tasks: give some of them{some and f', such as {some}'}"
+        )
+    wanted = config.get("output_type", "generate_until")
+    if wanted != "generate_until":
+        raise ValueError(f"{name} is a task of {wanted}, but hf_zspa answers those of generate_until only")
 
 
 def _has_data(benchmark: Benchmark, folder: Path) -> bool:

@@ -31,12 +31,12 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """A file name, such as `pope-zspa-keep0.1-core0.2-mean`."""
+        """A file name of its own, such as `pope-zspa-keep0.1-core0.2-mean`; ratios have all their digits."""
         parts = [self.task, self.method]
         if self.method != "original":
-            parts.append(f"keep{self.keep_ratio:g}")
+            parts.append(f"keep{self.keep_ratio!r}")
         if self.method == "zspa":
-            parts.append(f"core{self.core_ratio:g}")
+            parts.append(f"core{self.core_ratio!r}")
         parts += [self.pooling] if self.pooling else []
         parts += [f"seed{self.seed}"] if self.seed is not None else []
         return "-".join(parts)
@@ -55,16 +55,16 @@ def make_cell(
         ValueError: the method is unknown, or a ratio or the pooling outside what is allowed.
     """
     check_method(method)
-    check_ratio("keep ratio", keep_ratio, zero_allowed=False)
+    keep_ratio = check_ratio("keep ratio", keep_ratio, zero_allowed=False)
     if core_ratio is not None:
-        check_ratio("core ratio", core_ratio, zero_allowed=True)
+        core_ratio = check_ratio("core ratio", core_ratio, zero_allowed=True)
     if pooling is not None:
         check_choice("pooling", pooling, POOLINGS)
     if method == "original" or keep_ratio == 1:
         return Cell(task, "original")
     if method == "zspa" and core_ratio in (0, 1):
         method = "relevance" if core_ratio else "divprune"
-    cell = Cell(task, method, float(keep_ratio))
+    cell = Cell(task, method, keep_ratio)
     if method == "zspa":
         return replace(cell, core_ratio=core_ratio, pooling=pooling)
     if method == "relevance":
@@ -101,16 +101,20 @@ def plan(
     return list(dict.fromkeys(cells))
 
 
+def table_methods(table: int) -> tuple[str, ...]:
+    """What the paper's Table 1, 2 or 4 compares; Table 1 has "random" added."""
+    return ("original", "relevance", "divprune", "zspa", "random") if table == 1 else ("original", "zspa")
+
+
 def table_plan(table: int, tasks: Sequence[str] | None, core_ratio: float, pooling: str, seed: int = 0) -> list[Cell]:
     """The cells of the paper's Table 1, 2 or 4, as far as they are known before any is measured.
 
-    Table 1 adds "random", and the checkpoint's own core ratio to those of the sweep. Table 4 adds poolings at the best
-    core ratio, see `pooling_cells`.
+    Table 1 adds the checkpoint's own core ratio to those of the sweep. Table 4 adds poolings at the best core ratio,
+    see `pooling_cells`.
     """
     tasks = TABLE_TASKS[table] if tasks is None else tasks
-    methods = ["original", "relevance", "divprune", "zspa", "random"] if table == 1 else ["original", "zspa"]
     core_ratios = sorted({*CORE_RATIOS, core_ratio}) if table == 1 else CORE_RATIOS
-    return plan(tasks, methods, [KEEP_RATIO], core_ratios, "mean" if table != 1 else pooling, seed)
+    return plan(tasks, table_methods(table), [KEEP_RATIO], core_ratios, "mean" if table != 1 else pooling, seed)
 
 
 def pooling_cells(best: dict[str, float]) -> list[Cell]:

@@ -1,5 +1,6 @@
 """What `hf-zspa eval` does: plans a sweep, runs it with one progress bar, writes results, table and plots."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,14 +9,19 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..base_checkpoint import checkpoint_folder, is_converted, read_config
+from ..remote_code.zspa_config import FIELDS
 from . import plots, tables
 from .benchmarks import check_data, task_manager
-from .cells import KEEP_RATIO, Cell, expand_tasks, plan, pooling_cells, table_plan
-from .lmms_model import HfZspa
+from .cells import KEEP_RATIO, Cell, expand_tasks, plan, pooling_cells, table_methods, table_plan
+from .lmms_model import HfZspa, embedded_folder
+from .methods import METHODS
 from .report import build_results
 from .sweep import Measurement, Sweep, write_json
 
 EMBEDDED_TASKS = {"embedded": "zspa_scenes", "embedded-qwen": "zspa_scenes_varied"}
+_DEFAULT_METHODS = ("original", "relevance", "divprune", "zspa", "random")
+_OWN = ("keep_ratio", "core_ratio", "pooling", "prompt_scope", "position_ids")
 
 
 @dataclass(frozen=True)
@@ -30,41 +36,70 @@ class Request:
     keep_ratios: Sequence[float] | None = None
     core_ratios: Sequence[float] | None = None
     pooling: str | None = None
-    seed: int = 0
+    seed: int | None = None
     limit: int | None = None
     data: Path | None = None
     model: dict[str, Any] = field(default_factory=dict)  # arguments of `HfZspa`
 
+    @property
+    def stem(self) -> str:
+        """What the files with the results are called, so that the tables of one folder stand side by side."""
+        return "results" if self.table is None else f"table-{self.table}"
+
 
 def evaluate(request: Request, console: Console) -> dict[str, Any]:
-    """Runs what is missing of a sweep and writes `results.json`, `results.md` and plots into its folder.
+    """Runs what is missing of a sweep and writes `STEM.json`, `STEM.md` and `STEM-….png` into its folder.
+
+    Args:
+        console: where the progress bar goes. It must hold on to its file: what lmms-eval prints is sent elsewhere while
+            a cell runs, and a console that looks `sys.stderr` up would follow.
 
     Raises:
         ValueError: the request makes no sense, data is missing, or the folder holds another sweep.
+        SampleError: a sample failed.
+        ScoreError: lmms-eval's number is not what its samples add up to.
     """
+    _check_alone()
     tasks = _tasks(request)
+    own = _own_fields(request)
+    cells = _cells(request, tasks, own)
     manager = task_manager()
-    check_data(tasks, request.data, manager.all_tasks)
+    check_data(tasks, request.data, manager)
+    _make_folder(request.output)  # last before minutes of loading: a request that makes no sense leaves nothing behind
     model = HfZspa(request.checkpoint, **request.model)
-    if not model.converted and list(request.methods or []) != ["original"]:
-        model.use_method("zspa")  # raises and says how to convert
-    cells = _cells(request, tasks, model)  # before the folder: a request that makes no sense leaves nothing behind
-    request.output.mkdir(parents=True, exist_ok=True)
     sweep = Sweep(model, manager, request.output, request.data, request.limit)
     measurements = _run(sweep, cells, console, extra=len(tasks) * 2 if request.table == 4 else 0)
-    about = {"table": request.table, "batch_size": model.batch_size, "limit": request.limit}
-    if model.converted:
-        about |= {f"zspa_{name}": value for name, value in model.defaults().items()}
+    about = {"table": request.table, "settings": sweep.settings, "data": str(request.data) if request.data else None}
+    about |= {f"zspa_{name}": value for name, value in (own or {}).items()}
     results = build_results(request.checkpoint, measurements, **about)
-    write_json(request.output / "results.json", results)
-    (request.output / "results.md").write_text(tables.markdown(results), encoding="utf-8")
-    plots.plot_core_ratio(results["rows"], request.output / "core-ratio.png")
-    plots.plot_keep_ratio(results["rows"], request.output / "keep-ratio.png")
+    write_json(request.output / f"{request.stem}.json", results)
+    (request.output / f"{request.stem}.md").write_text(tables.markdown(results), encoding="utf-8")
+    for name, plot in (("core-ratio", plots.plot_core_ratio), ("keep-ratio", plots.plot_keep_ratio)):
+        path = request.output / f"{request.stem}-{name}.png"
+        path.unlink(missing_ok=True)  # one of an earlier run would show other rows
+        plot(results["rows"], path)
     return results
+
+
+def _check_alone() -> None:
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes != "1":
+        raise ValueError(
+            f"hf-zspa eval runs in one process, but was started in {processes} (WORLD_SIZE): leave torchrun or "
+            "accelerate launch away, or start them with -m lmms_eval --model hf_zspa, that is python -m lmms_eval"
+        )
+
+
+def _make_folder(output: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"--output {output} is a file: give a folder")
+    output.mkdir(parents=True, exist_ok=True)
 
 
 def _tasks(request: Request) -> list[str]:
     if request.tasks is not None:
+        if not request.tasks:
+            raise ValueError("--tasks names no task: give some, such as pope,gqa")
         return expand_tasks(request.tasks)
     if request.checkpoint in EMBEDDED_TASKS:
         return expand_tasks([EMBEDDED_TASKS[request.checkpoint]])
@@ -77,20 +112,59 @@ def _first_cells(table: int) -> list[Cell]:
     return [cell for cell in table_plan(table, None, 0.2, "mean") if cell.method == "original"]
 
 
-def _cells(request: Request, tasks: Sequence[str], model: HfZspa) -> list[Cell]:
-    if not model.converted:
+def _own_fields(request: Request) -> dict[str, Any] | None:
+    """The checkpoint's own pruning fields, without their prefix; None where it is not converted."""
+    name = embedded_folder(request.checkpoint)
+    config = read_config(checkpoint_folder(name, request.model.get("revision"), weights=False))
+    if not is_converted(config):
+        return None
+    return {name: config.get(f"zspa_{name}", FIELDS[f"zspa_{name}"]) for name in _OWN}
+
+
+def _cells(request: Request, tasks: Sequence[str], own: dict[str, Any] | None) -> list[Cell]:
+    if request.methods is not None and not request.methods:
+        raise ValueError(f"--methods names no method: choose from {', '.join(METHODS)}")
+    if own is None:
+        if list(request.methods or ()) != ["original"]:
+            raise ValueError(
+                f"{request.checkpoint} does not prune: make a checkpoint that does with "
+                f"hf-zspa convert {request.checkpoint} OUT, and evaluate OUT; or give --methods original"
+            )
+        _refuse_unread(request, ["original"])
         return plan(tasks, ["original"], [1.0], [], "mean")
-    own = model.defaults()
     pooling = request.pooling or own["pooling"]
+    seed = request.seed or 0
     if request.table is not None:
-        given = {"--methods": request.methods, "--keep-ratio": request.keep_ratios, "--core-ratio": request.core_ratios}
-        clashing = [name for name, value in given.items() if value is not None]
-        if clashing:
-            raise ValueError(f"--table {request.table} sets {', '.join(clashing)} itself: leave one of the two out")
-        return table_plan(request.table, tasks, own["core_ratio"], pooling, request.seed)
-    methods = request.methods or ["original", "relevance", "divprune", "zspa", "random"]
+        _refuse_what_a_table_sets(request)
+        _refuse_unread(request, table_methods(request.table))
+        return table_plan(request.table, tasks, own["core_ratio"], pooling, seed)
+    methods = request.methods or _DEFAULT_METHODS
     keep = request.keep_ratios or [own["keep_ratio"]]
-    return plan(tasks, methods, keep, request.core_ratios or [own["core_ratio"]], pooling, request.seed)
+    cells = plan(tasks, methods, keep, request.core_ratios or [own["core_ratio"]], pooling, seed)
+    _refuse_unread(request, methods)
+    return cells
+
+
+def _refuse_what_a_table_sets(request: Request) -> None:
+    given = {"--methods": request.methods, "--keep-ratio": request.keep_ratios, "--core-ratio": request.core_ratios}
+    if request.table != 1:
+        given["--pooling"] = request.pooling
+    clashing = [name for name, value in given.items() if value is not None]
+    if clashing:
+        raise ValueError(f"--table {request.table} sets {', '.join(clashing)} itself: leave one of the two out")
+
+
+def _refuse_unread(request: Request, methods: Sequence[str]) -> None:
+    """Raises `ValueError` for an option that none of the methods reads."""
+    readers = {
+        "--keep-ratio": (request.keep_ratios, METHODS[1:]),
+        "--core-ratio": (request.core_ratios, ("zspa",)),
+        "--pooling": (request.pooling, ("zspa", "relevance")),
+        "--seed": (request.seed, ("random",)),
+    }
+    for option, (value, reading) in readers.items():
+        if value is not None and not set(methods) & set(reading):
+            raise ValueError(f"{option} is for {', '.join(reading)}, none of which is measured here: leave it out")
 
 
 def _run(sweep: Sweep, cells: Sequence[Cell], console: Console, extra: int) -> list[Measurement]:

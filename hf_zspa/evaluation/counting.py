@@ -1,12 +1,15 @@
 """How many visual tokens went in and how many were kept, counted where the model prunes, per sample."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from torch import Tensor
 
 from ..remote_code.zspa_selection import VisualTokenPruner
+from .pruners import naming
 
 
 @dataclass(frozen=True)
@@ -22,16 +25,32 @@ class SampleRecord:
 
 
 class CountingPruner:
-    """Lets a pruner choose and remembers what it chose from, image by image.
+    """Lets a pruner choose, tells it whose images it is given, and remembers how many tokens each row kept.
 
-    Attributes:
-        placeholders: visual tokens of each row of the batch, `count_unpruned` fills it in.
+    Args:
+        pruner: what chooses; None where nothing is pruned.
+        rows: a name for each row of the batch.
     """
 
-    def __init__(self, pruner: VisualTokenPruner | None):
-        self.pruner = pruner
-        self.placeholders: list[int] = []
-        self.images: list[tuple[int, int]] = []  # visual tokens, tokens kept
+    def __init__(self, pruner: VisualTokenPruner | None, rows: Sequence[str] = ()):
+        self.pruner, self.rows = pruner, list(rows)
+        self._kept = [0] * len(self.rows)
+        self._images = [0] * len(self.rows)  # seen so far
+        self._seen = [0] * len(self.rows)  # visual tokens of the prompts
+        self._waiting: list[list[int]] = []
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether any row has visual tokens."""
+        return any(self._seen)
+
+    def expect(self, input_ids: Tensor, config: Any) -> None:
+        """Notes the visual tokens of each row of `input_ids` `(batch, S)`: images and videos apart, because a model
+        asks for all images of a batch and then for all its videos."""
+        tokens = (getattr(config, name, None) for name in ("image_token_id", "video_token_id"))
+        counts = [(input_ids == token).sum(1).tolist() for token in tokens if token is not None]
+        self._waiting = [count for count in counts if any(count)]
+        self._seen = [sum(of_row) for of_row in zip(*counts)]
 
     def budget(self, n: int) -> int:
         assert self.pruner is not None, "only a batch that is pruned gets this pruner"
@@ -39,37 +58,44 @@ class CountingPruner:
 
     def __call__(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[Tensor]:
         assert self.pruner is not None, "only a batch that is pruned gets this pruner"
-        kept = self.pruner(visual_tokens, prompt_tokens)
-        self.images += [(len(visual), len(indices)) for visual, indices in zip(visual_tokens, kept)]
+        owners = self._owners([len(visual) for visual in visual_tokens])
+        names = []
+        for row in owners:
+            self._images[row] += 1
+            names.append(f"image {self._images[row]} of {self.rows[row]}")
+        kept = naming(self.pruner, names)(visual_tokens, prompt_tokens)
+        for row, indices in zip(owners, kept):
+            self._kept[row] += len(indices)
         return kept
 
+    def _owners(self, sizes: list[int]) -> list[int]:
+        """The row of each image: those of a row fill its placeholders, one after the other.
+
+        Raises:
+            RuntimeError: they do not.
+        """
+        placeholders = self._waiting.pop(0) if self._waiting else []
+        ends = list(accumulate(placeholders))
+        owners = [bisect_left(ends, end) for end in accumulate(sizes)]
+        filled = [sum(size for owner, size in zip(owners, sizes) if owner == row) for row in range(len(placeholders))]
+        if filled != placeholders or sum(sizes) != sum(placeholders):
+            raise RuntimeError(f"images of {sizes} tokens do not fill the {placeholders} placeholders of the batch")
+        return owners
+
     def records(self, samples: Sequence[Any]) -> list[SampleRecord]:
-        """One record per row: the images of a row are those that fill its placeholders.
+        """One record per row.
 
         Raises:
             RuntimeError: a pruner was set, but the model never asked it.
         """
-        images, records = iter(self.images), []
-        for sample, total in zip(samples, self.placeholders, strict=True):
-            kept, seen = (0, 0) if self.pruner else (total, total)
-            while seen < total:
-                size, chosen = next(images, (0, 0))
-                if not size:
-                    raise RuntimeError(f"{sample.name}: the model did not prune all of its {total} visual tokens")
-                seen, kept = seen + size, kept + chosen
-            records.append(SampleRecord(sample.task, sample.split, sample.doc_id, total, kept))
-        return records
-
-
-def count_unpruned(counter: CountingPruner, input_ids: Tensor, config: Any) -> None:
-    """Notes the visual tokens of each row of `input_ids` `(batch, S)`."""
-    rows = 0 * input_ids
-    for name in ("image_token_id", "video_token_id"):
-        token = getattr(config, name, None)
-        if token is not None:
-            rows = rows + (input_ids == token)
-    counts = rows.sum(1).tolist()
-    counter.placeholders = counts
+        if self.pruner and self._waiting:
+            row = next(row for row, count in enumerate(self._waiting[0]) if count)
+            raise RuntimeError(f"{self.rows[row]}: the model did not prune its {self._seen[row]} visual tokens")
+        kept = self._kept if self.pruner else self._seen
+        return [
+            SampleRecord(sample.task, sample.split, sample.doc_id, seen, left)
+            for sample, seen, left in zip(samples, self._seen, kept, strict=True)
+        ]
 
 
 def token_summary(records: Sequence[SampleRecord]) -> str:
@@ -78,4 +104,4 @@ def token_summary(records: Sequence[SampleRecord]) -> str:
     share = f" ({100 * kept / seen:.1f} %)" if seen else ""
     failed = sum(r.failed is not None for r in records)
     line = f"{len(records)} samples, {seen} visual tokens in, {kept} kept{share}"
-    return f"{line}, {failed} FAILED and counted as wrong" if failed else line
+    return f"{line}, {failed} FAILED" if failed else line

@@ -13,10 +13,10 @@ from lmms_eval.protocol import ChatMessages
 from loguru import logger
 
 from ..base_checkpoint import checkpoint_folder, is_converted, read_config
-from .counting import CountingPruner, SampleRecord, count_unpruned, token_summary
+from .counting import CountingPruner, SampleRecord, token_summary
 from .loading import Settings, load
 from .methods import make_pruner
-from .requests import FAILED, Batch, Sample, batches_of, continuation_scores, generation_arguments, until_stops
+from .requests import FAILED, Batch, Sample, SampleError, batches_of, generation_arguments, until_stops
 
 _CORE_RATIOS = {"relevance": 1.0, "divprune": 0.0}
 _OVERRIDES = ("pooling", "prompt_scope", "position_ids")
@@ -43,7 +43,8 @@ class HfZspa(lmms):
         min_pixels: smallest area of an image, for processors that scale by area.
         max_pixels: largest area.
         system_prompt: a system turn before each question.
-        on_error: "raise" stops with the sample's id, "count" counts the sample as failed and goes on.
+        on_error: "raise" stops with the sample's id, "count" marks the sample as failed and goes on. `hf-zspa eval`
+            counts it as wrong; lmms-eval's own command scores the mark as an answer.
         log_tokens: a file that gets one line of JSON per sample: visual tokens, tokens kept, failure.
 
     Raises:
@@ -89,14 +90,11 @@ class HfZspa(lmms):
         self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
         if device is None and self._world_size > 1:
             device = str(self.accelerator.device)
-        self.folder = checkpoint_folder(_embedded(pretrained), revision)
+        self.folder = checkpoint_folder(embedded_folder(pretrained), revision)
         self.converted = is_converted(read_config(self.folder))
+        self.settings = Settings(device, device_map, dtype, attn_implementation, min_pixels, max_pixels)
         # In a tuple, out of reach of lmms.clean(), which would end a sweep after its first cell.
-        self._parts = load(
-            self.folder,
-            self.converted,
-            Settings(device, device_map, dtype, attn_implementation, min_pixels, max_pixels),
-        )
+        self._parts = load(self.folder, self.converted, self.settings)
         self._stock_fields = {name: getattr(self.model.config, f"zspa_{name}", None) for name in _OVERRIDES}
         self.pretrained, self.on_error, self.log_tokens = pretrained, on_error, log_tokens
         self.system_prompt = self._resolve_system_prompt(system_prompt) if system_prompt else None
@@ -164,36 +162,30 @@ class HfZspa(lmms):
                 self.pruner = make_pruner(self.method, keep_ratio=keep, seed=seed)
         self.records: list[SampleRecord] = []
 
-    def defaults(self) -> dict[str, Any]:
-        """The checkpoint's own keep ratio, core ratio, pooling, prompt scope and position ids."""
-        names = ("keep_ratio", "core_ratio", *_OVERRIDES)
-        return {name: self._stock_fields.get(name, getattr(self.model.config, f"zspa_{name}")) for name in names}
-
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """The answer to each request; what stops an answer (`until`) is not part of it."""
-        return self._run(requests, self._generate)
+        self.expected = len(requests)
+        answers = [""] * len(requests)
+        for batch in batches_of(requests, self.task_dict, self.batch_size, self._messages):
+            found, records = self._guarded(batch, self._answers, lambda reason: f"{FAILED} {reason}")
+            for sample, answer, record in zip(batch.samples, found, records):
+                answers[sample.index] = answer
+                self.cache_hook.add_partial("generate_until", sample.cache_key, answer)
+                self._remember(sample, record)
+        logger.info("hf_zspa, method {}: {}", self.method, token_summary(self.records))
+        return answers
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
-        """Per request the log-probability of its continuation, and whether greedy decoding would give it."""
-        return self._run(requests, self._score)
+        raise NotImplementedError(
+            "lmms-eval gives models that chat no tasks about given answers: run it with --force_simple"
+        )
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:
         raise NotImplementedError("hf_zspa answers single-round tasks only")
 
-    def _run(self, requests: list[Instance], answer: Callable[[Batch], list]) -> list:
-        self.expected = len(requests)
-        answers: list[Any] = [None] * len(requests)
-        for batch in batches_of(requests, self.task_dict, self.batch_size, self._messages):
-            found, records = self._guarded(batch, answer)
-            for sample, value, record in zip(batch.samples, found, records):
-                answers[sample.index] = value
-                self.cache_hook.add_partial(sample.request_type, sample.cache_key, value)
-                if not sample.padding:
-                    self._remember(record)
-        logger.info("hf_zspa, method {}: {}", self.method, token_summary(self.records))
-        return answers
-
-    def _remember(self, record: SampleRecord) -> None:
+    def _remember(self, sample: Sample, record: SampleRecord) -> None:
+        if sample.padding:
+            return
         self.records.append(record)
         if self.log_tokens:
             with Path(self.log_tokens).open("a", encoding="utf-8") as file:
@@ -201,44 +193,46 @@ class HfZspa(lmms):
         if self.on_sample:
             self.on_sample(record)
 
-    def _guarded(self, batch: Batch, answer: Callable[[Batch], list]) -> tuple[list, list[SampleRecord]]:
-        """Answers and records of a batch. After an exception its samples run one by one, so that the culprit is known.
+    def _guarded(
+        self, batch: Batch, answer: Callable[[Batch, CountingPruner], list[Any]], failed: Callable[[str], Any]
+    ) -> tuple[list[Any], list[SampleRecord]]:
+        """What `answer` has for a batch, and its records. After an exception the samples run one by one, so that the
+        culprit is known; for it there is what `failed` makes of the reason.
 
         Raises:
-            RuntimeError: a sample failed and `on_error` is "raise"; the message names it.
+            SampleError: a sample failed and `on_error` is "raise"; the message names it.
         """
-        counter = CountingPruner(self.pruner)
+        counter = CountingPruner(self.pruner, [sample.name for sample in batch.samples])
         try:
-            found = answer(Batch(batch.samples, batch.arguments, counter))
+            found = answer(batch, counter)
             return found, counter.records(batch.samples)
         except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
             if len(batch.samples) == 1:
                 (sample,) = batch.samples
                 if self.on_error == "raise":
-                    raise RuntimeError(f"{sample.name} failed: {type(error).__name__}: {error}") from error
-                logger.error("{} failed and counts as wrong: {}: {}", sample.name, type(error).__name__, error)
-                reason = f"{type(error).__name__}: {error}"
-                value = (float("-inf"), False) if sample.continuation is not None else f"{FAILED} {reason}"
-                return [value], [SampleRecord(sample.task, sample.split, sample.doc_id, 0, 0, reason)]
-            first_error = error
-        parts = [self._guarded(Batch([sample], batch.arguments), answer) for sample in batch.samples]
+                    raise SampleError(f"{sample.name} failed: {reason}") from error
+                logger.error("{} failed: {}", sample.name, reason)
+                record = SampleRecord(sample.task, sample.split, sample.doc_id, 0, 0, reason)
+                return [failed(reason)], [record]
+        parts = [self._guarded(Batch([sample], batch.arguments), answer, failed) for sample in batch.samples]
         if not any(record.failed for _, records in parts for record in records):
-            logger.warning("a batch of {} failed, its samples alone do not: {}", len(parts), first_error)
-        return [value for values, _ in parts for value in values], [r for _, records in parts for r in records]
+            logger.warning("a batch of {} failed, its samples alone do not: {}", len(parts), reason)
+        return [answer for answers, _ in parts for answer in answers], [r for _, records in parts for r in records]
 
     def _messages(self, messages: Any) -> ChatMessages:
         if self.system_prompt:
             messages = self._apply_system_prompt(messages, self.system_prompt)
         return ChatMessages(messages=messages)
 
-    def _inputs(self, samples: list[Sample], continuations: list[str] | None = None) -> Any:
+    def _prompt(self, sample: Sample) -> str:
         if not getattr(self.processor, "chat_template", None):
             raise ValueError(f"{self.pretrained} has no chat template: save one with its processor")
-        texts = [
-            self.processor.apply_chat_template(s.messages.to_hf_messages(), tokenize=False, add_generation_prompt=True)
-            for s in samples
-        ]
-        texts = [text + more for text, more in zip(texts, continuations)] if continuations else texts
+        messages = sample.messages.to_hf_messages()
+        return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+    def _inputs(self, samples: list[Sample]) -> Any:
+        texts = [self._prompt(sample) for sample in samples]
         media = [sample.messages.extract_media() for sample in samples]
         images = [image for found, _, _ in media for image in found]
         videos = [video for _, found, _ in media for video in found]
@@ -248,32 +242,25 @@ class HfZspa(lmms):
         inputs = self.processor(text=texts, padding=True, return_tensors="pt", **visual)
         return inputs.to(self.model.device, self.model.dtype)
 
-    def _pruning(self, inputs: Any, batch: Batch) -> dict[str, Any]:
-        """What makes the model prune in a call, with every token counted."""
-        count_unpruned(batch.counter, inputs["input_ids"], self.model.config)
-        pruned = self.pruner is not None and any(batch.counter.placeholders)
-        return {"visual_token_pruner": batch.counter} if pruned else {"zspa_keep_ratio": 1.0} if self.converted else {}
-
     @torch.inference_mode()
-    def _generate(self, batch: Batch) -> list[str]:
+    def _answers(self, batch: Batch, counter: CountingPruner) -> list[str]:
         inputs = self._inputs(batch.samples)
-        arguments, until = generation_arguments(batch.arguments, self.model.generation_config)
-        output = self.model.generate(**inputs, **arguments, **self._pruning(inputs, batch))
+        arguments, until = generation_arguments(batch.arguments)
+        output = self.model.generate(**inputs, **arguments, **self._pruning(inputs, counter))
         answers = output[:, inputs["input_ids"].shape[1] :]
         texts = self.processor.batch_decode(answers, skip_special_tokens=True)
         return [until_stops(text.strip(), until) for text in texts]
 
-    @torch.inference_mode()
-    def _score(self, batch: Batch) -> list[tuple[float, bool]]:
-        continuations = [sample.continuation or "" for sample in batch.samples]
-        prompts = self._inputs(batch.samples)
-        lengths = prompts["attention_mask"].sum(1)
-        inputs = self._inputs(batch.samples, continuations)
-        logits = self.model(**inputs, **self._pruning(inputs, batch)).logits
-        return list(continuation_scores(logits, inputs["input_ids"], inputs["attention_mask"], lengths))
+    def _pruning(self, inputs: Any, counter: CountingPruner) -> dict[str, Any]:
+        """What makes the model prune in a call, with every token counted."""
+        counter.expect(inputs["input_ids"], self.model.config)
+        if self.pruner is not None and counter.sees_images:
+            return {"visual_token_pruner": counter}
+        return {"zspa_keep_ratio": 1.0} if self.converted else {}
 
 
-def _embedded(name: str) -> str:
+def embedded_folder(name: str) -> str:
+    """The folder of an embedded checkpoint by its name; any other name as it is."""
     from ..embedded import EVALUATED
 
     return str(EVALUATED.get(name, name))

@@ -14,12 +14,12 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 class Settings:
     """How a checkpoint is loaded; the names are those of the model arguments."""
 
-    device: str | None
-    device_map: str | None
-    dtype: str
-    attn_implementation: str | None
-    min_pixels: int | None
-    max_pixels: int | None
+    device: str | None = None
+    device_map: str | None = None
+    dtype: str = "auto"
+    attn_implementation: str | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
 
 
 def load(folder: Path, trusted: bool, settings: Settings) -> tuple[Any, Any]:
@@ -32,6 +32,7 @@ def load(folder: Path, trusted: bool, settings: Settings) -> tuple[Any, Any]:
         raise ValueError(f"dtype is {settings.dtype!r}, but must be one of {', '.join(DTYPES)}")
     if settings.device and settings.device_map:
         raise ValueError(f"give device ({settings.device}) or device_map ({settings.device_map}), not both")
+    device = _device(settings.device)
     processor = _processor(folder)
     _set_pixels(processor, settings)
     options = {
@@ -43,8 +44,20 @@ def load(folder: Path, trusted: bool, settings: Settings) -> tuple[Any, Any]:
     chosen = {name: value for name, value in options.items() if value is not None}
     model = AutoModelForImageTextToText.from_pretrained(folder, **chosen)
     if settings.device_map is None:
-        model = model.to(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        model = model.to(device)
     return model.eval(), processor
+
+
+def _device(name: str | None) -> torch.device:
+    """The device of this name, or the GPU where there is one; raises `ValueError` where it cannot be used."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    try:
+        device = torch.device(name or ("cuda" if gpus else "cpu"))
+    except RuntimeError as error:
+        raise ValueError(f"device is {name!r}, but must be such as cpu or cuda:0") from error
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise ValueError(f"device is {name!r}, but torch sees {gpus or 'no'} GPU{'s' * (gpus > 1)}: choose another")
+    return device
 
 
 def _processor(folder: Path) -> Any:
@@ -62,13 +75,34 @@ def _processor(folder: Path) -> Any:
 
 
 def _set_pixels(processor: Any, settings: Settings) -> None:
-    limits = {"shortest_edge": settings.min_pixels, "longest_edge": settings.max_pixels}
-    given = {name: int(value) for name, value in limits.items() if value is not None}
-    if not given:
+    """Bounds the area that images, and the frames of videos, are scaled to.
+
+    Raises:
+        ValueError: the processor does not scale by area, or there is no area within the bounds.
+    """
+    smallest, largest = settings.min_pixels, settings.max_pixels
+    if smallest is None and largest is None:
         return
     images = processor.image_processor
     if not hasattr(images, "merge_size"):
         raise ValueError(
             f"min_pixels and max_pixels have no meaning for {type(images).__name__}, which has fixed sizes"
         )
-    images.size = {**dict(images.size), **given}
+    if min(value for value in (smallest, largest) if value is not None) < 1:
+        raise ValueError(f"min_pixels is {smallest} and max_pixels {largest}, but an area is at least 1")
+    if smallest is not None and largest is not None and smallest > largest:
+        raise ValueError(f"min_pixels is {smallest}, but must not be above max_pixels, which is {largest}")
+    for each in (images, getattr(processor, "video_processor", None)):
+        if each is not None:
+            _bound_area(each, smallest, largest)
+
+
+def _bound_area(processor: Any, smallest: int | None, largest: int | None) -> None:
+    """Sets the bounds that are given; the processor's own bound on the other side makes room for them."""
+    size = dict(processor.size)
+    smallest = min(size["shortest_edge"], largest or size["shortest_edge"]) if smallest is None else smallest
+    largest = max(size["longest_edge"], smallest) if largest is None else largest
+    processor.size = {**size, "shortest_edge": smallest, "longest_edge": largest}
+    for name, value in (("min_pixels", smallest), ("max_pixels", largest)):  # transformers 4 looks there first
+        if hasattr(processor, name):
+            setattr(processor, name, value)

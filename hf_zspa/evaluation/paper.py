@@ -4,7 +4,6 @@ import csv
 from dataclasses import dataclass
 from importlib.resources import files
 
-_PEERS = "peers_64_tokens.csv"
 _FILES = {1: "table1_accuracy.csv", 2: "table2_core_ratio.csv", 4: "table4_pooling.csv"}
 # How the tables call what lmms-eval calls otherwise.
 COLUMNS = {
@@ -38,24 +37,6 @@ def paper_table(table: int) -> list[PaperRow]:
         else:
             column = line.pop("benchmark").partition("_")[0]
             rows += [PaperRow(table, "qwen2.5-vl-7b", column, name, float(value)) for name, value in line.items()]
-    return rows
-
-
-@dataclass(frozen=True)
-class PublishedRow:
-    """A published score of LLaVA-1.5-7B with 64 of 576 visual tokens: 58 for "zspa", all for "full"."""
-
-    method: str
-    column: str
-    value: float
-
-
-def published() -> list[PublishedRow]:
-    """Scores of other methods near the paper's keep ratio; TextVQA with OCR tokens in the prompt, except for "zspa"."""
-    rows = []
-    for line in _lines(_PEERS):
-        method = line.pop("method")
-        rows += [PublishedRow(method, column, float(value)) for column, value in line.items() if value]
     return rows
 
 

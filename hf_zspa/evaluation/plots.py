@@ -17,10 +17,10 @@ _ENDS = {"divprune": 0.0, "relevance": 1.0}
 def plot_core_ratio(rows: Sequence[Row], path: Path) -> bool:
     """Score against core ratio, a line per task, the unpruned score dotted; False where there are no two points.
 
-    The ends are the baselines: core ratio 0 is "divprune", 1 is "relevance". Of several keep ratios the one with most
-    points is drawn.
+    The ends are the baselines: core ratio 0 is "divprune", 1 is "relevance". Of several keep ratios and poolings those
+    with most points are drawn.
     """
-    points = [row for row in rows if row["method"] in ("zspa", *_ENDS) and row["pooling"] in (None, "mean")]
+    points = [row for row in rows if row["method"] in ("zspa", *_ENDS) and row["pooling"] in (None, _pooling(rows))]
     keep = _most_common([row["keep_ratio"] for row in points if row["method"] == "zspa"])
     lines: dict[str, list[tuple[float, Row]]] = {}
     for row in points:
@@ -51,6 +51,7 @@ def plot_keep_ratio(rows: Sequence[Row], path: Path) -> bool:
     averages = [row for row in rows if row["task"].endswith("average")]
     chosen = averages or list(rows)
     core = _most_common([row["core_ratio"] for row in chosen if row["method"] == "zspa"])
+    pooling = _pooling(chosen)
     tasks = list(dict.fromkeys(row["task"] for row in chosen))
     settings = {(row["task"], row["method"], row["keep_ratio"]) for row in chosen if row["method"] != "original"}
     if not any(len([1 for other in settings if other[:2] == setting[:2]]) > 1 for setting in settings):
@@ -59,7 +60,7 @@ def plot_keep_ratio(rows: Sequence[Row], path: Path) -> bool:
     figure, grid = _figure(7 if columns == 1 else 4.2 * columns, 4.2 * -(-len(tasks) // columns), len(tasks), columns)
     for axes, task in zip(grid, tasks):
         mine = [row for row in chosen if row["task"] == task and (row["method"] != "zspa" or row["core_ratio"] == core)]
-        pruned = [row for row in mine if row["method"] != "original" and row["pooling"] in (None, "mean")]
+        pruned = [row for row in mine if row["method"] != "original" and row["pooling"] in (None, pooling)]
         for i, method in enumerate(dict.fromkeys(row["method"] for row in pruned)):
             found = sorted(((row["keep_ratio"], row) for row in pruned if row["method"] == method), key=lambda p: p[0])
             _draw(axes, found, i, f"zspa, core {core:g}" if method == "zspa" else method)
@@ -71,6 +72,10 @@ def plot_keep_ratio(rows: Sequence[Row], path: Path) -> bool:
         axes.set_title(task.replace("_", " "))
     _finish(figure, grid[0], path)
     return True
+
+
+def _pooling(rows: Sequence[Row]) -> str | None:
+    return _most_common([row["pooling"] for row in rows if row["pooling"] is not None])
 
 
 def _most_common(values: Sequence[Any]) -> Any:

@@ -38,7 +38,7 @@ def task_prompts(
         ValueError: the task is unknown, its data is missing, or the checkpoint does not prune.
     """
     manager = task_manager()
-    check_data([task], data, manager.all_tasks)
+    check_data([task], data, manager)
     listener = _Listener(checkpoint, **model)
     listener.use_method("zspa")  # raises where the checkpoint is not converted
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -1,39 +1,29 @@
 """From measurements to `results.json`: one row per task and setting, with intervals and paired differences."""
 
-import platform
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Any
 
-import torch
-
 from .cells import GROUPS, Cell
-from .statistics import Difference, average_difference, average_interval, bootstrap_interval, paired_difference
+from .statistics import average_difference, average_interval, bootstrap_interval, paired_difference
 from .sweep import Measurement
 
 _BASELINES = ("original", "divprune")
 
 
 def build_results(checkpoint: str, measurements: Sequence[Measurement], **about: Any) -> dict[str, Any]:
-    """Everything a sweep found, ready for JSON. All scores are per cent, all intervals 95 % (percentile bootstrap)."""
+    """Everything a sweep found, ready for JSON. All scores are per cent, all intervals 95 % (percentile bootstrap).
+
+    A row's `setup` says when, on what and with which versions it was measured; it is None for an average over cells of
+    which these differ.
+    """
     found = {measurement.cell: measurement for measurement in measurements}
     rows = [_row(measurement, found) for measurement in measurements]
     return {
         "checkpoint": checkpoint,
-        "created": time.strftime("%Y-%m-%d"),
-        "versions": {name: version(name) for name in ("hf-zspa", "lmms-eval", "torch", "transformers")},
-        "hardware": _hardware(),
         **about,
         "rows": rows + _average_rows(found),
     }
-
-
-def _hardware() -> dict[str, Any]:
-    if torch.cuda.is_available():
-        return {"device": torch.cuda.get_device_name(), "count": torch.cuda.device_count()}
-    return {"device": f"CPU ({platform.machine()})", "threads": torch.get_num_threads()}
 
 
 def _baseline(cell: Cell, method: str) -> Cell:
@@ -55,17 +45,14 @@ def _row(measurement: Measurement, found: dict[Cell, Measurement]) -> dict[str, 
             row[f"minus_{method}"] = None
         else:
             difference = paired_difference(score.per_sample, other.score.per_sample, score.aggregate)
-            row[f"minus_{method}"] = _as_dict(difference)
+            row[f"minus_{method}"] = asdict(difference)
     return row | {
         "visual_tokens": measurement.visual_tokens,
         "kept_tokens": measurement.kept_tokens,
         "failed": measurement.failed,
         "seconds": round(measurement.seconds, 1),
+        "setup": measurement.setup,
     }
-
-
-def _as_dict(difference: Difference) -> dict[str, float]:
-    return {"value": difference.value, "low": difference.low, "high": difference.high}
 
 
 def _average_rows(found: dict[Cell, Measurement]) -> list[dict[str, Any]]:
@@ -97,16 +84,17 @@ def _average_row(
     }
     for method in _BASELINES:
         other = whole.get(tuple(_baseline(parts[0].cell, method).setting().items()))
-        if other is None or other is parts:
+        by_task = {part.cell.task: part for part in other or []}
+        ordered = [by_task[part.cell.task] for part in parts if part.cell.task in by_task]
+        if not other or other is parts or [p.documents for p in ordered] != [p.documents for p in parts]:
             row[f"minus_{method}"] = None
         else:
-            by_task = {part.cell.task: part for part in other}
-            ordered = [by_task[part.cell.task] for part in parts]
             theirs = [(part.score.per_sample, part.score.aggregate) for part in ordered]
-            row[f"minus_{method}"] = _as_dict(average_difference(pairs, theirs))
+            row[f"minus_{method}"] = asdict(average_difference(pairs, theirs))
     return row | {
         "visual_tokens": sum(part.visual_tokens for part in parts) / len(parts),
         "kept_tokens": sum(part.kept_tokens for part in parts) / len(parts),
         "failed": sum(part.failed for part in parts),
         "seconds": round(sum(part.seconds for part in parts), 1),
+        "setup": parts[0].setup if all(part.setup == parts[0].setup for part in parts) else None,
     }

@@ -1,12 +1,16 @@
 """Per-sample scores out of what lmms-eval logs, so that intervals can be drawn. The metrics are lmms-eval's own."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .statistics import Aggregate
+
+
+class ScoreError(RuntimeError):
+    """lmms-eval's number is not what its samples add up to."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,27 @@ def _row(metric: str, value: Any) -> list[float]:
     raise ValueError(f"{metric} is no number per sample but {type(value).__name__}: give tasks with a mean of numbers")
 
 
+def count_failures(score: Score, metric: str, samples: Sequence[dict[str, Any]], failed: Set[Any]) -> Score:
+    """The score with the samples whose `doc_id` is among `failed` counted as wrong.
+
+    lmms-eval scores the text that stands for a failure as if it were an answer: on POPE it is neither a false positive
+    nor a false negative, and on MMMU an option is drawn for it.
+    """
+    rows = score.per_sample.copy()
+    for i, sample in enumerate(samples):
+        if sample["doc_id"] in failed:
+            rows[i] = _wrong(metric, sample[metric])
+    return Score(rows, score.aggregate)
+
+
+def _wrong(metric: str, value: Any) -> list[float]:
+    if metric == "pope_f1_score":
+        true = value["ground_truth"]
+        return [False, true == "no", true == "yes"]
+    return [0.0]
+
+
 def check_against(score: Score, reported: float) -> None:
-    """Raises `RuntimeError` where lmms-eval's own number, 0 to 1, is another one; MMMU's has five digits."""
+    """Raises `ScoreError` where lmms-eval's own number, 0 to 1, is another one; MMMU's has five digits."""
     if abs(score.value - 100 * reported) > 1e-3:
-        raise RuntimeError(f"the samples add up to {score.value:.5f}, but lmms-eval reports {100 * reported:.5f}")
+        raise ScoreError(f"the samples add up to {score.value:.5f}, but lmms-eval reports {100 * reported:.5f}")

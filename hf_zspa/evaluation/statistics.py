@@ -18,7 +18,7 @@ _NUMBERS_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference and its interval."""
+    """A difference and its interval. As text, in Markdown, it has a star where the interval leaves out 0."""
 
     value: float
     low: float
@@ -28,6 +28,10 @@ class Difference:
     def is_clear(self) -> bool:
         """Whether the interval leaves out 0."""
         return self.low > 0 or self.high < 0
+
+    def __str__(self) -> str:
+        star = "\\*" if self.is_clear else ""
+        return f"{self.value:+.1f}{star} ({self.low:+.1f} to {self.high:+.1f})"
 
 
 def bootstrap_interval(

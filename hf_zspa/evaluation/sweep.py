@@ -1,31 +1,38 @@
 """Runs the cells of a sweep through lmms-eval and keeps each one on disk, so that nothing is run twice."""
 
-import hashlib
 import json
 import os
+import platform
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
 from loguru import logger
 
-from .benchmarks import BENCHMARKS, chosen_task
+from ..base_checkpoint import read_json
+from ..version import __version__
+from .benchmarks import BENCHMARKS, chosen_task, data_digest
 from .cells import Cell
+from .fingerprint import combined, folder_digests, source_digests
 from .lmms_model import HfZspa
-from .scoring import Score, aggregate_of, check_against, score_of
+from .scoring import Score, aggregate_of, check_against, count_failures, score_of
+
+_LISTED = 6  # differences that an error names
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A finished cell: per-sample scores, what lmms-eval made of them, and what it cost."""
+    """A measured cell: per-sample scores, what it cost, and in `setup` when and on what it was measured."""
 
     cell: Cell
     metric: str
@@ -33,8 +40,9 @@ class Measurement:
     documents: list[Any]
     visual_tokens: float  # per sample
     kept_tokens: float
-    failed: int
+    failed: int  # samples; they count as wrong
     seconds: float
+    setup: dict[str, Any]
 
 
 class Sweep:
@@ -43,12 +51,17 @@ class Sweep:
     Args:
         model: the loaded checkpoint.
         manager: the tasks there are.
-        folder: where cells are kept, `cells/NAME.json`, and what lmms-eval prints, `lmms-eval.log`.
+        folder: where cells are kept, `cells/NAME.json`, what lmms-eval prints, `lmms-eval.log`, and in `sweep.json` all
+            that has to stay the same for cells to belong together. The batch size need not, answers do not depend on
+            it; nor need `on_error`, as a cell with failures is measured again.
         data: folder of local benchmark data; None for the Hub's.
         limit: samples per task; None for all.
 
+    Attributes:
+        settings: how the checkpoint runs.
+
     Raises:
-        ValueError: the folder holds measurements of another checkpoint, or with another limit.
+        ValueError: the folder holds measurements of other weights, code, versions or settings; the message names them.
     """
 
     def __init__(
@@ -57,29 +70,42 @@ class Sweep:
         self.model, self.manager, self.folder, self.data, self.limit = model, manager, folder, data, limit
         self.cells = folder / "cells"
         self.cells.mkdir(parents=True, exist_ok=True)
-        identity = {"checkpoint": _fingerprint(model.folder), "limit": limit, "data": str(data) if data else None}
+        self.settings = _settings(model, limit)
+        identity = {
+            "settings": self.settings,
+            "versions": versions(),
+            "files": folder_digests(model.folder) | source_digests(),
+        }
+        self._identity = combined(identity)
+        self._data: dict[str, str | None] = {}
         path = folder / "sweep.json"
-        if path.is_file() and (found := json.loads(path.read_text(encoding="utf-8"))) != identity:
-            differing = ", ".join(name for name, value in identity.items() if found.get(name) != value)
-            raise ValueError(f"{folder} holds another sweep (other {differing}): choose another --output")
-        write_json(path, identity)
+        if path.is_file():
+            _check_same(folder, _read(path, "choose another --output"), identity)
+        else:
+            write_json(path, identity)
 
     def measured(self, cell: Cell) -> Measurement | None:
-        """A cell that has been run before; None where it has not."""
+        """A cell that has been run before; None where it has not, or where samples failed.
+
+        Raises:
+            ValueError: its file is damaged, or is about another cell, other data or another sweep.
+        """
         path = self.cells / f"{cell.name}.json"
         if not path.is_file():
             return None
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        return Measurement(
-            cell,
-            kept["metric"],
-            Score(np.asarray(kept["scores"], dtype=float), aggregate_of(kept["metric"])),
-            kept["documents"],
-            kept["visual_tokens"],
-            kept["kept_tokens"],
-            kept["failed"],
-            kept["seconds"],
-        )
+        kept = _read(path, "delete it and run again")
+        wanted = self._about(cell)
+        try:
+            found = {name: kept[name] for name in wanted}
+            measurement = _from_json(cell, kept)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}): delete it and run again") from error
+        if found != wanted:
+            raise ValueError(
+                f"{path} was measured with other {', '.join(_differing(found, wanted))}: delete it and run again, or "
+                "choose another --output"
+            )
+        return None if measurement.failed else measurement
 
     def run(self, cell: Cell, advance: Callable[[float], None] = lambda share: None) -> Measurement:
         """Measures a cell, or reads it from disk; `advance` hears which share of it each sample is."""
@@ -108,43 +134,64 @@ class Sweep:
                 log_samples=True,
                 # TextVQA writes a file for its server beside the results.
                 cli_args=Namespace(output_path=str(self.folder), process_with_media=True),
+                process_docs_parallel=1,  # MMMU draws answers at random, and threads would take them in any order
             )
-        seconds = time.monotonic() - start
-        measurement = self._measurement(cell, results, seconds)
-        rows = measurement.score.per_sample
+        measurement = self._measurement(cell, results, time.monotonic() - start)
         write_json(
             self.cells / f"{cell.name}.json",
             {
-                **asdict(cell),
+                **self._about(cell),
                 "metric": measurement.metric,
                 "value": measurement.score.value,
-                "scores": rows.tolist(),
+                "scores": measurement.score.per_sample.tolist(),
                 "documents": measurement.documents,
                 "visual_tokens": measurement.visual_tokens,
                 "kept_tokens": measurement.kept_tokens,
                 "failed": measurement.failed,
-                "seconds": round(seconds, 2),
+                "seconds": round(measurement.seconds, 2),
+                "setup": measurement.setup,
             },
         )
         return measurement
 
+    def _about(self, cell: Cell) -> dict[str, Any]:
+        """What a cell's file says it is about."""
+        if cell.task not in self._data:
+            self._data[cell.task] = data_digest(cell.task, self.data)
+        return {**asdict(cell), "data": self._data[cell.task], "sweep": self._identity}
+
     def _measurement(self, cell: Cell, results: dict[str, Any], seconds: float) -> Measurement:
         samples = sorted(results["samples"][cell.task], key=lambda sample: sample["doc_id"])
         key = _metric_key(cell.task, results["results"][cell.task])
-        score = score_of(key.split(",")[0], samples)
+        metric = key.split(",")[0]
+        score = score_of(metric, samples)
         check_against(score, float(results["results"][cell.task][key]))
         records = self.model.records
         pruned = [record for record in records if record.failed is None]
+        failed = {record.doc_id for record in records if record.failed is not None}
+        if failed and results["higher_is_better"][cell.task].get(metric) is False:
+            raise ValueError(f"{metric} of {cell.task} has no value for a failed sample: leave out --on-error count")
         return Measurement(
             cell,
-            key.split(",")[0],
-            score,
+            metric,
+            count_failures(score, metric, samples, failed),
             [sample["doc_id"] for sample in samples],
             float(np.mean([record.visual_tokens for record in pruned])) if pruned else 0.0,
             float(np.mean([record.kept_tokens for record in pruned])) if pruned else 0.0,
-            len(records) - len(pruned),
+            len(failed),
             seconds,
+            {
+                "date": time.strftime("%Y-%m-%d"),
+                "hardware": _hardware(self.model.device),
+                "versions": versions(),
+                "batch_size": self.model.batch_size,
+            },
         )
+
+
+def versions() -> dict[str, str]:
+    """Of this package and of those whose code decides a score."""
+    return {"hf-zspa": __version__} | {name: version(name) for name in ("lmms-eval", "torch", "transformers")}
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -152,6 +199,61 @@ def write_json(path: Path, content: Any) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
     os.replace(partial, path)
+
+
+def _from_json(cell: Cell, kept: Mapping[str, Any]) -> Measurement:
+    """Raises one of `KeyError`, `TypeError` and `ValueError` where `kept` is not what `Sweep.run` wrote."""
+    score = Score(np.asarray(kept["scores"], dtype=float), aggregate_of(kept["metric"]))
+    if len(kept["documents"]) != len(score.per_sample) or score.value != kept["value"]:
+        raise ValueError("its scores are not those of its value")
+    names = ("metric", "documents", "visual_tokens", "kept_tokens", "failed", "seconds", "setup")
+    return Measurement(cell, score=score, **{name: kept[name] for name in names})
+
+
+def _read(path: Path, remedy: str) -> dict[str, Any]:
+    try:
+        return read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}: {remedy}") from error
+
+
+def _settings(model: HfZspa, limit: int | None) -> dict[str, Any]:
+    return {
+        "device": model.device.type,
+        "dtype": str(model.model.dtype).removeprefix("torch."),
+        "attention": model.model.config._attn_implementation,
+        "min_pixels": model.settings.min_pixels,
+        "max_pixels": model.settings.max_pixels,
+        "system_prompt": model.system_prompt,
+        "limit": limit,
+    }
+
+
+def _hardware(device: torch.device) -> dict[str, Any]:
+    if device.type == "cuda":
+        return {"device": torch.cuda.get_device_name(device), "count": torch.cuda.device_count()}
+    return {"device": f"CPU ({platform.machine()})", "threads": torch.get_num_threads()}
+
+
+def _check_same(folder: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Raises `ValueError` that names what differs between two sweeps: settings and versions with both values, files by
+    their names."""
+    if found == wanted:
+        return
+    parts = {section: (found.get(section) or {}, wanted[section]) for section in wanted}
+    named = [
+        f"{name} ({there.get(name)}, now {now.get(name)})"
+        for section, (there, now) in parts.items()
+        for name in _differing(there, now)
+        if section != "files"
+    ]
+    named += _differing(*parts["files"])
+    listed = ", ".join(named[:_LISTED]) + (f" and {len(named) - _LISTED} more" if len(named) > _LISTED else "")
+    raise ValueError(f"{folder} holds another sweep (other {listed}): choose another --output")
+
+
+def _differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    return [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
 
 
 def _metric_key(task: str, results: dict[str, Any]) -> str:
@@ -164,15 +266,6 @@ def _metric_key(task: str, results: dict[str, Any]) -> str:
             if numeric and metric in (None, name):
                 return key
     raise ValueError(f"lmms-eval reports no score for {task}, only {', '.join(results)}")
-
-
-def _fingerprint(folder: Path) -> str:
-    """Of the config, and of the names and sizes of all other files: enough to tell checkpoints apart at once."""
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".json", ".jinja"):
-            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-    return digest.hexdigest()
 
 
 @contextmanager

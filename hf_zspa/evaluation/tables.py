@@ -6,6 +6,7 @@ from typing import Any
 from .benchmarks import BENCHMARKS
 from .cells import CORE_RATIOS, GROUPS, KEEP_RATIO
 from .paper import COLUMNS, paper_table
+from .statistics import Difference
 
 Row = dict[str, Any]
 
@@ -84,13 +85,21 @@ _TABLES: dict[int, Callable[[dict[str, Any]], str]] = {1: table_1, 2: table_2, 4
 
 
 def _heading(results: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {value}" for name, value in results["versions"].items())
-    hardware = ", ".join(f"{name} {value}" for name, value in results["hardware"].items())
-    limit = f" The first {results['limit']} samples of each task." if results.get("limit") else ""
+    setups = [row["setup"] for row in results["rows"] if row["setup"]]
+    dates = sorted({setup["date"] for setup in setups})
+    when = " to ".join(dict.fromkeys([dates[0], dates[-1]]))
+    versions, hardware = (_all_of([setup[name] for setup in setups]) for name in ("versions", "hardware"))
+    settings = results["settings"]
+    limit = f" The first {settings['limit']} samples of each task." if settings["limit"] else ""
     return (
-        f"# {results['checkpoint']}\n\nMeasured {results['created']} with {versions} on {hardware}.{limit} "
+        f"# {results['checkpoint']}\n\nMeasured {when} with {versions} on {hardware}, {settings['dtype']}.{limit} "
         "Scores are per cent; ± is half a 95 % bootstrap interval: 0 where all samples score alike, however few."
     )
+
+
+def _all_of(found: Sequence[dict[str, Any]]) -> str:
+    """What several mappings hold, each distinct one once."""
+    return " and ".join(dict.fromkeys(", ".join(f"{name} {value}" for name, value in each.items()) for each in found))
 
 
 def _warnings(rows: Sequence[Row]) -> list[str]:
@@ -135,10 +144,7 @@ def _differences_table(rows: Sequence[Row]) -> str:
 
 
 def _difference(found: dict[str, float] | None) -> str:
-    if not found:
-        return "–"
-    clear = "\\*" if found["low"] > 0 or found["high"] < 0 else ""
-    return f"{found['value']:+.1f}{clear} ({found['low']:+.1f} to {found['high']:+.1f})"
+    return str(Difference(**found)) if found else "–"
 
 
 def _protocol(rows: Sequence[Row]) -> str:

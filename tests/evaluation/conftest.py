@@ -10,6 +10,7 @@ os.environ["TQDM_DISABLE"] = "1"
 import datasets
 from lmms_eval.evaluator import simple_evaluate
 
+from hf_zspa.evaluation import command
 from hf_zspa.evaluation.benchmarks import task_manager
 from hf_zspa.evaluation.lmms_model import HfZspa
 
@@ -28,6 +29,12 @@ def manager():
 @pytest.fixture(scope="session")
 def embedded():
     return HfZspa("embedded", batch_size=8, device="cpu")
+
+
+@pytest.fixture
+def loaded_once(embedded, monkeypatch):
+    """The command uses the model that is loaded already."""
+    monkeypatch.setattr(command, "HfZspa", lambda checkpoint, **arguments: embedded)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from lmms_eval.api.instance import Instance
 from lmms_eval.models.registry_v2 import ModelRegistryV2
 from PIL import Image
@@ -16,7 +15,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from hf_zspa.embedded import CHECKPOINT, EVALUATED
 from hf_zspa.embedded.heldout import collect
 from hf_zspa.evaluation.lmms_model import HfZspa
-from hf_zspa.evaluation.requests import generation_arguments, until_stops
+from hf_zspa.evaluation.requests import SampleError, generation_arguments, until_stops
 
 QUESTIONS = collect(per_kind=3)
 
@@ -99,7 +98,7 @@ def test_a_model_that_ignores_its_pruner_cannot_pass_for_a_pruned_one(ask, embed
         "generate",
         lambda **kwargs: generate(**{k: v for k, v in kwargs.items() if k != "visual_token_pruner"}),
     )
-    with pytest.raises(RuntimeError, match=r"sample 0 of probe \(test\).*did not prune"):
+    with pytest.raises(SampleError, match=r"sample 0 of probe \(test\).*did not prune"):
         ask([messages_of(0)])
 
 
@@ -111,7 +110,7 @@ def test_every_method_gives_an_answer_and_keeps_what_was_asked(ask, embedded):
 
 def test_a_failing_sample_stops_the_run_with_its_id(ask):
     broken = [{"role": "user", "content": [{"type": "image", "url": "no-such-picture.png"}]}]
-    with pytest.raises(RuntimeError, match=r"sample 1 of probe \(test\) failed"):
+    with pytest.raises(SampleError, match=r"sample 1 of probe \(test\) failed"):
         ask([messages_of(0), broken, messages_of(1)])
 
 
@@ -135,41 +134,17 @@ def test_log_tokens_writes_a_line_per_sample(ask, embedded, monkeypatch, tmp_pat
     ]
 
 
-def test_log_likelihood_is_that_of_the_pruned_checkpoint_token_by_token(embedded):
-    embedded.use_method("zspa", keep_ratio=0.25)
-    pairs = [(0, "yes"), (0, "no"), (5, "red"), (9, "k7"), (9, "left")]
-    embedded.task_dict = {"probe": {"test": [{"index": i} for i, _ in pairs]}}
-    asked = [
-        Instance(
-            "loglikelihood",
-            (QUESTIONS.questions[i][1].text, f" {word}", lambda d: [image_of(d["index"])], n, "probe", "test"),
-            0, {"task": "probe", "doc_id": n, "repeats": 1},
-        )
-        for n, (i, word) in enumerate(pairs)
-    ]  # fmt: skip
-    found = embedded.loglikelihood(asked)
-    model, processor = embedded.model, embedded.processor
-    for (index, word), (score, greedy) in zip(pairs, found):
-        turn = [{"role": "user", "content": [{"type": "image"}, messages_of(index)[0]["content"][1]]}]
-        prompt = processor.apply_chat_template(turn, add_generation_prompt=True)
-        inputs = processor(images=image_of(index), text=prompt, return_tensors="pt")
-        expected, likeliest = 0.0, True
-        for token in processor.tokenizer(word, add_special_tokens=False)["input_ids"]:
-            step = model.generate(
-                **inputs, max_new_tokens=1, do_sample=False, zspa_keep_ratio=0.25, return_dict_in_generate=True,
-                output_scores=True,
-            )  # fmt: skip
-            scores = torch.log_softmax(step.scores[0][0], -1)
-            expected, likeliest = expected + float(scores[token]), likeliest and int(scores.argmax()) == token
-            inputs["input_ids"] = torch.cat([inputs["input_ids"], torch.tensor([[token]])], 1)
-            inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-        assert score == pytest.approx(expected, abs=1e-3) and greedy == likeliest
+def test_tasks_that_do_not_generate_are_refused(embedded):
+    with pytest.raises(NotImplementedError, match="tasks that generate"):
+        embedded.loglikelihood([])
+    with pytest.raises(NotImplementedError, match="single-round"):
+        embedded.generate_until_multi_round([])
 
 
 def test_greedy_unless_a_task_asks_for_sampling():
-    greedy, until = generation_arguments({"until": "\n", "temperature": 0, "max_new_tokens": 7}, None)
+    greedy, until = generation_arguments({"until": "\n", "temperature": 0, "max_new_tokens": 7})
     assert (greedy["do_sample"], greedy["temperature"], greedy["max_new_tokens"], until) == (False, None, 7, ["\n"])
-    sampled, until = generation_arguments({"temperature": 0.7, "until": []}, None)
+    sampled, until = generation_arguments({"temperature": 0.7, "until": []})
     assert (sampled["do_sample"], sampled["temperature"], until) == (True, 0.7, [])
     assert until_stops("red ASSISTANT: blue", ["\n", "ASSISTANT:"]) == "red"
 

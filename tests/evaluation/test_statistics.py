@@ -100,6 +100,11 @@ def test_a_difference_is_clear_when_its_interval_leaves_out_0(low, high, clear):
     assert Difference((low + high) / 2, low, high).is_clear is clear
 
 
+def test_a_difference_in_words_has_a_star_where_it_is_clear():
+    assert str(Difference(3.04, 1.0, 5.0)) == r"+3.0\* (+1.0 to +5.0)"
+    assert str(Difference(-1.0, -3.0, 1.0)) == "-1.0 (-3.0 to +1.0)"
+
+
 def test_scores_of_different_samples_are_refused():
     with pytest.raises(ValueError, match="there are 4 and 5"):
         paired_difference(np.ones((4, 1)), np.ones((5, 1)), mean)

@@ -1,81 +1,22 @@
-"""Sweeps: which cells a request means, that they resume, and that the rows are true to lmms-eval's own results."""
+"""Sweeps: they resume, they refuse what was measured otherwise, and the rows are true to lmms-eval's own results."""
 
 import json
 
 import numpy as np
 import pytest
+from asking import TASKS, request
+from PIL import Image
 from rich.console import Console
 
 from hf_zspa.embedded.questions import KINDS
-from hf_zspa.evaluation import command
-from hf_zspa.evaluation.cells import CORE_RATIOS, Cell, make_cell, plan, pooling_cells, table_plan
-from hf_zspa.evaluation.command import Request, evaluate
+from hf_zspa.evaluation import sweep as sweep_module
+from hf_zspa.evaluation.cells import CORE_RATIOS, make_cell
+from hf_zspa.evaluation.command import evaluate
 from hf_zspa.evaluation.sweep import Sweep
-
-TASKS = ["zspa_scenes_attribute", "zspa_scenes_chart"]
-
-
-@pytest.fixture
-def loaded_once(embedded, monkeypatch):
-    """The command uses the model that is loaded already."""
-    monkeypatch.setattr(command, "HfZspa", lambda checkpoint, **arguments: embedded)
-
-
-def request(folder, **arguments):
-    given = {"tasks": TASKS, "methods": ["original", "divprune", "zspa"], "keep_ratios": [0.1], "limit": 10}
-    return Request("embedded", folder, **(given | arguments))
 
 
 def rows_by_setting(results):
     return {(row["task"], row["method"], row["core_ratio"], row["pooling"]): row for row in results["rows"]}
-
-
-def test_the_ends_of_the_dial_are_the_baselines_and_run_once():
-    cells = plan(["pope"], ["zspa", "divprune", "relevance", "original"], [0.1], [0.0, 0.5, 1.0], "mean")
-    assert cells == [
-        Cell("pope", "original"),
-        Cell("pope", "divprune", 0.1),
-        Cell("pope", "zspa", 0.1, 0.5, "mean"),
-        Cell("pope", "relevance", 0.1, None, "mean"),
-    ]
-
-
-def test_a_keep_ratio_of_one_is_the_unpruned_model():
-    assert make_cell("pope", "zspa", 1.0, 0.2, "mean") == Cell("pope", "original")
-
-
-def test_table_1_sweeps_the_core_ratio_beside_the_checkpoints_own():
-    cells = [cell for cell in table_plan(1, ["pope"], 0.25, "mean") if cell.method == "zspa"]
-    assert [cell.core_ratio for cell in cells] == sorted([*CORE_RATIOS, 0.25])
-    assert {cell.task for cell in table_plan(1, None, 0.2, "mean")} == {
-        "mmmu_val", "gqa", "ai2d", "pope", "textvqa_val", "chartqa",
-    }  # fmt: skip
-
-
-def test_table_4_takes_each_pooling_at_the_tasks_own_best_core_ratio():
-    cells = pooling_cells({"mmmu_val": 0.4, "pope": 0.2})
-    assert {(cell.task, cell.core_ratio, cell.pooling) for cell in cells} == {
-        (task, core, pooling)
-        for task, core in (("mmmu_val", 0.4), ("pope", 0.2))
-        for pooling in ("mean", "max", "none")
-    }
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"methods": ["divprun"]}, "no method 'divprun'"),
-        ({"keep_ratios": [1.5]}, "keep ratio is 1.5"),
-        ({"core_ratios": [-0.1]}, "core ratio is -0.1"),
-        ({"pooling": "median"}, "pooling is 'median'"),
-        ({"tasks": ["zspa_scene"]}, "no task zspa_scene"),
-        ({"table": 2}, "--table 2 sets --methods, --keep-ratio itself"),
-    ],
-)
-def test_bad_requests_are_named_and_measure_nothing(loaded_once, tmp_path, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        evaluate(request(tmp_path / "out", **arguments), Console())
-    assert not list(tmp_path.rglob("cells/*"))
 
 
 def test_rows_agree_with_lmms_eval_and_differences_are_those_of_the_samples(
@@ -118,10 +59,73 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped_and_ends_the_same(loaded_
     assert len(ran) == 7
 
 
-def test_a_folder_of_another_sweep_is_refused(loaded_once, tmp_path):
-    evaluate(request(tmp_path, methods=["original"]), Console())
-    with pytest.raises(ValueError, match=r"another sweep \(other limit\): choose another --output"):
-        evaluate(request(tmp_path, methods=["original"], limit=11), Console())
+def test_a_folder_of_other_settings_is_refused_with_both_values(loaded_once, tmp_path):
+    evaluate(request(tmp_path, methods=["original"], keep_ratios=None), Console())
+    with pytest.raises(ValueError, match=r"another sweep \(other limit \(10, now 11\)\): choose another --output"):
+        evaluate(request(tmp_path, methods=["original"], keep_ratios=None, limit=11), Console())
+
+
+CELL = make_cell("zspa_scenes_attribute", "random", 0.25, None, None, seed=3)
+
+
+@pytest.fixture
+def measured(embedded, manager, tmp_path):
+    """A folder with one measured cell, and a function that takes the sweep up again."""
+    again = lambda: Sweep(embedded, manager, tmp_path, limit=5)  # noqa: E731
+    again().run(CELL)
+    return tmp_path, again
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        ("folder_digests", {"model.safetensors": "other"}, "model.safetensors"),
+        ("folder_digests", {"zspa_selection.py": "other"}, "zspa_selection.py"),
+        ("source_digests", {"hf_zspa/evaluation/pruners.py": "other"}, "hf_zspa/evaluation/pruners.py"),
+        ("versions", {"transformers": "6.1.0"}, r"transformers \(.*, now 6\.1\.0\)"),
+    ],
+)
+def test_a_folder_of_other_weights_code_or_versions_is_refused(measured, monkeypatch, name, changed, message):
+    _, again = measured
+    real = getattr(sweep_module, name)
+    monkeypatch.setattr(sweep_module, name, lambda *arguments: real(*arguments) | changed)
+    with pytest.raises(ValueError, match=rf"another sweep \(other {message}\): choose another --output"):
+        again()
+
+
+@pytest.mark.parametrize("field", ["task", "seed", "data", "sweep"])
+def test_a_cell_that_is_about_something_else_is_refused(measured, field):
+    folder, again = measured
+    file = folder / "cells" / f"{CELL.name}.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {field: "another"}))
+    with pytest.raises(ValueError, match=rf"{CELL.name}\.json was measured with other {field}: delete it"):
+        again().run(CELL)
+
+
+@pytest.mark.parametrize("damage", [{"value": 12.5}, {"documents": []}, {"scores": None}, {"setup": ...}])
+def test_a_damaged_cell_is_named_and_not_taken_for_a_result(measured, damage):
+    folder, again = measured
+    file = folder / "cells" / f"{CELL.name}.json"
+    kept = {name: value for name, value in (json.loads(file.read_text()) | damage).items() if value is not ...}
+    file.write_text(json.dumps(kept))
+    with pytest.raises(ValueError, match=rf"{CELL.name}\.json is damaged .*: delete it and run again"):
+        again().run(CELL)
+    file.write_text("{")
+    with pytest.raises(ValueError, match=rf"{CELL.name}\.json is not valid JSON.*: delete it and run again"):
+        again().run(CELL)
+
+
+def test_a_cell_with_failed_samples_is_measured_again(embedded, manager, tmp_path, monkeypatch):
+    sweep, generate = Sweep(embedded, manager, tmp_path, limit=5), embedded.model.generate
+
+    def fail(**arguments):
+        raise OSError("out of luck")
+
+    monkeypatch.setattr(embedded, "on_error", "count")
+    monkeypatch.setattr(embedded.model, "generate", fail)
+    assert sweep.run(CELL).failed == 5
+    monkeypatch.setattr(embedded.model, "generate", generate)
+    assert sweep.run(CELL).failed == 0 == sweep.measured(CELL).failed
 
 
 def test_the_average_of_an_embedded_group_weighs_its_kinds_equally(loaded_once, tmp_path):
@@ -140,12 +144,25 @@ def test_table_4_end_to_end_measures_three_poolings_at_one_core_ratio(loaded_onc
             poolings.setdefault(row["pooling"], []).append(row["core_ratio"])
     assert len(poolings["mean"]) == len(CORE_RATIOS)
     assert poolings["max"] == poolings["none"] and len(poolings["max"]) == 1
-    assert "## Table 4" in (tmp_path / "results.md").read_text()
+    assert "## Table 4" in (tmp_path / "table-4.md").read_text()
 
 
-def test_measurements_read_from_disk_are_those_that_were_written(embedded, manager, tmp_path):
-    sweep = Sweep(embedded, manager, tmp_path, limit=5)
-    cell = make_cell("zspa_scenes_attribute", "random", 0.25, None, None, seed=3)
-    fresh, again = sweep.run(cell), sweep.run(cell)
+def test_tables_and_other_results_stand_side_by_side_in_one_folder(loaded_once, tmp_path):
+    (tmp_path / "table-2-core-ratio.png").write_bytes(b"of an earlier run")
+    (tmp_path / "results-core-ratio.png").write_bytes(b"of an earlier run")
+    evaluate(request(tmp_path, table=2, methods=None, keep_ratios=None, tasks=TASKS[:1], limit=4), Console())
+    evaluate(request(tmp_path, methods=["original", "zspa"], tasks=TASKS[:1], limit=4), Console())
+    found = {path.name for path in tmp_path.iterdir() if path.is_file()}
+    assert found == {
+        "table-2.json", "table-2.md", "table-2-core-ratio.png", "results.json", "results.md", "sweep.json",
+        "lmms-eval.log",
+    }  # fmt: skip
+    assert Image.open(tmp_path / "table-2-core-ratio.png").width > 100
+
+
+def test_measurements_read_from_disk_are_those_that_were_written(measured, embedded, monkeypatch):
+    fresh = measured[1]().run(CELL)
+    monkeypatch.setattr(embedded, "generate_until", None)
+    again = measured[1]().run(CELL)
     assert fresh.score.value == again.score.value and fresh.documents == again.documents
-    assert np.array_equal(fresh.score.per_sample, again.score.per_sample)
+    assert np.array_equal(fresh.score.per_sample, again.score.per_sample) and fresh.setup == again.setup

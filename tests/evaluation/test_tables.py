@@ -7,9 +7,13 @@ import pytest
 from PIL import Image
 
 from hf_zspa.evaluation.cells import CORE_RATIOS
-from hf_zspa.evaluation.paper import paper_table, published
+from hf_zspa.evaluation.paper import paper_table
 from hf_zspa.evaluation.plots import plot_core_ratio, plot_keep_ratio
 from hf_zspa.evaluation.tables import markdown
+
+
+def setup(date="2026-01-02", **more):
+    return {"date": date, "hardware": {"device": "CPU"}, "versions": {"torch": "2.13.0"}, "batch_size": 4} | more
 
 
 def row(task, method, value, keep=0.1, core=None, pooling=None, **more):
@@ -18,15 +22,15 @@ def row(task, method, value, keep=0.1, core=None, pooling=None, **more):
         "task": task, "method": method, "keep_ratio": 1.0 if unpruned else keep, "core_ratio": core,
         "pooling": pooling, "seed": None, "metric": "exact_match", "value": value, "n": 100,
         "interval": [value - 2, value + 4], "minus_original": None, "minus_divprune": None, "visual_tokens": 144.0,
-        "kept_tokens": 144.0 if unpruned else 14.0, "failed": 0, "seconds": 1.0,
+        "kept_tokens": 144.0 if unpruned else 14.0, "failed": 0, "seconds": 1.0, "setup": setup(),
     }  # fmt: skip
     return base | more
 
 
 def results(rows, table=None):
     return {
-        "checkpoint": "some/checkpoint", "created": "2026-01-02", "versions": {"torch": "2.13.0"},
-        "hardware": {"device": "CPU"}, "table": table, "zspa_core_ratio": 0.2, "limit": None, "rows": rows,
+        "checkpoint": "some/checkpoint", "table": table, "settings": {"dtype": "float32", "limit": None},
+        "zspa_core_ratio": 0.2, "rows": rows,
     }  # fmt: skip
 
 
@@ -128,10 +132,15 @@ def test_scenes_of_varied_size_are_told_from_those_of_one_size():
     assert "| chart | varied chart |" in markdown(results(rows))
 
 
-def test_scores_that_nobody_publishes_are_left_out():
-    scores = {(r.method, r.column): r.value for r in published()}
-    assert scores["divprune", "POPE"] == 85.6
-    assert ("eadp", "MMMU") not in scores
+def test_the_head_says_when_and_on_what_each_part_was_measured():
+    rows = [row("pope", "original", 80.0), row("pope", "random", 40.0, setup=setup("2026-01-05")),
+            row("pope", "divprune", 60.0, setup=setup("2026-01-03", hardware={"device": "GPU"}))]  # fmt: skip
+    head = markdown(results(rows)).splitlines()[2]
+    assert head.startswith("Measured 2026-01-02 to 2026-01-05 with torch 2.13.0 on device CPU and device GPU, float32.")
+    assert "The first" not in head
+    limited = results(rows[:1]) | {"settings": {"dtype": "bfloat16", "limit": 7}}
+    head = markdown(limited).splitlines()[2]
+    assert head.startswith("Measured 2026-01-02 with torch 2.13.0 on device CPU, bfloat16. The first 7 samples of each")
 
 
 def inks(path):
@@ -151,6 +160,14 @@ def test_keep_ratio_is_drawn_with_a_line_per_method(tmp_path):
             for i, method in enumerate(("divprune", "relevance", "random"))]  # fmt: skip
     assert plot_keep_ratio(rows, tmp_path / "plot.png")
     assert len(inks(tmp_path / "plot.png")) == 3
+
+
+@pytest.mark.parametrize("pooling", ["max", "none"])
+def test_a_checkpoint_with_another_pooling_has_its_plots_too(tmp_path, pooling):
+    rows = [r | {"pooling": pooling} if r["pooling"] or r["method"] == "relevance" else r for r in sweep("pope")]
+    assert plot_core_ratio(rows, tmp_path / "core.png")
+    more = [r | {"keep_ratio": 0.25} for r in rows if r["method"] == "relevance"]
+    assert plot_keep_ratio([*(r for r in rows if r["method"] == "relevance"), *more], tmp_path / "keep.png")
 
 
 def test_methods_with_one_point_each_make_no_keep_ratio_plot(tmp_path):
