@@ -1,5 +1,6 @@
 """Digests of checkpoints, data and code: whatever changes a score changes them, and nothing else does."""
 
+import ast
 import shutil
 
 import pytest
@@ -77,6 +78,31 @@ def test_a_checkpoint_is_its_weights_code_and_settings_and_not_its_card(tmp_path
     assert [name for name, digest in folder_digests(tmp_path / "checkpoint").items() if before[name] != digest] == [
         "zspa_selection.py"
     ]
+
+
+NOT_DECIDING = {"base_checkpoint", "embedded/__init__", "evaluation/cells", "evaluation/fingerprint",
+                "evaluation/statistics", "version"}  # fmt: skip
+
+
+def imported(path):
+    """The files of this package that one of them imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            places = [base.with_suffix(".py"), base / "__init__.py", *(base / f"{name.name}.py" for name in node.names)]
+            yield from (place for place in places if place.is_file())
+
+
+def test_all_code_that_a_sweep_runs_on_counts_but_what_decides_no_score():
+    seen, left = set(), [PACKAGE / "evaluation" / "sweep.py", PACKAGE / "evaluation" / "scenes_task.py"]
+    while left:
+        path = left.pop()
+        if path not in seen:
+            seen.add(path)
+            left.extend(imported(path))
+    names = {path.relative_to(PACKAGE).with_suffix("").as_posix() for path in seen}
+    assert {f"hf_zspa/{name}.py" for name in names - NOT_DECIDING} <= set(source_digests())
+    assert names >= NOT_DECIDING
 
 
 def test_the_code_that_measures_is_all_there():

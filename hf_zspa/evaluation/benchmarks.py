@@ -120,7 +120,8 @@ def _check_answerable(name: str, entry: dict[str, Any]) -> None:
         )
     wanted = config.get("output_type", "generate_until")
     if wanted != "generate_until":
-        raise ValueError(f"{name} is a task of {wanted}, but hf_zspa answers those of generate_until only")
+        way = ": run it with python -m lmms_eval --model hf_zspa --force_simple" if wanted == "multiple_choice" else ""
+        raise ValueError(f"{name} is a task of {wanted}, but hf-zspa eval runs those of generate_until only{way}")
 
 
 def _has_data(benchmark: Benchmark, folder: Path) -> bool:

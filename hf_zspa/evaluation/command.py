@@ -15,7 +15,7 @@ from . import plots, tables
 from .benchmarks import check_data, task_manager
 from .cells import KEEP_RATIO, Cell, expand_tasks, plan, pooling_cells, table_methods, table_plan
 from .lmms_model import HfZspa, embedded_folder
-from .methods import METHODS
+from .methods import METHODS, READERS, unread
 from .report import build_results
 from .sweep import Measurement, Sweep, write_json
 
@@ -156,15 +156,15 @@ def _refuse_what_a_table_sets(request: Request) -> None:
 
 def _refuse_unread(request: Request, methods: Sequence[str]) -> None:
     """Raises `ValueError` for an option that none of the methods reads."""
-    readers = {
-        "--keep-ratio": (request.keep_ratios, METHODS[1:]),
-        "--core-ratio": (request.core_ratios, ("zspa",)),
-        "--pooling": (request.pooling, ("zspa", "relevance")),
-        "--seed": (request.seed, ("random",)),
+    given = {
+        "keep_ratio": request.keep_ratios,
+        "core_ratio": request.core_ratios,
+        "pooling": request.pooling,
+        "seed": request.seed,
     }
-    for option, (value, reading) in readers.items():
-        if value is not None and not set(methods) & set(reading):
-            raise ValueError(f"{option} is for {', '.join(reading)}, none of which is measured here: leave it out")
+    for name in unread(given, methods):
+        option, reading = name.replace("_", "-"), ", ".join(READERS[name])
+        raise ValueError(f"--{option} is for {reading}, none of which is measured here: leave it out")
 
 
 def _run(sweep: Sweep, cells: Sequence[Cell], console: Console, extra: int) -> list[Measurement]:

@@ -11,6 +11,7 @@ CHECKPOINT_SUFFIXES = (".safetensors", ".json", ".py", ".model", ".txt", ".jinja
 DATA_SUFFIXES = (".parquet", ".arrow", ".json", ".md")
 # What decides a score: the methods that do not travel in a checkpoint, how they are run, the embedded questions.
 MEASURING = (
+    "evaluation/benchmark_list.py",
     "evaluation/benchmarks.py",
     "evaluation/counting.py",
     "evaluation/lmms_model.py",
@@ -28,6 +29,8 @@ MEASURING = (
     "embedded/questions.py",
     "embedded/scenes.py",
     "embedded/vocabulary.py",
+    "remote_code/zspa_diversity.py",
+    "remote_code/zspa_kernels.py",
     "remote_code/zspa_selection.py",
     "remote_code/zspa_similarity.py",
 )

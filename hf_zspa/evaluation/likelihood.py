@@ -1,7 +1,7 @@
 """The lmms-eval model `hf_zspa` for tasks that ask how likely given answers are (`--force_simple`)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lmms_eval.api.instance import GenerationResult, Instance
@@ -14,11 +14,21 @@ from .counting import CountingPruner, token_summary
 from .lmms_model import HfZspa
 from .requests import Batch, Sample
 
-_FAILED = (float("inf"), False)  # never the best of several answers
+
+class Likelihood(NamedTuple):
+    """How likely an answer is: the mean negative log-likelihood of its tokens, and whether each was the likeliest."""
+
+    loss: float
+    greedy: bool
+
+    def strip(self) -> str:
+        """Nothing, which lmms-eval's cache of responses (`--use_cache`) does not keep: it would give back what its
+        multiple choice cannot read."""
+        return ""
 
 
 class HfZspaLikelihood(HfZspa):
-    """`HfZspa` for lmms-eval's tasks of the kinds `multiple_choice` and `loglikelihood`.
+    """`HfZspa` for lmms-eval's tasks of the kind `multiple_choice`, scored by `acc`.
 
     lmms-eval gives these only to models that do not chat. The question goes through the chat template all the same,
     images first, and the given answer follows it. What prunes sees the question, never the answer. Takes the arguments
@@ -32,29 +42,38 @@ class HfZspaLikelihood(HfZspa):
         return super().generate_until([self._as_chat(request) for request in requests])
 
     def loglikelihood(self, requests: list[Instance]) -> list[GenerationResult]:
-        """For each request, as `text`, the mean negative log-likelihood per token of its given answer, in nats, and
-        whether greedy decoding would have given it.
+        """For each request, as `text`, the `Likelihood` of its given answer, in nats per token.
 
         The loss, against the name: lmms-eval's multiple choice takes the answer with the *smallest* number, because its
         own models return the loss. And in a `GenerationResult`, because lmms-eval 0.7 makes a string of a bare pair,
         which its multiple choice then cannot read.
+
+        Raises:
+            ValueError: the task wants what lmms-eval 0.7 does not score right, or `on_error` is "count": where all
+                answers to a question fail, the first would be taken, which may be the right one.
         """
+        if self.on_error != "raise":
+            raise ValueError(f"on_error is {self.on_error!r}, but must be 'raise' for tasks about given answers")
+        if any(len(request.args) != 6 or callable(request.args[1]) for request in requests):
+            raise ValueError(
+                "hf_zspa has the likelihood of answers for tasks of multiple_choice, scored by acc; this one is of "
+                "another kind, or scored by acc_mutual_info"
+            )
         self.expected = len(requests)
-        samples = [self._asked(index, request) for index, request in enumerate(requests)]
-        samples.sort(key=lambda sample: -len(str(sample.cache_key[0])))
-        found = [_FAILED] * len(requests)
-        for start in range(0, len(samples), self.batch_size):
-            batch = Batch(samples[start : start + self.batch_size], {})
-            likelihoods, records = self._guarded(batch, self._likelihoods, lambda reason: _FAILED)
+        found: dict[int, GenerationResult] = {}
+        order = sorted(range(len(requests)), key=lambda index: -len(requests[index].args[0]))
+        for start in range(0, len(order), self.batch_size):
+            chosen = order[start : start + self.batch_size]
+            batch = Batch([self._asked(index, requests[index]) for index in chosen], {})
+            likelihoods, records = self._guarded(batch, self._likelihoods, lambda reason: None)
             for sample, likelihood, record in zip(batch.samples, likelihoods, records):
-                found[sample.index] = likelihood
-                self.cache_hook.add_partial("loglikelihood", sample.cache_key, likelihood)
+                found[sample.index] = GenerationResult(likelihood)
                 self._remember(sample, record)
         logger.info("hf_zspa, method {}: {}", self.method, token_summary(self.records))
-        return [GenerationResult(likelihood) for likelihood in found]
+        return [found[index] for index in range(len(requests))]
 
     @torch.inference_mode()
-    def _likelihoods(self, batch: Batch, counter: CountingPruner) -> list[tuple[float, bool]]:
+    def _likelihoods(self, batch: Batch, counter: CountingPruner) -> list[Likelihood]:
         inputs = self._inputs(batch.samples)
         led = Led([self._given_tokens(sample) for sample in batch.samples])
         self.model.generate(
@@ -76,18 +95,13 @@ class HfZspaLikelihood(HfZspa):
         return tokens
 
     def _asked(self, index: int, request: Instance) -> Sample:
-        context, given, *place = request.args
-        document, visuals = None, []
-        if place:  # nothing but the answer's words is given where a task compares with their own likelihood
-            to_visual, doc_id, task, split = place
-            document = self.task_dict[task][split][doc_id]
-            visuals = to_visual(document)
-        given = given(document) if callable(given) else given
-        messages = self._messages(_user_turn(visuals, context))
-        about = request.metadata
-        padding = bool(about.get("__padding_only__"))
-        key = (context, given)
-        return Sample(index, about["task"], about.get("split", ""), about["doc_id"], messages, key, padding, given)
+        context, given, to_visual, doc_id, task, split = request.args
+
+        def read() -> Any:
+            return self._messages(_user_turn(to_visual(self.task_dict[task][split][doc_id]), context))
+
+        padding = bool(request.metadata.get("__padding_only__"))
+        return Sample(index, task, split, doc_id, read, (context, given), padding, given)
 
     def _as_chat(self, request: Instance) -> Instance:
         """The request as models that chat get it."""
@@ -128,9 +142,10 @@ class Led(LogitsProcessor):
         self._step += 1
         return led
 
-    def likelihoods(self) -> list[tuple[float, bool]]:
-        """The mean loss of each answer's tokens, and whether each of them was the most likely."""
-        return [(loss / len(answer), greedy) for loss, answer, greedy in zip(self._loss, self.answers, self._greedy)]
+    def likelihoods(self) -> list[Likelihood]:
+        """One per answer."""
+        lengths = [len(answer) for answer in self.answers]
+        return [Likelihood(loss / n, greedy) for loss, n, greedy in zip(self._loss, lengths, self._greedy)]
 
 
 def _user_turn(visuals: Any, text: str) -> Any:

@@ -15,7 +15,7 @@ from loguru import logger
 from ..base_checkpoint import checkpoint_folder, is_converted, read_config
 from .counting import CountingPruner, SampleRecord, token_summary
 from .loading import Settings, load
-from .methods import make_pruner
+from .methods import check_method, make_pruner, unread
 from .requests import FAILED, Batch, Sample, SampleError, batches_of, generation_arguments, until_stops
 
 _CORE_RATIOS = {"relevance": 1.0, "divprune": 0.0}
@@ -39,7 +39,7 @@ class HfZspa(lmms):
         zspa_pooling: in place of the checkpoint's field of this name.
         zspa_prompt_scope: likewise.
         zspa_position_ids: likewise.
-        zspa_seed: what the method "random" draws from.
+        zspa_seed: what the method "random" draws from, 0 by default.
         min_pixels: smallest area of an image, for processors that scale by area.
         max_pixels: largest area.
         system_prompt: a system turn before each question.
@@ -68,7 +68,7 @@ class HfZspa(lmms):
         zspa_pooling: str | None = None,
         zspa_prompt_scope: str | None = None,
         zspa_position_ids: str | None = None,
-        zspa_seed: int = 0,
+        zspa_seed: int | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         system_prompt: str | None = None,
@@ -130,28 +130,35 @@ class HfZspa(lmms):
         *,
         keep_ratio: float | None = None,
         core_ratio: float | None = None,
-        seed: int = 0,
+        seed: int | None = None,
         **fields: str | None,
     ) -> None:
         """Sets what prunes from now on, and forgets the records; None stands for what the checkpoint says.
 
         Args:
             method: one of `METHODS`; None is "zspa" for a converted checkpoint and "original" for another.
+            seed: what "random" draws from; None is 0.
             fields: pooling, prompt_scope, position_ids.
+
+        Raises:
+            ValueError: the checkpoint does not prune, or the method is unknown or does not read a setting.
         """
-        given = [keep_ratio, core_ratio, *fields.values()]
+        given = {"keep_ratio": keep_ratio, "core_ratio": core_ratio, "seed": seed, **fields}
         if not self.converted:
-            if method not in (None, "original") or any(value is not None for value in given):
+            if method not in (None, "original") or any(value is not None for value in given.values()):
                 raise ValueError(
                     f"{self.pretrained} does not prune: make a checkpoint that does with "
                     f"hf-zspa convert {self.pretrained} OUT, and evaluate OUT"
                 )
             method = "original"
+        method = check_method(method or "zspa")
+        if wrong := unread(given, [method]):
+            names = ", ".join(f"zspa_{name}" for name in wrong)
+            raise ValueError(f"the method {method!r} does not read {names}: leave it out")
         for name in _OVERRIDES if self.converted else ():
             value = fields.get(name)
             setattr(self.model.config, f"zspa_{name}", self._stock_fields[name] if value is None else value)
-        self.method = method or "zspa"
-        self.pruner = None
+        self.method, self.pruner = method, None
         if self.converted:
             config = self.model.config
             keep = config.zspa_keep_ratio if keep_ratio is None else keep_ratio
@@ -159,7 +166,7 @@ class HfZspa(lmms):
             if self.method in ("zspa", *_CORE_RATIOS):  # the checkpoint's own code chooses
                 self.pruner = self.model._pruner(None, keep, core)
             else:
-                self.pruner = make_pruner(self.method, keep_ratio=keep, seed=seed)
+                self.pruner = make_pruner(self.method, keep_ratio=keep, seed=seed or 0)
         self.records: list[SampleRecord] = []
 
     def generate_until(self, requests: list[Instance]) -> list[str]:

@@ -1,9 +1,27 @@
 """The methods an evaluation compares, by name."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from ..remote_code.zspa_selection import VisualTokenPruner, ZspaPruner, check_ratio
 from .pruners import ConditionalDppPruner, MmtokPruner, RandomPruner
 
 METHODS = ("original", "relevance", "divprune", "zspa", "random", "conditional_dpp", "mmtok")
+
+# The methods that read a setting.
+READERS: dict[str, tuple[str, ...]] = {
+    "keep_ratio": METHODS[1:],
+    "core_ratio": ("zspa",),
+    "pooling": ("relevance", "zspa"),
+    "prompt_scope": ("relevance", "zspa", "conditional_dpp", "mmtok"),
+    "position_ids": METHODS[1:],
+    "seed": ("random",),
+}
+
+
+def unread(settings: dict[str, Any], methods: Sequence[str]) -> list[str]:
+    """The settings that are given, not None, but which none of the methods reads."""
+    return [name for name, value in settings.items() if value is not None and not set(methods) & set(READERS[name])]
 
 
 def check_method(method: str) -> str:

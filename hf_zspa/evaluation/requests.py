@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from lmms_eval.api.instance import Instance
@@ -16,16 +17,27 @@ _SAMPLING = ("temperature", "top_p", "top_k")
 
 @dataclass(frozen=True)
 class Sample:
-    """One request: `index` in the list it came in; `given` is an answer whose likelihood is asked for."""
+    """One request.
+
+    Attributes:
+        index: its place in the list it came in.
+        read: makes its messages, which may open files.
+        padding: whether it is sent only to keep several processes in step.
+        given: the answer whose likelihood is asked for.
+    """
 
     index: int
     task: str
     split: str
     doc_id: int | str
-    messages: Any
+    read: Callable[[], Any]
     cache_key: tuple
-    padding: bool = False  # sent only to keep several processes in step
+    padding: bool = False
     given: str = ""
+
+    @cached_property
+    def messages(self) -> Any:
+        return self.read()
 
     @property
     def name(self) -> str:
@@ -47,10 +59,7 @@ class SampleError(RuntimeError):
 def batches_of(
     requests: list[Instance], documents: Any, size: int, as_messages: Callable[[Any], Any]
 ) -> Iterator[Batch]:
-    """Batches of up to `size` requests with equal arguments, long prompts first, so that padding stays short.
-
-    A batch's images are opened when it is its turn.
-    """
+    """Batches of up to `size` requests with equal arguments, long prompts first, so that padding stays short."""
     groups: dict[str, list[int]] = {}
     for index, request in enumerate(requests):
         groups.setdefault(json.dumps(request.args[2], sort_keys=True, default=str), []).append(index)
@@ -64,9 +73,12 @@ def batches_of(
 
 def _sample(index: int, request: Instance, documents: Any, as_messages: Callable[[Any], Any]) -> Sample:
     context, to_messages, arguments, doc_id, task, split = request.args
-    messages = as_messages(to_messages(documents[task][split][doc_id]))
     padding = bool((request.metadata or {}).get("__padding_only__"))
-    return Sample(index, task, split, doc_id, messages, (context, arguments), padding)
+
+    def read() -> Any:
+        return as_messages(to_messages(documents[task][split][doc_id]))
+
+    return Sample(index, task, split, doc_id, read, (context, arguments), padding)
 
 
 def generation_arguments(arguments: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

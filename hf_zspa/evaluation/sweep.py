@@ -119,7 +119,7 @@ class Sweep:
             keep_ratio=cell.keep_ratio if cell.method != "original" else None,
             core_ratio=cell.core_ratio,
             pooling=cell.pooling,
-            seed=cell.seed or 0,
+            seed=cell.seed,
         )
         model.on_sample = lambda record: advance(1 / model.expected)
         start = time.monotonic()

@@ -114,6 +114,23 @@ def test_a_failing_sample_stops_the_run_with_its_id(ask):
         ask([messages_of(0), broken, messages_of(1)])
 
 
+def test_a_picture_that_cannot_be_read_is_a_failure_of_its_sample(ask, embedded, monkeypatch):
+    def read(document):
+        if document == "broken":
+            raise OSError("image file is truncated")
+        return document
+
+    embedded.use_method("zspa")
+    embedded.task_dict = {"probe": {"test": [messages_of(0), "broken", messages_of(1)]}}
+    asked = requests([messages_of(0), "broken", messages_of(1)], to_messages=read)
+    with pytest.raises(SampleError, match=r"sample 1 of probe \(test\) failed.*truncated"):
+        embedded.generate_until(asked)
+    monkeypatch.setattr(embedded, "on_error", "count")
+    embedded.use_method("zspa")
+    first, failed, last = embedded.generate_until(asked)
+    assert [first, last] == ask([messages_of(0), messages_of(1)]) and "truncated" in failed
+
+
 def test_counted_failures_are_marked_wrong_and_the_rest_is_answered(ask, embedded, monkeypatch):
     monkeypatch.setattr(embedded, "on_error", "count")
     broken = [{"role": "user", "content": [{"type": "image", "url": "no-such-picture.png"}]}]
@@ -135,7 +152,7 @@ def test_log_tokens_writes_a_line_per_sample(ask, embedded, monkeypatch, tmp_pat
 
 
 def test_tasks_that_do_not_generate_are_refused(embedded):
-    with pytest.raises(NotImplementedError, match="tasks that generate"):
+    with pytest.raises(NotImplementedError, match="--force_simple"):
         embedded.loglikelihood([])
     with pytest.raises(NotImplementedError, match="single-round"):
         embedded.generate_until_multi_round([])
@@ -156,6 +173,10 @@ def test_greedy_unless_a_task_asks_for_sampling():
         ({"zspa_keep_ratio": 1.5}, "zspa_keep_ratio is 1.5"),
         ({"zspa_method": "divprun"}, "no method 'divprun'.*divprune"),
         ({"zspa_pooling": "median"}, "zspa_pooling is 'median'.*mean"),
+        ({"zspa_method": "original", "zspa_keep_ratio": 0.1}, "'original' does not read zspa_keep_ratio"),
+        ({"zspa_method": "divprune", "zspa_core_ratio": 0.5}, "'divprune' does not read zspa_core_ratio"),
+        ({"zspa_method": "random", "zspa_pooling": "max"}, "'random' does not read zspa_pooling"),
+        ({"zspa_seed": 1}, "'zspa' does not read zspa_seed"),
         ({"batch_size": "auto"}, "batch_size is 'auto'"),
         ({"dtype": "half"}, "dtype is 'half'.*bfloat16"),
         ({"on_error": "skip"}, "on_error is 'skip'.*count"),
