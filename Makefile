@@ -30,6 +30,7 @@ docs: .venv-docs/installed
 
 .venv-docs/installed: pyproject.toml
 	$(PYTHON) -m venv .venv-docs
-	.venv-docs/bin/python -c 'import tomllib; print(*tomllib.load(open("$<", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > .venv-docs/requirements.txt
+	.venv-docs/bin/python -m pip --disable-pip-version-check install --quiet tomli  # Python 3.10 has no tomllib
+	.venv-docs/bin/python -c 'import tomli; print(*tomli.load(open("$<", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > .venv-docs/requirements.txt
 	.venv-docs/bin/python -m pip --disable-pip-version-check install --quiet --requirement .venv-docs/requirements.txt
 	@touch $@

@@ -24,8 +24,8 @@ def text(config: dict, name: str, head: dict, revision: str | None, picture: str
     base = _base_link(head.get("base_model"), config)
     parts = [
         f"{base} that **prunes its own visual tokens**: of each image it keeps {keep:g} of the tokens, chosen for the "
-        "question that is asked (ZSPAPrune). The weights are those of the base, unchanged and not fine-tuned; the code "
-        "that prunes is in this repository, and the package hf_zspa need not be installed.",
+        "question that is asked (ZSPAPrune). That needs no training, and making this of its base changed no weight. "
+        "The code that prunes is in this repository, and the package hf_zspa need not be installed.",
     ]
     if picture:
         parts.append(f"![A question, the relevance of each patch to it, and the tokens that are kept]({PICTURE})")
@@ -35,7 +35,7 @@ def text(config: dict, name: str, head: dict, revision: str | None, picture: str
         _measured(head),
         _use(name, revision, config),
         _ratios(keep, core),
-        _trust(name, revision),
+        _trust(name, revision, config.get("zspa_version") or __version__),
         _limits(config),
         _licence(head, base),
     ]
@@ -83,16 +83,19 @@ def _use(name: str, revision: str | None, config: dict) -> str:
 ## Use it
 
 ```python
+from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor  # 4.57 has AutoModelForVision2Seq as well
 
 {pin}
 model = AutoModelForImageTextToText.from_pretrained("{name}", revision=revision, trust_remote_code=True)
 processor = AutoProcessor.from_pretrained("{name}", revision=revision)
 
+image = Image.open("picture.jpg")
 content = [{{"type": "image"}}, {{"type": "text", "text": "What is in the picture?"}}]
 text = processor.apply_chat_template([{{"role": "user", "content": content}}], add_generation_prompt=True)
-inputs = processor(images=image, text=text, return_tensors="pt").to(model.device)  # image: a PIL picture
+inputs = processor(images=image, text=text, return_tensors="pt").to(model.device)
 out = model.generate(**inputs, max_new_tokens=64)
+print(processor.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 ```
 
 Tested with transformers {", ".join(TESTED_TRANSFORMERS)}.
@@ -114,15 +117,15 @@ Two entries of `config.json`, or arguments of one call (`model.generate(…, zsp
   between 0.1 and 0.4; which one is best depends on the task and is worth measuring."""
 
 
-def _trust(name: str, revision: str | None) -> str:
+def _trust(name: str, revision: str | None, version: str) -> str:
     return f"""\
 ## Check the code
 
-`trust_remote_code=True` runs the Python files of this repository. They are those of hf_zspa {__version__}, byte for
+`trust_remote_code=True` runs the Python files of this repository. They are those of hf_zspa {version}, byte for
 byte, open no file or connection, and import nothing but torch, transformers and, where it is installed, Triton.
 
 ```console
-$ pip install hf-zspa=={__version__}
+$ pip install hf-zspa=={version}
 $ hf-zspa verify {name}{"@" + revision if revision else ""}
 ```
 

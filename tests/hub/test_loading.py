@@ -2,6 +2,7 @@
 
 import pytest
 import tiny
+from PIL import Image
 
 from hf_zspa.embedded import EVALUATED, EXAMPLES
 
@@ -45,6 +46,21 @@ out = model.generate(**inputs, max_new_tokens=3, do_sample=False)
 result = [type(model).__name__, len(kept[0]), out.shape[1] - inputs["input_ids"].shape[1]]
 """, token=None)  # fmt: skip
     assert found == ["ZspaLlavaForConditionalGeneration", 6, 3]
+
+
+def test_the_snippet_of_the_card_runs_as_it_stands(hub, client, published, repository, tmp_path):
+    card = hub.files(repository)["README.md"].decode()
+    snippet = card.split("```python\n", 1)[1].split("```", 1)[0]
+    Image.new("RGB", (112, 84), "red").save(tmp_path / "picture.jpg")
+    printed = client.python(f"""
+import contextlib, io, os
+os.chdir({str(tmp_path)!r})
+said, names = io.StringIO(), {{}}
+with contextlib.redirect_stdout(said):
+    exec({snippet!r}, names)
+result = [names["revision"], names["out"].shape[1] > names["inputs"]["input_ids"].shape[1], bool(said.getvalue())]
+""")
+    assert printed == ["v1", True, True]
 
 
 def test_a_revision_is_code_too(hub, client, published, repository, checkpoint):
