@@ -100,8 +100,9 @@ def generic_inputs(model, input_ids: Tensor, cache, cache_position: Tensor | Non
         embeds = kwargs.get("inputs_embeds")
         length = input_ids.shape[1] if embeds is None else embeds.shape[1]
         kwargs["cache_position"] = torch.arange(past_length, past_length + length, device=cache_position.device)
-    first_iteration = named_arguments(generic, {"is_first_iteration": past_length == 0})
-    return generic(model, input_ids, **cache_argument(cache), **first_iteration, **kwargs)
+    if "is_first_iteration" in _GENERIC_ARGUMENTS:
+        kwargs["is_first_iteration"] = past_length == 0
+    return generic(model, input_ids, **cache_argument(cache), **kwargs)
 
 
 def empty_cache(model) -> DynamicCache:

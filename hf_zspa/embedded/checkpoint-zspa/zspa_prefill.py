@@ -106,7 +106,7 @@ class PrunedPrompt:
         """`(batch, ...)`, with every row repeated as `Cache.batch_repeat_interleave` repeats those of the cache."""
         if batch % len(values):
             raise ValueError(f"the pruned prompt in the cache has {len(values)} rows, but the call has {batch}")
-        return values.repeat_interleave(batch // len(values), 0)
+        return values if batch == len(values) else values.repeat_interleave(batch // len(values), 0)
 
 
 _ATTRIBUTE = "_zspa_pruned_prompt"
