@@ -64,7 +64,7 @@ OPEN = {"methods": None, "keep_ratios": None}  # what a table sets itself
         ({"table": 2, **OPEN, "seed": 1}, "--seed is for random, none of which is measured here: leave it out"),
         ({"seed": 1}, "--seed is for random"),
         ({"methods": ["divprune"], "core_ratios": [0.4]}, "--core-ratio is for zspa"),
-        ({"methods": ["mmtok"], "pooling": "max"}, "--pooling is for zspa, relevance"),
+        ({"methods": ["mmtok"], "pooling": "max"}, "--pooling is for relevance, zspa"),
         ({"methods": ["original"]}, "--keep-ratio is for relevance, divprune"),
         ({"checkpoint": str(CHECKPOINT)}, "does not prune: .*hf-zspa convert"),
         ({"checkpoint": str(CHECKPOINT), "methods": ["original"]}, "--keep-ratio is for"),
