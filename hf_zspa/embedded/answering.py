@@ -49,7 +49,7 @@ class Exam:
         self.texts = [question.text for _, question in heldout.questions]
         self._encode(self.texts, [question.answer for _, question in heldout.questions])
         self.visual = self._visual(heldout.images)
-        self._known: dict[tuple[int, bool, bytes], bool] = {}
+        self._known: dict[tuple[int, int, bool, bytes], bool] = {}
 
     def _visual(self, images: Sequence[np.ndarray]) -> list[Tensor]:
         """Images of one size go through the vision tower together."""
@@ -101,11 +101,13 @@ class Exam:
         """Which questions are answered right, (questions,) bool; kept as `Exam.kept` gives it, default all tokens.
 
         `compact` renumbers what is left instead of keeping the positions of the full sequence (LLaVA only). A question
-        that has been asked with the same tokens before is not asked again.
+        that has been asked with the same tokens of its image before is not asked again.
         """
         if kept is None:
             kept = [torch.arange(len(self.visual[image])) for image in self.image_of]
-        asked = [(i, compact, indices.to(torch.int16).numpy().tobytes()) for i, indices in enumerate(kept)]
+        asked = [
+            (i, self.image_of[i], compact, indices.to(torch.int16).numpy().tobytes()) for i, indices in enumerate(kept)
+        ]
         new = [i for i, key in enumerate(asked) if key not in self._known]
         for start in range(0, len(new), CHUNK):
             chunk = torch.tensor(new[start : start + CHUNK])
