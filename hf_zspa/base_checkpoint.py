@@ -3,22 +3,28 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 from safetensors import SafetensorError, safe_open
 
+from .hub.errors import FAILURES
+from .redirections import file_effect, redirections
+
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SUFFIXES = (".safetensors", ".json", ".txt", ".jinja", ".model")
 LEGAL = ("LICENSE", "NOTICE", "USE_POLICY")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
+# What asking the Hub for a repository may raise.
+HUB_ERRORS: tuple[type[Exception], ...] = (HFValidationError, LocalEntryNotFoundError, *FAILURES)
 
 
 @dataclass(frozen=True)
@@ -72,27 +78,46 @@ def checkpoint_folder(checkpoint: str | Path, revision: str | None = None, *, we
         if revision is not None:
             raise ValueError(f"revision {revision} has no meaning for the folder {checkpoint}: give a Hub id")
         return folder.resolve()
-    if isinstance(checkpoint, Path) or folder.is_absolute() or str(checkpoint).startswith(("./", "../", "~")):
-        raise ValueError(f"there is no folder {checkpoint}")
+    name = hub_id(checkpoint)
     wanted = [*(f"*{suffix}" for suffix in (*SUFFIXES, ".py")), *(f"{name}*" for name in (*LEGAL, "README.md"))]
     ignored = ["*/*"] if weights else ["*/*", "*.safetensors"]
     try:
-        return Path(snapshot_download(checkpoint, revision=revision, allow_patterns=wanted, ignore_patterns=ignored))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError) as error:
-        raise ValueError(f"there is no folder {checkpoint}, and {_download_failure(error, revision)}") from error
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=ignored))
+    except HUB_ERRORS as error:
+        raise ValueError(f"there is no folder {checkpoint}, and {hub_failure(error, revision)}") from error
 
 
-def _download_failure(error: Exception, revision: str | None) -> str:
-    """Why a Hub id could not be downloaded; the more special kinds of error come first."""
+def hub_id(checkpoint: str | Path) -> str:
+    """What is no folder, as a Hub id; raises `ValueError` where it can only be the name of a folder."""
+    if isinstance(checkpoint, Path) or Path(checkpoint).is_absolute() or checkpoint.startswith(("./", "../", "~")):
+        raise ValueError(f"there is no folder {checkpoint}")
+    return checkpoint
+
+
+def hub_failure(error: Exception, revision: str | None) -> str:
+    """Why the Hub did not give a repository, and what to do; the more special kinds of error come first."""
     reasons = {
         HFValidationError: "it is no Hub id of the form org/name",
+        OfflineModeIsEnabled: "HF_HUB_OFFLINE is set: unset it to ask the Hub for it",
         LocalEntryNotFoundError: "the Hub, where it could be a repository, is out of reach",
         GatedRepoError: "on the Hub it is gated: accept its terms there and log in with hf auth login",
         RepositoryNotFoundError: "the Hub has no such repository, or it is private: log in with hf auth login",
         RevisionNotFoundError: f"on the Hub it has no revision {revision}",
     }
     matching = (reason for kind, reason in reasons.items() if isinstance(error, kind))
-    return next(matching, f"the Hub answered: {' '.join(str(error).split())}")
+    answered = getattr(error, "response", None) is not None
+    said = "the Hub answered" if answered else "the Hub, where it could be a repository, is out of reach"
+    return next(matching, f"{said}: {' '.join(str(error).split())}")
+
+
+def load_json(path: Path) -> Any:
+    """What a JSON file holds; raises `ValueError` where it is missing or is not JSON."""
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
 
 
 def read_json(path: Path) -> dict:
@@ -101,12 +126,7 @@ def read_json(path: Path) -> dict:
     Raises:
         ValueError: the file is missing, is not JSON, or holds something else than an object.
     """
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    content = load_json(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds {type(content).__name__}, but must hold a JSON object")
     return content
@@ -128,7 +148,8 @@ def family_of(folder: Path, config: dict) -> Family:
     """The family of a base checkpoint.
 
     Raises:
-        ValueError: it is of no supported family, is converted already, or brings code of its own.
+        ValueError: it is of no supported family, is converted already, brings code of its own, or has entries in its
+            JSON files that lead transformers elsewhere.
     """
     if is_converted(config):
         ratios = f"zspa_keep_ratio (now {config.get('zspa_keep_ratio')}) and zspa_core_ratio"
@@ -136,13 +157,24 @@ def family_of(folder: Path, config: dict) -> Family:
             f"{folder} is converted already: for other ratios edit {ratios} (now {config.get('zspa_core_ratio')}) "
             "in its config.json, or convert its base again"
         )
-    family = FAMILIES.get(config.get("model_type", ""))
+    family = FAMILIES.get(str(config.get("model_type")))
     if family is None:
         raise ValueError(
             f"{folder} is of model type {config.get('model_type')!r}, but must be one of {', '.join(FAMILIES)}"
         )
     if "auto_map" in config:
         raise ValueError(f"{folder} brings model code of its own (auto_map): only stock checkpoints are converted")
+    if "configuration_files" in config:
+        raise ValueError(
+            f"{folder} would be read from another file than its config.json, and not prune: remove configuration_files "
+            f"(now {json.dumps(config['configuration_files'])}) from its config.json, and convert it again"
+        )
+    for path in sorted(path for path in folder.glob("*.json") if path.name == "config.json" or _travels(path)):
+        found = next(redirections(load_json(path)), None)
+        if found is not None:
+            raise ValueError(
+                f"{path} {found}. Only stock checkpoints are converted: remove {found.entry}, if it works without"
+            )
     return family
 
 
@@ -199,4 +231,6 @@ def _travels(path: Path) -> bool:
         return path.suffix in ("", ".txt", ".md")
     weights = path.suffix == ".safetensors" or path.name.endswith(".index.json")
     hidden = path.name.startswith(".")
-    return path.suffix in SUFFIXES and path.name != "config.json" and not weights and not hidden
+    if path.name == "config.json" or weights or hidden or file_effect(path.name):
+        return False
+    return path.suffix in SUFFIXES

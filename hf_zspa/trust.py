@@ -1,16 +1,19 @@
 """Is the code in a checkpoint the code of this package? Compared byte for byte; nothing of the checkpoint is run."""
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi
-
-from .base_checkpoint import FAMILIES, PICKLED, Family, checkpoint_folder, is_converted, read_config, read_json
+from .base_checkpoint import FAMILIES, PICKLED, Family, is_converted, load_json, read_config
+from .contents import Contents, contents_of
+from .redirections import file_effect, redirections
 from .travelling import DIGESTS, VERSION, auto_map, code_files, digest
 from .version import __version__
+
+_COMPILED = (".pyc", ".pyo", ".pyd", ".so", ".dll", ".dylib")
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,10 @@ class CodeFile:
 
     Attributes:
         problem: how it differs from the installed one, or from its digest in `config.json`; None if it does not.
-        as_noted: whether it is what `config.json` says.
     """
 
     name: str
     problem: str | None
-    as_noted: bool = False
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Verification:
 
     Attributes:
         checkpoint: as it was given.
+        commit: of a Hub id, the commit that was looked at, all of it.
         version: of the hf_zspa that wrote it, as its `config.json` says; None where that says nothing.
         files: the code files there are, and those there should be.
         problems: whatever else stands in the way of trusting it.
@@ -40,6 +42,7 @@ class Verification:
     """
 
     checkpoint: str
+    commit: str | None
     version: str | None
     files: list[CodeFile]
     problems: list[str]
@@ -49,13 +52,6 @@ class Verification:
     def passed(self) -> bool:
         return not self.problems and not self.other_version and not any(file.problem for file in self.files)
 
-    @property
-    def tampering(self) -> list[str]:
-        """What shows that it is not as hf_zspa, of whatever version, wrote it."""
-        known = self.other_version is not None
-        wrong = [file for file in self.files if file.problem and not (known and file.as_noted)]
-        return [f"{file.name} {file.problem}" for file in wrong] + self.problems
-
 
 def verify_checkpoint(checkpoint: str | Path) -> Verification:
     """Compares the code in a checkpoint with that of the installed package and with the digests in its `config.json`.
@@ -64,50 +60,38 @@ def verify_checkpoint(checkpoint: str | Path) -> Verification:
         checkpoint: folder, or Hub id with `@revision` behind it if wanted; of a Hub id the weights are not downloaded.
 
     Raises:
-        ValueError: there is no such checkpoint, or it is not a converted one.
+        ValueError: there is no such checkpoint, it is not a converted one, or the Hub could not be asked.
     """
-    name, _, revision = (str(checkpoint), "", "") if Path(checkpoint).is_dir() else str(checkpoint).partition("@")
-    folder = checkpoint_folder(name, revision or None, weights=False)
-    config = read_config(folder)
-    family = FAMILIES.get(config.get("model_type", ""))
+    held = contents_of(checkpoint)
+    config = read_config(held.folder)
+    family = FAMILIES.get(str(config.get("model_type")))
     if family is None or not is_converted(config):
         raise ValueError(f"{checkpoint} is not a zspa checkpoint: there is no code of hf_zspa in it to verify")
-    names = _all_files(name, revision or None, folder)
     noted = config.get(DIGESTS)
     digests: dict[str, Any] = noted if isinstance(noted, dict) else {}
     installed = {path.name: path.read_bytes() for path in code_files(family)}
-    code = sorted({*installed, *digests, *(name for name in names if name.endswith(".py"))})
-    files = [_compared(folder, name, installed.get(name), digests.get(name)) for name in code]
+    code = sorted({*installed, *digests, *(name for name in held.names if name.lower().endswith(".py"))})
+    files = [CodeFile(name, _compared(held.folder / name, installed.get(name), digests.get(name))) for name in code]
     version = config.get(VERSION)
-    problems = [*_problems(folder, config, family, names)]
-    if not version:
+    problems = [*_problems(held, config, family)]
+    if not isinstance(version, str) or not re.fullmatch(r"[0-9][0-9A-Za-z.+]*", version):
         problems.append("config.json does not say which version of hf_zspa wrote it")
+        version = None
     other = f"it was written by hf_zspa {version}: to compare it with that, pip install hf-zspa=={version}"
-    return Verification(
-        str(checkpoint), version, files, problems, other if version and version != __version__ else None
-    )
+    known = version in (None, __version__)
+    return Verification(str(checkpoint), held.commit, version, files, problems, None if known else other)
 
 
-def _all_files(name: str, revision: str | None, folder: Path) -> list[str]:
-    """Names of everything in a checkpoint, sub-folders too; of a repository, what it holds and not what was fetched."""
-    if Path(name).expanduser().is_dir():
-        return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(HfApi().list_repo_files(name, revision=revision))
-
-
-def _compared(folder: Path, name: str, installed: bytes | None, noted: Any) -> CodeFile:
-    if installed is None and noted is None:
-        return CodeFile(name, "does not belong to a zspa checkpoint")
-    path = folder / name
-    content = path.read_bytes() if path.is_file() else None
-    as_noted = noted == (None if content is None else digest(content))
-    if content is None:
-        return CodeFile(name, "is missing", as_noted)
+def _compared(path: Path, installed: bytes | None, noted: Any) -> str | None:
+    """How a code file differs from the installed one and from its digest in `config.json`."""
     if installed is None:
-        return CodeFile(name, "belongs to another version", as_noted)
+        return "does not belong to a zspa checkpoint" if noted is None else "is no file of the installed version"
+    if not path.is_file():
+        return "is missing"
+    content = path.read_bytes()
     if content != installed:
-        return CodeFile(name, _first_difference(content, installed), as_noted)
-    return CodeFile(name, None if as_noted else f"is as installed, but config.json has {noted} for it", as_noted)
+        return _first_difference(content, installed)
+    return None if noted == digest(content) else f"is as installed, but config.json has {noted} for it"
 
 
 def _first_difference(found: bytes, installed: bytes) -> str:
@@ -118,14 +102,35 @@ def _first_difference(found: bytes, installed: bytes) -> str:
     return f"line {number + 1} is {here}, but installed {there}"
 
 
-def _problems(folder: Path, config: dict[str, Any], family: Family, names: list[str]) -> Iterable[str]:
+def _problems(held: Contents, config: dict[str, Any], family: Family) -> Iterable[str]:
     found, right = config.get("auto_map"), auto_map(family)
     if found != right:
         yield f"auto_map in config.json is {json.dumps(found)}, but must be {json.dumps(right)}"
-    for name in names:
-        if name.endswith(PICKLED):
+    for name in held.links:
+        yield f"{name} is a link to a folder, or to what is not in the checkpoint: put in its place what it leads to"
+    for name in held.names:
+        lowered = name.lower()
+        effect = file_effect(name)
+        if effect:
+            yield f"{name} {effect}: it does not belong to a zspa checkpoint"
+        if lowered.endswith(PICKLED):
             yield f"{name} can run code when it is loaded: only safetensors belong into a checkpoint"
-        elif name.endswith(".json") and name != "config.json" and (folder / name).is_file():
-            content = read_json(folder / name) if name.endswith("_config.json") else {}
-            if "auto_map" in content:
-                yield f"{name} sends transformers to code of its own: {json.dumps(content['auto_map'])}"
+        if lowered.endswith(_COMPILED):
+            yield f"{name} is compiled code, which cannot be compared"
+        if lowered.endswith(".json"):
+            yield from _led_elsewhere(held.folder, name)
+
+
+def _led_elsewhere(folder: Path, name: str) -> Iterable[str]:
+    try:
+        content = load_json(folder / name)
+    except ValueError:
+        yield f"{name} is not valid JSON, so that nobody knows what it leads to"
+        return
+    if name == "config.json":  # its own auto_map has been compared
+        content = {key: value for key, value in content.items() if key != "auto_map"}
+    yield from (f"{name} {found}" for found in redirections(content))
+    weights = content.get("weight_map") if name.endswith(".index.json") and isinstance(content, dict) else None
+    for file in sorted(set(map(str, weights.values()))) if isinstance(weights, dict) else ():
+        if "/" in file or not file.endswith(".safetensors"):
+            yield f"{name} names {file} as weights: only safetensors beside it belong into a checkpoint"

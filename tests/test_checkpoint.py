@@ -131,6 +131,18 @@ REFUSED_BASES = {
     "truncated weights": (truncated, "model.safetensors is not a complete safetensors file"),
     "converted already": (lambda base: edit_config(base, zspa_keep_ratio=0.3), r"edit zspa_keep_ratio \(now 0.3\)"),
     "code of its own": (lambda base: edit_config(base, auto_map={"AutoModel": "m.C"}), "brings model code of its own"),
+    "another config file": (
+        lambda base: edit_config(base, configuration_files=["config.4.0.0.json"]),
+        r'remove configuration_files \(now \["config.4.0.0.json"\]\) from its config.json',
+    ),
+    "code of a part": (
+        lambda base: edit_config(base, vision_config={"auto_map": {"AutoModel": "m.C"}}),
+        r"sends transformers to code of its own: vision_config.auto_map is .* remove vision_config.auto_map",
+    ),
+    "code of the processor": (
+        lambda base: tiny.write_json(base / "processor_config.json", {"image_processor": {"auto_map": {"A": "m.C"}}}),
+        "processor_config.json sends transformers to code of its own: image_processor.auto_map is",
+    ),
     "adapter": (lambda base: (base / "adapter_config.json").write_text("{}"), "has a PEFT adapter"),
     "no tokenizer": (lambda base: (base / "tokenizer.json").unlink(), "has no tokenizer"),
 }
@@ -142,6 +154,11 @@ def test_a_base_that_cannot_be_converted_is_refused(base, tmp_path, spoil, messa
     with pytest.raises(ValueError, match=message):
         convert_checkpoint(base, tmp_path / "out")
     assert list(tmp_path.iterdir()) == [base]
+
+
+def test_a_config_for_some_versions_of_transformers_stays_behind(base, tmp_path):
+    shutil.copy(base / "config.json", base / "config.4.0.0.json")
+    assert "config.4.0.0.json" not in contents(convert_checkpoint(base, tmp_path / "out"))
 
 
 def test_a_missing_shard_is_named(sharded, tmp_path):

@@ -79,7 +79,11 @@ def verify_command(
     for problem in [*found.problems, found.other_version or ""]:
         if problem:
             console.print(Text(problem), soft_wrap=True)
+    if found.commit:
+        console.print(f"commit: {found.commit}", highlight=False, soft_wrap=True)
     if not found.passed:
         console.print(f"{checkpoint} is not verified: the lines above say why", highlight=False, soft_wrap=True)
         raise typer.Exit(1)
     console.print(f"{checkpoint} has the code of hf_zspa {__version__}, and no other", highlight=False, soft_wrap=True)
+    if found.commit:
+        console.print(f'to load what was verified: revision="{found.commit}"', highlight=False, soft_wrap=True)

@@ -7,6 +7,7 @@ from ..base_checkpoint import FAMILIES, LEGAL, SUFFIXES, is_converted, read_conf
 from ..model_card import PICTURE
 from ..travelling import code_files
 from ..trust import verify_checkpoint
+from ..version import __version__
 
 _PASSED_OVER = (".cache", ".git", ".gitattributes")
 _CODE = {file.name for family in FAMILIES.values() for file in code_files(family)}
@@ -16,8 +17,8 @@ def check_publishable(folder: Path) -> dict[str, Any]:
     """The `config.json` of a checkpoint that can be published.
 
     Raises:
-        ValueError: it is not converted, its weights are not whole, its code is not what its config says, or the folder
-            holds files that do not belong to a checkpoint.
+        ValueError: it is not converted, its weights are not whole, its code is not that of the installed hf_zspa,
+            byte for byte, or the folder holds files that do not belong to a checkpoint.
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}: make one with hf-zspa convert BASE {folder.name}")
@@ -31,9 +32,15 @@ def check_publishable(folder: Path) -> dict[str, Any]:
             f"{folder} holds {', '.join(strangers)}, which does not belong to a checkpoint: move it away and push again"
         )
     found = verify_checkpoint(folder)
-    wrong = found.tampering
-    if wrong:
-        raise ValueError(f"{folder} has code that hf_zspa did not write: {'; '.join(wrong)}")
+    if found.other_version:
+        raise ValueError(
+            f"{folder} was written by hf_zspa {found.version}, whose code {__version__} cannot judge: pip install "
+            f"hf-zspa=={found.version} to publish it as it is, or hf-zspa convert BASE OUT to make one of its base "
+            f"with the code of {__version__} (--force replaces a folder, with the weights in it)"
+        )
+    if not found.passed:
+        wrong = [f"{file.name} {file.problem}" for file in found.files if file.problem]
+        raise ValueError(f"{folder} is not as hf_zspa wrote it: {'; '.join(wrong + found.problems)}")
     return config
 
 

@@ -1,10 +1,15 @@
 """Whose code a checkpoint holds, found out without running it."""
 
-import json
+import os
+import subprocess
+import sys
 
 import pytest
 
+from hf_zspa.trust import verify_checkpoint
 from hf_zspa.version import __version__
+from hub.server import Fault
+from hub.tampering import TAMPERING, edit, put, tampered_end
 
 
 def test_a_conversion_is_verified_here_and_on_the_hub(hub, client, checkpoint, repository):
@@ -13,74 +18,9 @@ def test_a_conversion_is_verified_here_and_on_the_hub(hub, client, checkpoint, r
         done = client.run("verify", what, token=None)
         assert done.status == 0, done.out
         assert f"has the code of hf_zspa {__version__}, and no other" in done.out
+        assert ("commit: " in done.out) == (what != checkpoint)
+    assert f'to load what was verified: revision="{hub.repos[repository].tags["v1"]}"' in done.out
     assert not [r for r in hub.sent("GET", r"\.safetensors$")]
-
-
-def edit(path, old, new):
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-
-
-def tampered_line(folder):
-    edit(folder / "zspa_compat.py", "import inspect\n", "import inspect, os\n")
-
-
-def tampered_end(folder):
-    with (folder / "zspa_prompt.py").open("a") as file:
-        file.write("print('more')\n")
-
-
-def tampered_with_its_digest(folder):
-    tampered_line(folder)
-    import hashlib
-
-    config = json.loads((folder / "config.json").read_text())
-    config["zspa_code_sha256"]["zspa_compat.py"] = hashlib.sha256((folder / "zspa_compat.py").read_bytes()).hexdigest()
-    (folder / "config.json").write_text(json.dumps(config))
-
-
-def another_digest(folder):
-    edit(folder / "config.json", '"zspa_compat.py": "', '"zspa_compat.py": "0')
-
-
-def missing_file(folder):
-    (folder / "zspa_prompt.py").unlink()
-
-
-def strange_file(folder):
-    (folder / "helper.py").write_text("print('strange')")
-
-
-def strange_folder(folder):
-    (folder / "custom_generate").mkdir()
-    (folder / "custom_generate" / "generate.py").write_text("print('strange')")
-
-
-def auto_map_elsewhere(folder):
-    edit(folder / "config.json", '"AutoModel": "modeling_zspa_llava.', '"AutoModel": "else/where--modeling_zspa_llava.')
-
-
-def tokenizer_code(folder):
-    edit(folder / "tokenizer_config.json", "{", '{"auto_map": {"AutoTokenizer": ["a.B", null]},')
-
-
-def pickle(folder):
-    (folder / "pytorch_model.bin").write_bytes(b"x")
-
-
-TAMPERING = {
-    tampered_line: "zspa_compat.py: line 3 is 'import inspect, os', but installed 'import inspect'",
-    tampered_end: "is \"print('more')\", but installed ''",
-    tampered_with_its_digest: "zspa_compat.py: line 3 is 'import inspect, os', but installed 'import inspect'",
-    another_digest: "zspa_compat.py: is as installed, but config.json has 0",
-    missing_file: "zspa_prompt.py: is missing",
-    strange_file: "helper.py: does not belong to a zspa checkpoint",
-    strange_folder: "custom_generate/generate.py: does not belong to a zspa checkpoint",
-    auto_map_elsewhere: '"AutoModel": "else/where--modeling_zspa_llava.ZspaLlavaForConditionalGeneration"',
-    tokenizer_code: "tokenizer_config.json sends transformers to code of its own",
-    pickle: "pytorch_model.bin can run code when it is loaded",
-}
 
 
 @pytest.mark.parametrize("tamper", TAMPERING, ids=lambda function: function.__name__)
@@ -92,6 +32,111 @@ def test_tampering_is_found_here_and_on_the_hub_and_not_run(hub, client, checkpo
         done = client.run("verify", what)
         assert done.status == 1 and TAMPERING[tamper] in done.out, done.out + done.err
         assert f"{what} is not verified" in done.out and "strange" not in done.out.replace("strange_", "")
+        assert "index-url" not in done.out
+
+
+def linked_folder(folder, elsewhere):
+    (elsewhere / "generate.py").write_text("print('strange')")
+    (folder / "custom_generate").symlink_to(elsewhere)
+    return "custom_generate"
+
+
+def linked_folder_of_its_own(folder, elsewhere):
+    (folder / "more").symlink_to(folder)
+    return "more"
+
+
+def linked_code(folder, elsewhere):
+    (folder / "zspa_prompt.py").rename(elsewhere / "zspa_prompt.py")
+    (folder / "zspa_prompt.py").symlink_to(elsewhere / "zspa_prompt.py")
+    return "zspa_prompt.py"
+
+
+def linked_to_nothing(folder, elsewhere):
+    (folder / "tokenizer.model").symlink_to(elsewhere / "later")
+    return "tokenizer.model"
+
+
+@pytest.mark.parametrize("link", [linked_folder, linked_folder_of_its_own, linked_code, linked_to_nothing])
+def test_a_link_that_leads_out_of_a_folder_is_found(checkpoint, tmp_path, link):
+    (tmp_path / "elsewhere").mkdir()
+    name = link(checkpoint, tmp_path / "elsewhere")
+    assert f"{name} is a link to a folder, or to what is not in the checkpoint" in "; ".join(
+        verify_checkpoint(checkpoint).problems
+    )
+
+
+def test_a_link_within_the_folder_and_a_word_of_the_vocabulary_are_nothing(checkpoint):
+    (checkpoint / "NOTICE").symlink_to(checkpoint / "LICENSE")
+    put(checkpoint / "vocab.json", auto_map=7, configuration_files=8)
+    assert verify_checkpoint(checkpoint).passed
+
+
+def test_the_hubs_cache_is_verified_as_a_folder(client, checkpoint, repository):
+    assert client.run("push", checkpoint, repository).status == 0
+    fetch = f"from huggingface_hub import snapshot_download\nresult = snapshot_download({repository!r})"
+    folder = client.python(fetch)
+    assert os.path.islink(f"{folder}/zspa_prompt.py")
+    done = client.run("verify", folder)
+    assert done.status == 0, done.out
+
+
+@pytest.mark.parametrize(
+    "fault, message",
+    [
+        (Fault("GET", "/api/models/", status=503), ""),
+        (Fault("GET", "/api/models/", times=99, status=503), "the Hub answered: "),
+        (Fault("GET", "/api/models/", times=99, cut=0), "is out of reach"),
+        (Fault("GET", "/tree/", times=99, status=500), "the Hub answered: "),
+        (Fault("GET", "/tree/", times=99, cut=0), "is out of reach"),
+    ],
+    ids=["503 once", "503", "cut", "tree 500", "tree cut"],
+)
+def test_what_the_cache_has_is_not_taken_for_what_the_hub_has(hub, client, checkpoint, repository, fault, message):
+    assert client.run("push", checkpoint, repository).status == 0
+    assert client.run("verify", repository).status == 0
+    tampered_end(checkpoint)
+    client.upload(repository, "zspa_prompt.py", (checkpoint / "zspa_prompt.py").read_bytes())
+    hub.faults.append(fault)
+    done = client.run("verify", repository)
+    assert done.status == 1 and message in done.err and "Traceback" not in done.err, done.err
+    assert "and no other" not in done.out
+
+
+def test_names_and_contents_are_of_one_commit(hub, client, checkpoint, repository):
+    """Somebody commits while a repository is being looked at."""
+    assert client.run("push", checkpoint, repository).status == 0
+    before = hub.repos[repository].branches["main"]
+    found = client.python(f"""
+from huggingface_hub import HfApi
+from hf_zspa.trust import verify_checkpoint
+listed = HfApi.list_repo_files
+def then_a_commit(self, *arguments, **options):
+    names = listed(self, *arguments, **options)
+    for name in ("zspa_prompt.py", "helper.py"):
+        HfApi().upload_file(path_or_fileobj=b"other", path_in_repo=name, repo_id={repository!r})
+    return names
+HfApi.list_repo_files = then_a_commit
+try:
+    found = verify_checkpoint({repository!r})
+finally:
+    HfApi.list_repo_files = listed
+result = [found.passed, found.commit]
+""")
+    assert hub.repos[repository].branches["main"] != before
+    assert found == [True, before]
+
+
+@pytest.mark.parametrize(
+    "variable, value, message",
+    [("HF_HUB_OFFLINE", "1", "HF_HUB_OFFLINE is set"), ("HF_ENDPOINT", "http://127.0.0.1:9", "is out of reach")],
+)
+def test_without_a_connection_it_says_so(tmp_path, variable, value, message):
+    off = {name: text for name, text in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
+    environment = off | {"PYTHONPATH": os.pathsep.join(sys.path), "HF_HOME": str(tmp_path), "NO_PROXY": "*"}
+    command = [sys.executable, "-m", "hf_zspa", "verify", "org/name"]
+    done = subprocess.run(command, env=environment | {variable: value}, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and message in done.stderr, done.stderr
 
 
 def test_a_checkpoint_of_another_version_says_which(client, checkpoint):

@@ -1,0 +1,63 @@
+"""What is refused before anything is asked of the Hub."""
+
+import hashlib
+import json
+
+import pytest
+
+from hf_zspa.version import __version__
+
+
+def edit_config(folder, **entries):
+    config = json.loads((folder / "config.json").read_text()) | entries
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+ANOTHER_VERSION = (
+    f"was written by hf_zspa 0.0.9, whose code {__version__} cannot judge: pip install hf-zspa==0.0.9 to publish it as "
+    "it is, or hf-zspa convert BASE OUT"
+)
+
+
+def spoiled(checkpoint, how):
+    if how == "code":
+        path = checkpoint / "zspa_visuals.py"
+        path.write_text(path.read_text().replace("torch", "touch", 1))
+    elif how == "pickle":
+        (checkpoint / "pytorch_model.bin").write_bytes(b"x")
+    elif how == "folder":
+        (checkpoint / "original").mkdir()
+    elif how == "weights":
+        (checkpoint / "model.safetensors").write_bytes(b"short")
+    elif how == "adapter":
+        (checkpoint / "adapter_config.json").write_text('{"base_model_name_or_path": "else/where"}')
+    elif how == "another version":
+        edit_config(checkpoint, zspa_version="0.0.9")
+    elif how == "code of another version":  # whoever changes the code can change digest and version with it
+        path = spoiled(checkpoint, "code") / "zspa_visuals.py"
+        digests = json.loads((checkpoint / "config.json").read_text())["zspa_code_sha256"]
+        digests[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        edit_config(checkpoint, zspa_version="0.0.9", zspa_code_sha256=digests)
+    elif how == "stock":
+        config = json.loads((checkpoint / "config.json").read_text())
+        (checkpoint / "config.json").write_text(json.dumps({k: v for k, v in config.items() if "zspa" not in k}))
+    return checkpoint
+
+
+@pytest.mark.parametrize(
+    "how, message",
+    [
+        ("code", "is not as hf_zspa wrote it: zspa_visuals.py line"),
+        ("adapter", "is not as hf_zspa wrote it: adapter_config.json makes it an adapter"),
+        ("another version", ANOTHER_VERSION),
+        ("code of another version", ANOTHER_VERSION),
+        ("pickle", "holds pytorch_model.bin, which does not belong to a checkpoint"),
+        ("folder", "holds original/, which does not belong to a checkpoint"),
+        ("weights", "model.safetensors is not a complete safetensors file"),
+        ("stock", "is not a zspa checkpoint: make one with hf-zspa convert"),
+    ],
+)
+def test_what_is_no_checkpoint_of_ours_is_not_published(hub, client, checkpoint, repository, how, message):
+    done = client.run("push", spoiled(checkpoint, how), repository)
+    assert done.status == 1 and message in done.err
+    assert not hub.requests
