@@ -52,6 +52,15 @@ def test_a_dry_run_says_which_tag_is_missing(hub, client, checkpoint, repository
     assert "would be made" not in client.run("push", checkpoint, repository, "--tag", "v1", "--dry-run").out
 
 
+def test_a_card_that_names_a_tag_that_was_never_made_is_pinned_to_the_commit(hub, client, checkpoint, repository):
+    hub.faults.append(Fault("POST", "/tag/", status=503))
+    client.run("push", checkpoint, repository, "--tag", "v1")
+    landed = hub.repos[repository].branches["main"]
+    assert pinned(hub, repository) == "v1"
+    assert client.run("push", checkpoint, repository).status == 0
+    assert pinned(hub, repository) == landed
+
+
 def test_a_tag_of_another_commit_is_refused_though_no_file_changes(hub, client, checkpoint, repository):
     client.run("push", checkpoint, repository, "--tag", "v1")
     client.upload(repository, "theirs.txt", b"theirs")

@@ -101,3 +101,21 @@ except ValueError as error:
 """)
     assert "has changed meanwhile" in said and "Nothing was published, but the branch next was made" in said
     assert arrived(hub, repository, "next")["theirs.txt"] == b"theirs"
+
+
+def test_the_branch_is_made_from_the_commit_it_was_compared_with(hub, client, checkpoint, repository, changed):
+    """Somebody commits to the default branch between the look at it and the making of the branch."""
+    client.python(f"""
+from huggingface_hub import HfApi
+from hf_zspa.hub.push import Push, Request
+from pathlib import Path
+push = Push(Request(Path({str(checkpoint)!r}), {repository!r}, revision="next"))
+make = push._make_room
+def other_first(*arguments):
+    HfApi().upload_file(path_or_fileobj=b"theirs", path_in_repo="theirs.txt", repo_id={repository!r})
+    make(*arguments)
+push._make_room = other_first
+push.run()
+""")
+    assert arrived(hub, repository, "next") == local(checkpoint)
+    assert arrived(hub, repository)["theirs.txt"] == b"theirs"
