@@ -32,24 +32,25 @@ def push_command(
     from ..hub.push import Push, Request
 
     quiet(progress=not dry_run)
-    push = Push(Request(checkpoint, repository, private, revision, create_pr, tag, message, results, picture))
+    request = Request(checkpoint, repository, private, revision, create_pr, tag, message, results, picture)
+    push = Push(request, _say)
     if dry_run:
-        _show(push.plan())
+        _show(push.plan(), revision)
         return
     done = push.run()
     if done.commit is None:
-        console.print(f"{done.url} has all of it already", highlight=False, soft_wrap=True)
+        _say(f"{done.url} has all of it already")
         return
-    sent = sum(step.size for step in done.plan.changes if step.action == "send")
-    copied = sum(step.size for step in done.plan.changes if step.action == "copy")
-    console.print(
-        f"{done.url}: commit {done.commit[:8]}, {sent:,} bytes sent, {copied:,} copied on the Hub",
-        highlight=False,
-        soft_wrap=True,
-    )
+    tagged = f", tag {done.plan.tag}" if done.plan.tag else ""
+    sent, copied = done.plan.bytes_to("send"), done.plan.bytes_to("copy")
+    _say(f"{done.url}: commit {done.commit[:8]}{tagged}, {sent:,} bytes sent, {copied:,} copied on the Hub")
 
 
-def _show(plan: "Plan") -> None:
+def _say(line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _show(plan: "Plan", revision: str | None) -> None:
     table = Table(box=None)
     table.add_column("file")
     table.add_column("bytes", justify="right")
@@ -61,7 +62,11 @@ def _show(plan: "Plan") -> None:
         table.add_row(name, f"{plan.remote.files[name].size:,}", "stays")
     console.print(table)
     if not plan.remote.exists:
-        console.print("the repository would be made")
+        _say("the repository would be made")
+    if plan.remote.lacks_branch:
+        _say(f"the branch {revision} would be made" + f" from {(plan.remote.head or '')[:8]}" * bool(plan.remote.head))
+    if plan.tag:
+        _say(f"the tag {plan.tag} would be made")
 
 
 @app.command("verify")

@@ -1,20 +1,24 @@
 """What a push would do, file by file; nothing is changed by finding out."""
 
-import dataclasses
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationCopy, HfApi
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import HfApi
+from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
+from ..base_checkpoint import PICKLED
+from ..model_card import PICTURE
 from ..transfer import BLOCK
-from .publishable import is_code
 
-# Whether the installed huggingface_hub can copy large files from one repository to another on the Hub's side.
-COPIES_BETWEEN_REPOSITORIES = any(f.name == "src_repo_id" for f in dataclasses.fields(CommitOperationCopy))
+CARD = ("README.md", PICTURE)
+
+# What transformers would load before, or beside, the weights and the config of the checkpoint.
+_WEIGHTS = ("*.safetensors", "*.index.json")
+_CONFIGS = ("adapter_config.json", "config.*.json")
 
 Content = Path | bytes
 
@@ -40,13 +44,15 @@ class Remote:
 
     Attributes:
         exists: whether there is such a repository.
-        head: its commit; None where there is no such repository or branch.
+        head: the commit the branch is at; None where there is none yet.
         files: by name, as `HfApi.list_repo_tree` has them.
+        lacks_branch: there is no such branch; `head` and `files` are those of the default one, which it is made from.
     """
 
     exists: bool
     head: str | None
     files: Mapping[str, Any] = field(default_factory=dict)
+    lacks_branch: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,17 +60,41 @@ class Plan:
     """What a push would do to a repository.
 
     Attributes:
-        steps: for each file of the checkpoint, and for code of another version that it removes.
+        steps: for each file of the checkpoint, and for each file that must go, see `must_go`.
         left: other files of the repository, which stay.
+        tag: the tag that would be made.
     """
 
     remote: Remote
     steps: list[Step]
     left: list[str]
+    tag: str | None = None
 
     @property
     def changes(self) -> list[Step]:
         return [step for step in self.steps if step.action != "unchanged"]
+
+    @property
+    def content_changes(self) -> list[Step]:
+        """The changes to what a user loads: all but the card."""
+        return [step for step in self.changes if step.name not in CARD]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the repository has all of it already."""
+        return not (self.changes or self.tag or self.remote.lacks_branch)
+
+    def bytes_to(self, action: str) -> int:
+        return sum(step.size for step in self.steps if step.action == action)
+
+    def with_file(self, name: str, content: Content) -> "Plan":
+        """The same with one more file."""
+        steps = [*self.steps, _step(name, content, self.remote.files.get(name))]
+        return replace(
+            self,
+            steps=sorted(steps, key=lambda step: (step.action == "remove", step.name)),
+            left=[other for other in self.left if other != name],
+        )
 
 
 def look_up(api: HfApi, repository: str, revision: str | None) -> Remote:
@@ -72,55 +102,53 @@ def look_up(api: HfApi, repository: str, revision: str | None) -> Remote:
     try:
         head = api.repo_info(repository, revision=revision).sha
     except RevisionNotFoundError:
-        return Remote(True, None)
+        return Remote(True, None) if revision is None else replace(look_up(api, repository, None), lacks_branch=True)
     except RepositoryNotFoundError:
-        return Remote(False, None)
+        return Remote(False, None, lacks_branch=revision not in (None, "main"))
     tree = api.list_repo_tree(repository, recursive=True, revision=head)
     return Remote(True, head, {item.path: item for item in tree if hasattr(item, "blob_id")})
 
 
-def weights_of_base(api: HfApi, base: Any) -> dict[str, tuple[str, str]]:
-    """SHA-256 → repository and name of the weights of a base on the Hub that can be copied from there.
+def must_go(name: str) -> bool:
+    """Whether a file of a repository, which the checkpoint does not have, must not stay beside it.
 
-    Args:
-        base: `base_model` of the model card.
-
-    Raises:
-        ValueError: the Hub has no such repository.
+    These are weights that transformers would load before or beside those of the checkpoint, and what `hf-zspa verify`
+    refuses in any folder: code and pickled files, which a user's machine could run, adapters, and configs that can be
+    read in the place of `config.json`.
     """
-    if not COPIES_BETWEEN_REPOSITORIES or not isinstance(base, str):
-        return {}
-    try:
-        tree: list[Any] = list(api.list_repo_tree(base))
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ValueError(
-            f"README.md says base_model: {base}, but the Hub has no such repository, or the token may not see it: put "
-            "the base's Hub id there, or remove the line"
-        ) from error
-    # Without a Xet hash a file cannot be copied from one repository to another.
-    weights = (file for file in tree if getattr(file, "lfs", None) and getattr(file, "xet_hash", None))
-    return {file.lfs.sha256: (base, file.path) for file in weights}
+    folder, _, file = name.lower().rpartition("/")
+    if file.endswith((".py", *PICKLED)) or any(fnmatchcase(file, pattern) for pattern in _CONFIGS):
+        return True
+    return not folder and any(fnmatchcase(file, pattern) for pattern in _WEIGHTS)
 
 
-def make_plan(files: Mapping[str, Content], remote: Remote, copyable: Mapping[str, tuple[str, str]]) -> Plan:
-    """Compares files, by name, with what a repository holds and with what can be copied into it."""
-    steps = [_step(name, content, remote.files.get(name), copyable) for name, content in sorted(files.items())]
+def make_plan(files: Mapping[str, Content], remote: Remote) -> Plan:
+    """Compares files, by name, with what a repository holds."""
+    steps = [_step(name, content, remote.files.get(name)) for name, content in sorted(files.items())]
     others = sorted(name for name in remote.files if name not in files and name != ".gitattributes")
-    steps += [Step(name, remote.files[name].size, "remove") for name in others if is_code(name)]
-    return Plan(remote, steps, [name for name in others if not is_code(name)])
+    steps += [Step(name, remote.files[name].size, "remove") for name in others if must_go(name)]
+    return Plan(remote, steps, [name for name in others if not must_go(name)])
 
 
-def _step(name: str, content: Content, there: Any, copyable: Mapping[str, tuple[str, str]]) -> Step:
+def is_same_at(api: HfApi, repository: str, revision: str, plan: Plan) -> bool:
+    """Whether a user who loads `revision` gets what the branch of a plan holds now."""
+    there = look_up(api, repository, revision)
+    return not there.lacks_branch and _loaded(there, plan) == _loaded(plan.remote, plan)
+
+
+def _loaded(remote: Remote, plan: Plan) -> dict[str, str]:
+    """The digests of what a user of the checkpoint loads, by name."""
+    names = {step.name for step in plan.steps}.difference(CARD)
+    return {name: item.blob_id for name, item in remote.files.items() if name in names or must_go(name)}
+
+
+def _step(name: str, content: Content, there: Any) -> Step:
     size = len(content) if isinstance(content, bytes) else content.stat().st_size
     if there is not None and there.size == size:
         large = there.lfs is not None
         known = there.lfs.sha256 if large else there.blob_id
-        if (_sha256(content) if large else _git_digest(content)) == known:
+        if (sha256(content) if large else _git_digest(content)) == known:
             return Step(name, size, "unchanged")
-    if copyable and name.endswith(".safetensors"):
-        source = copyable.get(_sha256(content))
-        if source is not None:
-            return Step(name, size, "copy", source)
     return Step(name, size, "send")
 
 
@@ -129,7 +157,8 @@ def _git_digest(content: Content) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
-def _sha256(content: Content) -> str:
+def sha256(content: Content) -> str:
+    """SHA-256 in hexadecimal; a file is read in blocks."""
     if isinstance(content, bytes):
         return hashlib.sha256(content).hexdigest()
     digest = hashlib.sha256()

@@ -49,11 +49,6 @@ def checkpoint_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name not in _PASSED_OVER)
 
 
-def is_code(name: str) -> bool:
-    """Whether a file of this name is, or in another version was, code of a checkpoint."""
-    return name.endswith(".py") and name.startswith(("zspa_", "modeling_zspa_")) and "/" not in name
-
-
 def _belongs(path: Path) -> bool:
     if path.name in _PASSED_OVER:
         return True

@@ -67,13 +67,27 @@ class Repo:
 
 @dataclass
 class Fault:
-    """What is to go wrong: `status` answers with an error, `cut` closes the connection after so many bytes are read."""
+    """What is to go wrong with a request.
+
+    Attributes:
+        path: a regular expression.
+        times: how often.
+        spared: how many requests are answered as usual before that.
+        status, code: it is answered with this error.
+        answer: it is answered with this, and nothing is done.
+        cut: the connection is closed after so many bytes are read.
+        lost: what it asks for is done, and the connection is closed without an answer.
+    """
 
     method: str
-    path: str  # a regular expression
+    path: str
     times: int = 1
+    spared: int = 0
     status: int | None = None
+    code: str = ""
+    answer: Any = None
     cut: int | None = None
+    lost: bool = False
 
 
 class HubServer(ThreadingHTTPServer):
@@ -120,6 +134,7 @@ class Refused(Exception):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: HubServer
+    fault: Fault | None = None
 
     def log_message(self, *arguments: Any) -> None:
         pass
@@ -128,28 +143,20 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         self.where, self.query = unquote(parts.path), parse_qs(parts.query)
         length = int(self.headers.get("Content-Length") or 0)
-        with self.server.lock:
-            fault = next(
-                (
-                    f
-                    for f in self.server.faults
-                    if f.times and f.method == self.command and re.search(f.path, self.where)
-                ),
-                None,
-            )
-            if fault:
-                fault.times -= 1
+        fault = self.fault = self._next_fault()
         if fault and fault.cut is not None:
             self.rfile.read(min(length, fault.cut))
-            self.close_connection = True
-            self.connection.close()
+            self._hang_up()
             return
         self.body = self.rfile.read(length)
         with self.server.lock:
             self.server.requests.append((self.command, self.where, length))
             try:
-                if fault:
-                    raise Refused(fault.status or 500, "as the test asked for")
+                if fault and fault.answer is not None:
+                    self._answer(200, fault.answer)
+                    return
+                if fault and not fault.lost:
+                    raise Refused(fault.status or 500, "as the test asked for", fault.code)
                 self._route()
             except Refused as refused:
                 headers = {"X-Error-Code": refused.code, "X-Error-Message": str(refused)}
@@ -157,9 +164,28 @@ class _Handler(BaseHTTPRequestHandler):
                     refused.status, {"error": str(refused), **refused.more}, {k: v for k, v in headers.items() if v}
                 )
 
+    def _next_fault(self) -> Fault | None:
+        """What is to go wrong with this request, if anything."""
+        with self.server.lock:
+            for fault in self.server.faults:
+                if fault.times and fault.method == self.command and re.search(fault.path, self.where):
+                    if fault.spared:
+                        fault.spared -= 1
+                        return None
+                    fault.times -= 1
+                    return fault
+        return None
+
+    def _hang_up(self) -> None:
+        self.close_connection = True
+        self.connection.close()
+
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _handle
 
     def _answer(self, status: int, content: Any = None, headers: dict[str, str] | None = None) -> None:
+        if self.fault and self.fault.lost:
+            self._hang_up()
+            return
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         kind = "application/octet-stream" if isinstance(content, bytes) else "application/json"
@@ -265,6 +291,14 @@ class _Handler(BaseHTTPRequestHandler):
         repo.branches[name] = self._sha(repo, (json.loads(self.body or b"{}") or {}).get("startingPoint") or "main")
         self._answer(200, {})
 
+    def delete_branch(self, repo_id: str, name: str) -> None:
+        self._writable(repo_id)
+        repo = self._repo(repo_id)
+        if name not in repo.branches:
+            raise Refused(404, f"Invalid rev id: {name}", "RevisionNotFound")
+        del repo.branches[name]
+        self._answer(200, {})
+
     def tag(self, repo_id: str, revision: str) -> None:
         self._writable(repo_id)
         repo, name = self._repo(repo_id), json.loads(self.body)["tag"]
@@ -368,6 +402,7 @@ _ROUTES = [
     (("POST",), f"/api/models/{_ID}/paths-info/(.+)", _Handler.paths_info),
     (("GET",), f"/api/models/{_ID}/refs", _Handler.refs),
     (("POST",), f"/api/models/{_ID}/branch/(.+)", _Handler.branch),
+    (("DELETE",), f"/api/models/{_ID}/branch/(.+)", _Handler.delete_branch),
     (("POST",), f"/api/models/{_ID}/tag/(.+)", _Handler.tag),
     (("POST",), f"/api/models/{_ID}/preupload/(.+)", _Handler.preupload),
     (("POST",), f"/api/models/{_ID}/commit/(.+)", _Handler.commit),

@@ -1,30 +1,11 @@
-"""Pushing a checkpoint to a Hub on loopback: what arrives, what is sent again, and what is left when it fails."""
+"""Pushing a checkpoint to a Hub on loopback: what arrives, what is sent again, and what is refused."""
 
 import json
 import shutil
 
 import pytest
 
-from hf_zspa.hub.plan import COPIES_BETWEEN_REPOSITORIES
-from hub.server import READER, Fault
-
-
-def local(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def arrived(hub, repository, revision="main"):
-    files = hub.files(repository, revision)
-    files.pop(".gitattributes", None)
-    return files
-
-
-def uploaded(hub, repository):
-    """Bytes of weights that were sent."""
-    sent = {path.rpartition("/")[2] for _, path, _ in hub.sent("PUT", f"^/lfs/{repository}/")}
-    repo = hub.repos[repository]
-    weights = {f.sha256: f for files in repo.commits.values() for n, f in files.items() if n.endswith(".safetensors")}
-    return sum(len(file.content) for digest, file in weights.items() if digest in sent)
+from hub.contents import arrived, local, uploaded
 
 
 def test_the_folder_arrives_as_it_is(hub, client, checkpoint, repository):
@@ -107,126 +88,6 @@ def test_a_pull_request_leaves_the_branch(hub, client, checkpoint, repository):
     assert done.status == 0 and "/discussions/1" in done.out, done.err
     assert arrived(hub, repository) == before
     assert arrived(hub, repository, "refs/pr/1")["NOTICE.txt"] == b"a notice"
-
-
-def test_weights_of_a_base_on_the_hub_are_not_uploaded_again(hub, client, base_checkpoint, tmp_path, repository):
-    base = base_checkpoint("llava", sharded=True)
-    hub.add("someone/base", local(base) | {"README.md": b"---\nlicense: mit\n---\n"})
-    out = tmp_path / "out"
-    converted = client.run("convert", "someone/base", out)
-    assert converted.status == 0, converted.err
-    assert "base_model: someone/base" in (out / "README.md").read_text()
-    done = client.run("push", out, repository)
-    assert done.status == 0, done.err
-    assert arrived(hub, repository) == local(out)
-    sent, weights = uploaded(hub, repository), sum(path.stat().st_size for path in out.glob("*.safetensors"))
-    assert weights > 0
-    if COPIES_BETWEEN_REPOSITORIES:
-        assert sent == 0 and f"{weights:,} copied on the Hub" in done.out
-    else:
-        assert sent == weights
-
-
-def test_an_unknown_base_is_named(hub, client, checkpoint, repository):
-    if not COPIES_BETWEEN_REPOSITORIES:
-        return  # it is not looked up
-    card = (checkpoint / "README.md").read_text()
-    (checkpoint / "README.md").write_text(card.replace("---\n", "---\nbase_model: someone/gone\n", 1))
-    done = client.run("push", checkpoint, repository)
-    assert done.status == 1 and "README.md says base_model: someone/gone, but the Hub has no such" in done.err
-    assert repository not in hub.repos
-
-
-@pytest.mark.parametrize(
-    "token, name, message",
-    [
-        (None, "org/x", "there is no token to write to the Hub with: run hf auth login"),
-        ("hf_wrong", "org/x", "the Hub does not accept the token"),
-        (READER, "org/x", "the token has no right to write to org/x"),
-        ("hf_writer", "else/x", "the token has no right to write to else/x"),
-        ("hf_writer", "org/a/b", "'org/a/b' is no Hub id, it must be like org/name"),
-    ],
-)
-def test_what_is_not_allowed_is_one_line(hub, client, checkpoint, token, name, message):
-    before = local(checkpoint)
-    done = client.run("push", checkpoint, name, token=token)
-    assert done.status == 1 and message in done.err and "Traceback" not in done.err
-    assert local(checkpoint) == before and name not in hub.repos
-
-
-@pytest.mark.parametrize(
-    "fault, message",
-    [
-        (Fault("POST", "/commit/", status=500), "the Hub answered 500"),
-        (Fault("POST", "/commit/", status=503), "the Hub answered 503"),
-        (Fault("POST", "/commit/", status=412), "has changed meanwhile"),
-        (Fault("POST", "/commit/", cut=100), "the connection to the Hub broke"),
-        (Fault("PUT", "/lfs/", times=9, cut=20_000), "the connection to the Hub broke"),
-        (Fault("POST", "/info/lfs/", times=9, status=500), "the Hub answered 500"),
-        (Fault("POST", "/preupload/", status=403), "no right to write"),
-    ],
-    ids=lambda value: "" if isinstance(value, str) else f"{value.path} {value.status or 'cut'}",
-)
-def test_after_a_failure_nothing_is_published_and_the_same_push_goes_on(
-    hub, client, checkpoint, repository, fault, message
-):
-    assert client.run("push", checkpoint, repository).status == 0
-    published, branches = arrived(hub, repository), dict(hub.repos[repository].branches)
-    (checkpoint / "NOTICE.txt").write_text("a notice")
-    weights = bytearray((checkpoint / "model.safetensors").read_bytes())
-    weights[-1] ^= 1
-    (checkpoint / "model.safetensors").write_bytes(weights)
-    hub.faults.append(fault)
-    done = client.run("push", checkpoint, repository)
-    assert done.status == 1 and message in done.err and "Traceback" not in done.err, done.err
-    assert arrived(hub, repository) == published and hub.repos[repository].branches == branches
-    hub.faults.clear()
-    hub.requests[:] = []
-    stored = len(hub.repos[repository].stored)
-    assert client.run("push", checkpoint, repository).status == 0
-    assert arrived(hub, repository) == local(checkpoint)
-    if "/commit/" in fault.path:  # the weights had arrived
-        assert uploaded(hub, repository) == 0 and len(hub.repos[repository].stored) == stored
-
-
-def test_a_commit_in_between_is_not_overwritten(hub, client, checkpoint, repository):
-    """Somebody commits between the look at the repository and the commit."""
-    client.run("push", checkpoint, repository)
-    (checkpoint / "NOTICE.txt").write_text("a notice")
-    repo = hub.repos[repository]
-    moved = f"""
-from huggingface_hub import HfApi
-from hf_zspa.hub.push import Push, Request
-from pathlib import Path
-push = Push(Request(Path({str(checkpoint)!r}), {repository!r}))
-commit = push._commit
-def other_first(*arguments):
-    HfApi().upload_file(path_or_fileobj=b"theirs", path_in_repo="theirs.txt", repo_id={repository!r})
-    return commit(*arguments)
-push._commit = other_first
-try:
-    push.run()
-except ValueError as error:
-    result = str(error)
-"""
-    assert "has changed meanwhile" in client.python(moved)
-    assert "NOTICE.txt" not in arrived(hub, repository) and arrived(hub, repository)["theirs.txt"] == b"theirs"
-    assert client.run("push", checkpoint, repository).status == 0
-    assert arrived(hub, repository)["theirs.txt"] == b"theirs" and "NOTICE.txt" in arrived(hub, repository)
-    assert repo.branches["main"]
-
-
-def test_what_others_added_stays_and_code_of_another_version_goes(hub, client, checkpoint, repository):
-    client.run("push", checkpoint, repository)
-    adds = {"zspa_old.py": b"old", "extra.gguf": b"theirs", "folder/own.py": b"theirs"}
-    for name, content in adds.items():
-        client.upload(repository, name, content)
-    plan = client.run("push", checkpoint, repository, "--dry-run").out.split("\n")
-    assert any(line.strip().startswith("zspa_old.py") and line.rstrip().endswith("remove") for line in plan)
-    assert any(line.strip().startswith("extra.gguf") and line.rstrip().endswith("stays") for line in plan)
-    assert client.run("push", checkpoint, repository).status == 0
-    files = arrived(hub, repository)
-    assert "zspa_old.py" not in files and files["extra.gguf"] == files["folder/own.py"] == b"theirs"
 
 
 @pytest.mark.parametrize("side", ["here", "there"])

@@ -1,0 +1,60 @@
+"""What a push removes from a repository, so that what a user loads is the checkpoint, and what it leaves there."""
+
+import pytest
+
+from hf_zspa.checkpoint import convert_checkpoint
+from hub.contents import arrived, local
+
+LEFTOVERS = [
+    "model-00001-of-00002.safetensors", "model.safetensors.index.json", "model.fp16.safetensors", "pytorch_model.bin",
+    "pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json", "adapter_config.json",
+    "adapter_model.safetensors", "config.4.40.0.json", "training_args.bin", "zspa_old.py", "helper.py", "folder/own.py",
+    "folder/adapter_config.json", "folder/OLD.PY",
+]  # fmt: skip
+OTHERS = ["extra.gguf", "notes.md", "measured.json", "folder/weights.safetensors"]
+
+
+@pytest.fixture
+def crowded(hub, repository):
+    """A repository with leftovers of another version, and with what a person added."""
+    hub.add(repository, {name: b"{}" for name in [".gitattributes", *LEFTOVERS, *OTHERS]})
+    return repository
+
+
+def test_leftovers_of_another_version_go_and_what_others_added_stays(hub, client, checkpoint, crowded):
+    done = client.run("push", checkpoint, crowded)
+    assert done.status == 0, done.err
+    assert arrived(hub, crowded) == local(checkpoint) | dict.fromkeys(OTHERS, b"{}")
+    verified = client.run("verify", crowded)
+    assert verified.status == 0, verified.out
+    assert ".gitattributes" in hub.files(crowded)
+
+
+def test_a_dry_run_lists_what_goes_and_what_stays(hub, client, checkpoint, crowded):
+    done = client.run("push", checkpoint, crowded, "--dry-run")
+    lines = dict(line.split()[::2] for line in done.out.splitlines() if len(line.split()) == 3)
+    assert [name for name in lines if lines[name] == "remove"] == sorted(LEFTOVERS)
+    assert [name for name in lines if lines[name] == "stays"] == sorted(OTHERS)
+
+
+@pytest.mark.parametrize("sharded", [True, False])
+def test_weights_of_another_layout_take_the_place_of_those_before(
+    hub, client, checkpoint, base_checkpoint, tmp_path, repository, sharded
+):
+    """transformers would load a single file first."""
+    in_shards = convert_checkpoint(base_checkpoint("llava", sharded=True), tmp_path / "in-shards")
+    first, second = (checkpoint, in_shards) if sharded else (in_shards, checkpoint)
+    assert client.run("push", first, repository).status == 0
+    done = client.run("push", second, repository)
+    assert done.status == 0, done.err
+    assert arrived(hub, repository) == local(second)
+
+
+def test_only_removing_is_a_change_too_and_is_pinned(hub, client, checkpoint, repository):
+    client.run("push", checkpoint, repository)
+    client.upload(repository, "adapter_config.json", b"{}")
+    done = client.run("push", checkpoint, repository)
+    assert done.status == 0 and arrived(hub, repository) == local(checkpoint)
+    repo = hub.repos[repository]
+    (commit,) = [sha for sha in repo.commits if f'revision = "{sha}"' in (checkpoint / "README.md").read_text()]
+    assert "adapter_config.json" not in hub.files(repository, commit)
