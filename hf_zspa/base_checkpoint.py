@@ -23,6 +23,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SUFFIXES = (".safetensors", ".json", ".txt", ".jinja", ".model")
 LEGAL = ("LICENSE", "NOTICE", "USE_POLICY")
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
+COMPILED = (".pyc", ".pyo", ".pyd", ".so", ".dll", ".dylib")
 # What asking the Hub for a repository may raise.
 HUB_ERRORS: tuple[type[Exception], ...] = (HFValidationError, LocalEntryNotFoundError, *FAILURES)
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .base_checkpoint import FAMILIES, PICKLED, Family, is_converted, load_json, read_config
+from .base_checkpoint import COMPILED, FAMILIES, PICKLED, Family, is_converted, load_json, read_config
 from .contents import Contents, contents_of
 from .redirections import file_effect, redirections
 from .travelling import DIGESTS, VERSION, auto_map, code_files, digest
 from .version import __version__
-
-_COMPILED = (".pyc", ".pyo", ".pyd", ".so", ".dll", ".dylib")
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ def _problems(held: Contents, config: dict[str, Any], family: Family) -> Iterabl
             yield f"{name} {effect}: it does not belong to a zspa checkpoint"
         if lowered.endswith(PICKLED):
             yield f"{name} can run code when it is loaded: only safetensors belong into a checkpoint"
-        if lowered.endswith(_COMPILED):
+        if lowered.endswith(COMPILED):
             yield f"{name} is compiled code, which cannot be compared"
         if lowered.endswith(".json"):
             yield from _led_elsewhere(held.folder, name)

@@ -10,15 +10,15 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-from ..base_checkpoint import PICKLED
+from ..base_checkpoint import COMPILED, PICKLED
 from ..model_card import PICTURE
+from ..redirections import file_effect
 from ..transfer import BLOCK
 
 CARD = ("README.md", PICTURE)
 
 # What transformers would load before, or beside, the weights and the config of the checkpoint.
 _WEIGHTS = ("*.safetensors", "*.index.json")
-_CONFIGS = ("adapter_config.json", "config.*.json")
 
 Content = Path | bytes
 
@@ -113,11 +113,11 @@ def must_go(name: str) -> bool:
     """Whether a file of a repository, which the checkpoint does not have, must not stay beside it.
 
     These are weights that transformers would load before or beside those of the checkpoint, and what `hf-zspa verify`
-    refuses in any folder: code and pickled files, which a user's machine could run, adapters, and configs that can be
-    read in the place of `config.json`.
+    refuses in any folder: code, compiled or not, and pickled files, which a user's machine could run, and files that
+    lead transformers elsewhere by their names.
     """
     folder, _, file = name.lower().rpartition("/")
-    if file.endswith((".py", *PICKLED)) or any(fnmatchcase(file, pattern) for pattern in _CONFIGS):
+    if file.endswith((".py", *PICKLED, *COMPILED)) or file_effect(name):
         return True
     return not folder and any(fnmatchcase(file, pattern) for pattern in _WEIGHTS)
 

@@ -14,7 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 from hf_zspa.checkpoint import convert_checkpoint
-from hub.server import WRITER, HubServer
+from hub.protocol import WRITER
+from hub.server import HubServer
 
 _numbers = itertools.count()
 

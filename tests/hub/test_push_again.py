@@ -4,7 +4,7 @@ import pytest
 
 from hf_zspa.model_card import pinned_revision
 from hub.contents import arrived, local
-from hub.server import Fault
+from hub.protocol import Fault
 
 BROKEN = [{"status": 503}, {"cut": 0}, {"lost": True}]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from hub.contents import arrived, local
-from hub.server import Fault
+from hub.protocol import Fault
 
 
 @pytest.fixture

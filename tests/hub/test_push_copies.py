@@ -7,7 +7,7 @@ import pytest
 from hf_zspa.hub.copies import COPIES_BETWEEN_REPOSITORIES
 from hf_zspa.travelling import digest
 from hub.contents import arrived, local, uploaded
-from hub.server import Fault
+from hub.protocol import Fault
 
 needs_copies = pytest.mark.skipif(
     not COPIES_BETWEEN_REPOSITORIES, reason="this huggingface_hub cannot copy from one repository to another"

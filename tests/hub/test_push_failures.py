@@ -3,7 +3,7 @@
 import pytest
 
 from hub.contents import arrived, local, uploaded
-from hub.server import READER, Fault
+from hub.protocol import READER, Fault
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ LEFTOVERS = [
     "model-00001-of-00002.safetensors", "model.safetensors.index.json", "model.fp16.safetensors", "pytorch_model.bin",
     "pytorch_model-00001-of-00002.bin", "pytorch_model.bin.index.json", "adapter_config.json",
     "adapter_model.safetensors", "config.4.40.0.json", "training_args.bin", "zspa_old.py", "helper.py", "folder/own.py",
-    "folder/adapter_config.json", "folder/OLD.PY",
+    "folder/adapter_config.json", "folder/OLD.PY", "fast.so", "custom_generate/notes.txt",
 ]  # fmt: skip
 OTHERS = ["extra.gguf", "notes.md", "measured.json", "folder/weights.safetensors"]
 

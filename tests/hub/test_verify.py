@@ -8,7 +8,7 @@ import pytest
 
 from hf_zspa.trust import verify_checkpoint
 from hf_zspa.version import __version__
-from hub.server import Fault
+from hub.protocol import Fault
 from hub.tampering import TAMPERING, edit, put, tampered_end
 
 
