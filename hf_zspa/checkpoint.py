@@ -21,6 +21,8 @@ from .travelling import DIGESTS, VERSION, auto_map, code_digests, code_files
 from .turn_markers import find_turn_markers, load_tokenizer, read_chat_template, special_token_ids
 from .version import __version__
 
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
 
 def convert_checkpoint(
     base: str | Path,
@@ -108,6 +110,8 @@ def _check_names(fields: dict[str, Any]) -> None:
 def stock_fields(source: Path) -> dict[str, Any]:
     """The fields of a conversion with defaults, with what is found in the base's tokenizer and chat template."""
     tokenizer = load_tokenizer(source)
+    if not any((source / name).is_file() for name in PROCESSOR_FILES):
+        raise ValueError(f"{source} has no image processor: none of the files {', '.join(PROCESSOR_FILES)}")
     markers = find_turn_markers(tokenizer, read_chat_template(source))
     found = {"zspa_query_start_ids": markers.start, "zspa_query_end_ids": markers.end}
     return FIELDS | found | {"zspa_special_token_ids": special_token_ids(tokenizer)}

@@ -33,6 +33,15 @@ def output_file(path: str | Path) -> Path:
     return path
 
 
+def output_folder(path: Path) -> Path:
+    """`path` as a folder to write into, made if need be; raises `ValueError` where that cannot work."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--output {path} cannot be made: {error.strerror}") from error
+    return path
+
+
 def load_zspa(checkpoint: str | Path):
     """Model and processor of a zspa checkpoint, a folder or a Hub id, on the GPU where there is one.
 

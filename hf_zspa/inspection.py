@@ -8,7 +8,7 @@ from typing import Any
 
 from .base_checkpoint import checkpoint_folder, family_of, is_converted, read_config
 from .checkpoint import stock_fields
-from .remote_code.zspa_config import FIELDS, check_fields
+from .remote_code.zspa_config import FIELDS, check_fields, check_names
 from .transfer import BLOCK, Progress
 from .turn_markers import load_tokenizer
 
@@ -64,6 +64,7 @@ def inspect_checkpoint(
     else:
         family_of(folder, config)
         fields = stock_fields(folder)
+    check_names(config)
     check_fields(SimpleNamespace(model_type=config.get("model_type"), **fields))
     tokenizer = load_tokenizer(folder)
     starts, ends = (

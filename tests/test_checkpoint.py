@@ -144,6 +144,10 @@ REFUSED_BASES = {
         "processor_config.json sends transformers to code of its own: image_processor.auto_map is",
     ),
     "adapter": (lambda base: (base / "adapter_config.json").write_text("{}"), "has a PEFT adapter"),
+    "no processor": (
+        lambda base: [path.unlink() for path in base.glob("*processor_config.json")],
+        "has no image processor: none of the",
+    ),
     "no tokenizer": (lambda base: (base / "tokenizer.json").unlink(), "has no tokenizer"),
 }
 

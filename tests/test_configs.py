@@ -1,11 +1,14 @@
-"""The presets in configs/."""
+"""The presets in configs/, and fields that are edited by hand."""
 
 import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from transformers import AutoConfig
 
+from hf_zspa.checkpoint import convert_checkpoint
+from hf_zspa.inspection import inspect_checkpoint
 from hf_zspa.remote_code.zspa_config import FIELDS, check_fields
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -50,3 +53,14 @@ def test_the_other_presets_have_the_best_average_core_ratio_of_table_2():
 @pytest.mark.parametrize("name", ["ai2d", "textvqa", "chartqa"])
 def test_a_benchmark_outside_table_2_says_that_its_ratio_is_not_from_the_paper(name):
     assert "not from the paper" in PRESETS[name]["description"]
+
+
+def test_a_misspelt_field_in_an_edited_config_is_refused_when_it_is_loaded(base_checkpoint, tmp_path):
+    out = convert_checkpoint(base_checkpoint("llava"), tmp_path / "out")
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps(config | {"zspa_keepratio": 0.5}))
+    message = "config.json has zspa_keepratio, but pruning reads only zspa_keep_ratio"
+    with pytest.raises(ValueError, match=message):
+        AutoConfig.from_pretrained(out, trust_remote_code=True)
+    with pytest.raises(ValueError, match=message):
+        inspect_checkpoint(out)

@@ -15,8 +15,9 @@ import transformers
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from ..devices import usable_device
 from ..embedded import EVALUATED, EXAMPLES
-from ..inference import load_zspa, open_image, question_inputs
+from ..inference import load_zspa, open_image, output_folder, question_inputs
 from . import shapes
 from .measure import METHODS, Race, Settings
 from .report import markdown, plot
@@ -59,11 +60,14 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
     """Measures, and writes `results.json`, `results.md` and, with matplotlib, `results.png` into the output folder.
 
     Raises:
-        ValueError: neither or both of checkpoint and shape, an unknown shape or method, or pairs that cannot be read.
+        ValueError: neither or both of checkpoint and shape, an unknown shape or method, pairs that cannot be read, a
+            device that there is not, or an output folder that cannot be made.
     """
     _check(request)
-    device = torch.device(request.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = usable_device(request.device)
     model, questions = _model_and_questions(request, device, console)
+    if request.output:
+        output_folder(request.output)
     columns = (SpinnerColumn(), TextColumn("{task.completed} answers"), TimeElapsedColumn())
     end = time.monotonic() + request.time_allowed
     with Progress(*columns, console=console, transient=True) as progress:
@@ -91,7 +95,6 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
         "rows": race.rows(),
     }
     if request.output:
-        request.output.mkdir(parents=True, exist_ok=True)
         (request.output / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         (request.output / "results.md").write_text(markdown(results) + "\n", encoding="utf-8")
         plot(results, request.output / "results.png")
@@ -101,6 +104,12 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
 def _check(request: Request) -> None:
     if (request.checkpoint is None) == (request.shape is None):
         raise ValueError(f"give a checkpoint or --shape, one of {', '.join(shapes.SHAPES)}")
+    if request.output and request.output.is_file():
+        raise ValueError(f"--output {request.output} is a file: give a folder")
+    if request.time_allowed < 0:
+        raise ValueError(f"--seconds is {request.time_allowed:g}, but must be 0 or above")
+    if not request.shape and request.prompt != shapes.Prompt():
+        raise ValueError("--batch, --images, --frames and --patches are for --shape: a checkpoint has real questions")
     if request.shape and (request.pairs or request.task):
         raise ValueError("--shape has random weights and a prompt of its own: leave out --pairs and --task")
     if request.pairs and request.task:

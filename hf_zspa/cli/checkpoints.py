@@ -32,6 +32,7 @@ def convert_command(
     link: Annotated[bool, typer.Option("--link", help="Hard link the weights: OUT and BASE share them.")] = False,
 ) -> None:
     """Makes a checkpoint that prunes its own visual tokens; the weights stay as they are."""
+    from ..base_checkpoint import read_config
     from ..checkpoint import convert_checkpoint, read_preset
 
     quiet()
@@ -46,6 +47,8 @@ def convert_command(
     fields |= {name: value for name, value in options.items() if value is not None}
     with byte_progress("weights") as progress:
         target = convert_checkpoint(base, out, force=force, link=link, revision=revision, progress=progress, **fields)
+    if not read_config(target)["zspa_query_start_ids"]:
+        console.print("no chat template says where a question begins: relevance is measured against all text")
     console.print(f"wrote {target}: load it with trust_remote_code=True", highlight=False, soft_wrap=True)
 
 

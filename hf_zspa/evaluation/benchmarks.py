@@ -1,7 +1,8 @@
 """The paper's benchmarks as tasks of lmms-eval, and where their data comes from."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import datasets
 from huggingface_hub import constants, scan_cache_dir
-from huggingface_hub.errors import CacheNotFound
+from huggingface_hub.errors import CacheNotFound, LocalTokenNotFoundError
 from lmms_eval.api.task import ConfigurableMessagesTask
 from lmms_eval.tasks import TaskManager
 from lmms_eval.utils import load_yaml_config
+from tenacity import RetryError
 
+from ..hub.errors import FAILURES
 from .benchmark_list import BENCHMARKS, Benchmark
 from .fingerprint import DATA_SUFFIXES, combined, folder_digests
 
@@ -66,6 +69,28 @@ class GqaImages:
 
     def __call__(self, doc: dict[str, Any]) -> list[Any]:
         return [self._images[self._row[doc["imageId"]]]["image"].convert("RGB")]
+
+
+@contextmanager
+def reaching_the_data(task: str) -> Iterator[None]:
+    """Turns what lmms-eval raises, having tried several times, where the Hub does not give it a task's data.
+
+    Raises:
+        ValueError: it does not; the message says what to do.
+    """
+    try:
+        yield
+    except RetryError as error:
+        reason = error.last_attempt.exception()
+        instead = "or fetch the data set where that is done already, and pass --data"
+        if isinstance(reason, LocalTokenNotFoundError):
+            raise ValueError(f"the data of {task} needs a login at the Hub: run hf auth login, {instead}") from error
+        if not isinstance(reason, (OSError, *FAILURES)):
+            raise
+        said = " ".join(str(reason).split())[:200]
+        raise ValueError(
+            f"the data of {task} cannot be had from the Hub ({said}): try again with a network, {instead}"
+        ) from error
 
 
 def data_digest(task: str, data: Path | None) -> str | None:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from ..devices import usable_device
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -32,7 +33,7 @@ def load(folder: Path, trusted: bool, settings: Settings) -> tuple[Any, Any]:
         raise ValueError(f"dtype is {settings.dtype!r}, but must be one of {', '.join(DTYPES)}")
     if settings.device and settings.device_map:
         raise ValueError(f"give device ({settings.device}) or device_map ({settings.device_map}), not both")
-    device = _device(settings.device)
+    device = usable_device(settings.device)
     processor = _processor(folder)
     _set_pixels(processor, settings)
     options = {
@@ -46,18 +47,6 @@ def load(folder: Path, trusted: bool, settings: Settings) -> tuple[Any, Any]:
     if settings.device_map is None:
         model = model.to(device)
     return model.eval(), processor
-
-
-def _device(name: str | None) -> torch.device:
-    """The device of this name, or the GPU where there is one; raises `ValueError` where it cannot be used."""
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    try:
-        device = torch.device(name or ("cuda" if gpus else "cpu"))
-    except RuntimeError as error:
-        raise ValueError(f"device is {name!r}, but must be such as cpu or cuda:0") from error
-    if device.type == "cuda" and (device.index or 0) >= gpus:
-        raise ValueError(f"device is {name!r}, but torch sees {gpus or 'no'} GPU{'s' * (gpus > 1)}: choose another")
-    return device
 
 
 def _processor(folder: Path) -> Any:

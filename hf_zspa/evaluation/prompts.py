@@ -7,7 +7,7 @@ from typing import Any
 from lmms_eval.api.instance import Instance
 from lmms_eval.evaluator import simple_evaluate
 
-from .benchmarks import check_data, chosen_task, task_manager
+from .benchmarks import check_data, chosen_task, reaching_the_data, task_manager
 from .lmms_model import HfZspa
 from .requests import Batch, batches_of
 from .sweep import into_log
@@ -42,7 +42,7 @@ def task_prompts(
     listener = _Listener(checkpoint, **model)
     listener.use_method("zspa")  # raises where the checkpoint is not converted
     log.parent.mkdir(parents=True, exist_ok=True)
-    with into_log(log):
+    with reaching_the_data(task), into_log(log):
         simple_evaluate(
             model=listener, tasks=[chosen_task(task, data, manager)], task_manager=manager, limit=limit, batch_size=1,
             bootstrap_iters=0,

@@ -21,7 +21,7 @@ from loguru import logger
 
 from ..base_checkpoint import read_json
 from ..version import __version__
-from .benchmarks import BENCHMARKS, chosen_task, data_digest
+from .benchmarks import BENCHMARKS, chosen_task, data_digest, reaching_the_data
 from .cells import Cell
 from .fingerprint import combined, folder_digests, source_digests
 from .lmms_model import HfZspa
@@ -123,7 +123,7 @@ class Sweep:
         )
         model.on_sample = lambda record: advance(1 / model.expected)
         start = time.monotonic()
-        with into_log(self.folder / "lmms-eval.log"):
+        with reaching_the_data(cell.task), into_log(self.folder / "lmms-eval.log"):
             results = simple_evaluate(
                 model=model,
                 tasks=[chosen_task(cell.task, self.data, self.manager)],

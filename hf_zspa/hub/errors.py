@@ -60,7 +60,7 @@ def said(error: BaseException) -> str:
 def _explanation(repository: str, revision: str | None, error: BaseException, left: Callable[[bool], str]) -> str:
     response = getattr(error, "response", None)
     if response is None:
-        what = f"the connection to the Hub broke: {_line(error)}"
+        what = f"the Hub is out of reach, or the connection to it broke: {_line(error)}"
     elif response.status_code >= 500:
         what = f"the Hub answered {response.status_code}: {said(error)}"
     else:

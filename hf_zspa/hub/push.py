@@ -277,9 +277,10 @@ def _operations(plan: Plan, files: dict[str, Content]) -> list[Any]:
 def _read_results(path: Path) -> dict[str, Any]:
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-        known = isinstance(results["rows"], list)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a results.json of hf-zspa eval: {error}") from error
-    if not known:
-        raise ValueError(f"{path} is not a results.json of hf-zspa eval: its rows are no list")
+    except OSError as error:
+        raise ValueError(f"--results {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"--results {path} is not a results.json of hf-zspa eval: {error}") from error
+    if not isinstance(results, dict) or not isinstance(results.get("rows"), list):
+        raise ValueError(f"--results {path} is not a results.json of hf-zspa eval: it has no list of rows")
     return results

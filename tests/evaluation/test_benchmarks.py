@@ -5,10 +5,13 @@ import random
 
 import datasets
 import pytest
+import tenacity
 from benchmark_data import SCHEMAS, gqa, mmmu, pope
+from huggingface_hub.errors import LocalTokenNotFoundError
 from lmms_eval.api.model import lmms
 from lmms_eval.evaluator import simple_evaluate
 
+from hf_zspa.evaluation import sweep
 from hf_zspa.evaluation.benchmarks import BENCHMARKS, check_data, chosen_task, data_digest
 from hf_zspa.evaluation.cells import make_cell
 from hf_zspa.evaluation.scoring import ScoreError, check_against, count_failures, score_of
@@ -223,6 +226,24 @@ def test_gqa_of_save_to_disk_lacks_the_images_and_is_refused(tmp_path, manager):
 def test_offline_without_a_copy_says_what_to_fetch(manager):
     with pytest.raises(ValueError, match=r"the Hub is offline.*hf download .*lmms-lab-encoder/ChartQA.*--data DATA"):
         check_data(["chartqa"], None, manager)
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        (LocalTokenNotFoundError("Token is required"), "the data of pope needs a login at the Hub: run hf auth login"),
+        (ConnectionError("Couldn't reach 'x'\non the Hub"), r"pope cannot be had from the Hub \(Couldn't reach 'x' on"),
+        (KeyError("answer"), None),
+    ],
+)
+def test_data_that_the_hub_does_not_give_is_one_line(embedded, manager, tmp_path, monkeypatch, reason, message):
+    @tenacity.retry(stop=tenacity.stop_after_attempt(2))
+    def fail(**arguments):
+        raise reason
+
+    monkeypatch.setattr(sweep, "simple_evaluate", fail)
+    with pytest.raises(ValueError if message else tenacity.RetryError, match=message):
+        Sweep(embedded, manager, tmp_path).run(make_cell("pope", "original", 1, None, None))
 
 
 def test_an_unknown_task_is_named_beside_the_papers(manager):

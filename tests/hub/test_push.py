@@ -152,7 +152,7 @@ def test_results_and_a_picture_go_into_the_card(hub, client, checkpoint, reposit
     "options, message",
     [
         (["--create-pr", "--tag", "v1"], "leave it out with --create-pr"),
-        (["--results", "nowhere.json"], "nowhere.json is not a results.json of hf-zspa eval"),
+        (["--results", "nowhere.json"], "nowhere.json cannot be read: No such file"),
         (["--picture", "nowhere.png"], "there is no image file nowhere.png"),
     ],
 )

@@ -112,7 +112,7 @@ def test_a_base_that_is_no_hub_id_is_refused_before_anything_is_sent(hub, client
     [
         (Fault("POST", "/commit/", status=403), "no right to write"),
         (Fault("POST", "/commit/", status=500), "the Hub answered 500"),
-        (Fault("POST", "/lfs-files/duplicate", cut=0), "the connection to the Hub broke"),
+        (Fault("POST", "/lfs-files/duplicate", cut=0), "connection to it broke"),
     ],
     ids=["403", "500", "cut"],
 )

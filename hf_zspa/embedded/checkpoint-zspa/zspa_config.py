@@ -16,6 +16,8 @@ FIELDS: dict[str, Any] = {
     "zspa_query_end_ids": None,
     "zspa_position_ids": "preserve",
 }
+# Entries of this prefix that pruning does not read: who wrote the checkpoint, and a setting of the plug-in for vLLM.
+OTHER_ENTRIES = ("zspa_version", "zspa_code_sha256", "zspa_vision_cache_mb")
 
 
 class ZspaConfigMixin:
@@ -33,10 +35,12 @@ class ZspaConfigMixin:
             renumbers what is left.
 
     Raises:
-        ValueError: a field is outside its range; the message names the field, the value and what is allowed.
+        ValueError: a field is outside its range, or there is none of its name; the message names the field, the value
+            and what is allowed.
     """
 
     def __init__(self, *args, **kwargs):
+        check_names(kwargs)
         fields = {name: kwargs.pop(name, default) for name, default in FIELDS.items()}
         super().__init__(*args, **kwargs)
         for name, value in fields.items():
@@ -49,6 +53,13 @@ class ZspaConfigMixin:
         if ours.startswith("Zspa"):
             self.architectures = [ours, ours.removeprefix("Zspa")]
         return super().save_pretrained(*args, **kwargs)
+
+
+def check_names(names) -> None:
+    """Raises `ValueError` where one of `names`, the entries of a config, looks like a pruning field and is none."""
+    unknown = [n for n in names if n.startswith("zspa_") and n not in FIELDS and n not in OTHER_ENTRIES]
+    if unknown:
+        raise ValueError(f"config.json has {', '.join(unknown)}, but pruning reads only {', '.join(FIELDS)}")
 
 
 def check_fields(config) -> None:
