@@ -17,7 +17,7 @@ from .vision_cache import DEFAULT_MEGABYTES, check_megabytes
 
 RATIOS = ("zspa_keep_ratio", "zspa_core_ratio")  # arguments of a request (mm_processor_kwargs)
 _SWITCH = 1e-9  # a share of a video's tokens too small to drop any
-_UNPRUNABLE = "zspa_only_unpruned"  # attribute of a config: why its model can be served unpruned only
+_UNPRUNABLE = "hf_zspa_only_unpruned"  # attribute of a config: why its model can be served unpruned only
 
 
 def install(architectures: Iterable[str]) -> None:
