@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .base_checkpoint import COMPILED, FAMILIES, PICKLED, Family, is_converted, load_json, read_config
@@ -113,10 +113,17 @@ def _problems(held: Contents, config: dict[str, Any], family: Family) -> Iterabl
             yield f"{name} {effect}: it does not belong to a zspa checkpoint"
         if lowered.endswith(PICKLED):
             yield f"{name} can run code when it is loaded: only safetensors belong into a checkpoint"
-        if lowered.endswith(COMPILED):
+        if lowered.endswith(COMPILED) and not _is_pythons_cache(name):
             yield f"{name} is compiled code, which cannot be compared"
         if lowered.endswith(".json"):
             yield from _led_elsewhere(held.folder, name)
+
+
+def _is_pythons_cache(name: str) -> bool:
+    """Whether installing a package made the file beside its sources: transformers copies the sources and compiles its
+    own."""
+    path = PurePosixPath(name)
+    return path.parts[:-1] == ("__pycache__",) and path.suffix == ".pyc"
 
 
 def _led_elsewhere(folder: Path, name: str) -> Iterable[str]:

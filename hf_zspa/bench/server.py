@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 900  # seconds until a server has to be ready
-ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+# A server that closes idle connections after seconds may do so just when a busy client takes one up again.
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(PATIENCE)}
 
 
 @contextmanager

@@ -72,6 +72,14 @@ def test_a_link_within_the_folder_and_a_word_of_the_vocabulary_are_nothing(check
     assert verify_checkpoint(checkpoint).passed
 
 
+def test_what_pip_compiles_beside_a_shipped_checkpoint_is_nothing(checkpoint):
+    (checkpoint / "__pycache__").mkdir()
+    (checkpoint / "__pycache__" / "zspa_prompt.cpython-311.pyc").write_bytes(b"x")
+    assert verify_checkpoint(checkpoint).passed
+    (checkpoint / "zspa_prompt.pyc").write_bytes(b"x")
+    assert not verify_checkpoint(checkpoint).passed
+
+
 def test_the_hubs_cache_is_verified_as_a_folder(client, checkpoint, repository):
     assert client.run("push", checkpoint, repository).status == 0
     fetch = f"from huggingface_hub import snapshot_download\nresult = snapshot_download({repository!r})"
