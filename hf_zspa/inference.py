@@ -35,11 +35,23 @@ def output_file(path: str | Path) -> Path:
 
 def output_folder(path: Path) -> Path:
     """`path` as a folder to write into, made if need be; raises `ValueError` where that cannot work."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--output {path} is a file: give a folder")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"--output {path} cannot be made: {error.strerror}") from error
     return path
+
+
+def load_processor(folder: Path):
+    """The processor of a checkpoint's folder; raises `ValueError` where it needs torchvision and there is none."""
+    try:
+        return AutoProcessor.from_pretrained(folder)
+    except ImportError as error:
+        if "torchvision" not in str(error).lower():
+            raise
+        raise ValueError(f"the processor of {folder} needs torchvision: pip install torchvision") from error
 
 
 def load_zspa(checkpoint: str | Path):
@@ -51,12 +63,7 @@ def load_zspa(checkpoint: str | Path):
     folder = checkpoint_folder(checkpoint)
     if not is_converted(read_config(folder)):
         raise ValueError(f"{checkpoint} is not a zspa checkpoint: make one with hf-zspa convert {checkpoint} OUT")
-    try:
-        processor = AutoProcessor.from_pretrained(folder)
-    except ImportError as error:
-        if "torchvision" not in str(error).lower():
-            raise
-        raise ValueError(f"the processor of {checkpoint} needs torchvision: pip install torchvision") from error
+    processor = load_processor(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True, dtype="auto")
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), processor
 

@@ -113,7 +113,7 @@ def _problems(held: Contents, config: dict[str, Any], family: Family) -> Iterabl
             yield f"{name} {effect}: it does not belong to a zspa checkpoint"
         if lowered.endswith(PICKLED):
             yield f"{name} can run code when it is loaded: only safetensors belong into a checkpoint"
-        if lowered.endswith(COMPILED) and not _is_pythons_cache(name):
+        if lowered.endswith(COMPILED) and (held.commit or not _is_pythons_cache(name)):
             yield f"{name} is compiled code, which cannot be compared"
         if lowered.endswith(".json"):
             yield from _led_elsewhere(held.folder, name)

@@ -101,7 +101,9 @@ def test_results_added_on_the_hub_are_not_lost_to_those_added_here():
 
 
 def test_results_of_other_ratios_are_refused():
-    with pytest.raises(ValueError, match=r"no row of method zspa, keep_ratio 0.1, core_ratio 0.2.*POPE|pope"):
+    with pytest.raises(
+        ValueError, match=r"no row of method zspa, keep_ratio 0.1, core_ratio 0.2, pooling mean on any of .*pope"
+    ):
         card(CONFIG, NAME, results={"rows": [ROW | {"keep_ratio": 0.25}]})
 
 

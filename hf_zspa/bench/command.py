@@ -104,8 +104,6 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
 def _check(request: Request) -> None:
     if (request.checkpoint is None) == (request.shape is None):
         raise ValueError(f"give a checkpoint or --shape, one of {', '.join(shapes.SHAPES)}")
-    if request.output and request.output.is_file():
-        raise ValueError(f"--output {request.output} is a file: give a folder")
     if request.time_allowed < 0:
         raise ValueError(f"--seconds is {request.time_allowed:g}, but must be 0 or above")
     if not request.shape and request.prompt != shapes.Prompt():

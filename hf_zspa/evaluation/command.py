@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..base_checkpoint import checkpoint_folder, is_converted, read_config
+from ..inference import output_folder
 from ..remote_code.zspa_config import FIELDS
 from . import plots, tables
 from .benchmarks import check_data, task_manager
@@ -65,7 +66,7 @@ def evaluate(request: Request, console: Console) -> dict[str, Any]:
     cells = _cells(request, tasks, own)
     manager = task_manager()
     check_data(tasks, request.data, manager)
-    _make_folder(request.output)  # last before minutes of loading: a request that makes no sense leaves nothing behind
+    output_folder(request.output)  # last before minutes of loading: a request that makes no sense leaves nothing behind
     model = HfZspa(request.checkpoint, **request.model)
     sweep = Sweep(model, manager, request.output, request.data, request.limit)
     measurements = _run(sweep, cells, console, extra=len(tasks) * 2 if request.table == 4 else 0)
@@ -88,12 +89,6 @@ def _check_alone() -> None:
             f"hf-zspa eval runs in one process, but was started in {processes} (WORLD_SIZE): leave torchrun or "
             "accelerate launch away, or start them with -m lmms_eval --model hf_zspa, that is python -m lmms_eval"
         )
-
-
-def _make_folder(output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"--output {output} is a file: give a folder")
-    output.mkdir(parents=True, exist_ok=True)
 
 
 def _tasks(request: Request) -> list[str]:

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
 from ..devices import usable_device
+from ..inference import load_processor
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -50,12 +51,7 @@ def load(folder: Path, trusted: bool, settings: Settings) -> tuple[Any, Any]:
 
 
 def _processor(folder: Path) -> Any:
-    try:
-        processor = AutoProcessor.from_pretrained(folder)
-    except ImportError as error:
-        if "torchvision" not in str(error).lower():
-            raise
-        raise ValueError(f"the processor of {folder} needs torchvision: pip install torchvision") from error
+    processor = load_processor(folder)
     tokenizer = processor.tokenizer
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:

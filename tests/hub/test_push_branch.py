@@ -2,7 +2,7 @@
 
 import pytest
 
-from hub.contents import arrived, local
+from hub.contents import arrived, local, pushed_behind_another
 from hub.protocol import Fault
 
 
@@ -83,22 +83,7 @@ def test_a_branch_whose_commit_landed_without_an_answer_stays(hub, client, check
 
 
 def test_what_somebody_commits_to_the_new_branch_in_between_stays(hub, client, checkpoint, repository, changed):
-    said = client.python(f"""
-from huggingface_hub import HfApi
-from hf_zspa.hub.push import Push, Request
-from pathlib import Path
-push = Push(Request(Path({str(checkpoint)!r}), {repository!r}, revision="next"))
-commit = push._commit
-def other_first(*arguments):
-    upload = dict(path_or_fileobj=b"theirs", path_in_repo="theirs.txt", repo_id={repository!r})
-    HfApi().upload_file(revision="next", **upload)
-    return commit(*arguments)
-push._commit = other_first
-try:
-    push.run()
-except ValueError as error:
-    result = str(error)
-""")
+    said = pushed_behind_another(client, checkpoint, repository, "next")
     assert "has changed meanwhile" in said and "Nothing was published, but the branch next was made" in said
     assert arrived(hub, repository, "next")["theirs.txt"] == b"theirs"
 

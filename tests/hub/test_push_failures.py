@@ -2,7 +2,7 @@
 
 import pytest
 
-from hub.contents import arrived, local, uploaded
+from hub.contents import arrived, local, pushed_behind_another, uploaded
 from hub.protocol import READER, Fault
 
 
@@ -69,22 +69,7 @@ def test_a_commit_in_between_is_not_overwritten(hub, client, checkpoint, reposit
     client.run("push", checkpoint, repository)
     (checkpoint / "NOTICE.txt").write_text("a notice")
     repo = hub.repos[repository]
-    moved = f"""
-from huggingface_hub import HfApi
-from hf_zspa.hub.push import Push, Request
-from pathlib import Path
-push = Push(Request(Path({str(checkpoint)!r}), {repository!r}))
-commit = push._commit
-def other_first(*arguments):
-    HfApi().upload_file(path_or_fileobj=b"theirs", path_in_repo="theirs.txt", repo_id={repository!r})
-    return commit(*arguments)
-push._commit = other_first
-try:
-    push.run()
-except ValueError as error:
-    result = str(error)
-"""
-    assert "has changed meanwhile" in client.python(moved)
+    assert "has changed meanwhile" in pushed_behind_another(client, checkpoint, repository)
     assert "NOTICE.txt" not in arrived(hub, repository) and arrived(hub, repository)["theirs.txt"] == b"theirs"
     assert client.run("push", checkpoint, repository).status == 0
     assert arrived(hub, repository)["theirs.txt"] == b"theirs" and "NOTICE.txt" in arrived(hub, repository)
