@@ -35,7 +35,10 @@ def way(request, monkeypatch):
     """Selects as on a CPU, where few tokens are all compared and many only as needed, or as on a GPU: in plain torch,
     or in the kernel, which Triton interprets on a CPU."""
     if request.param == "looking ahead":
-        for name, value in {"_FEW": 0, "_BOUNDING": 3, "_AHEAD": 4, "_CANDIDATES": 9, "_COLUMNS": 30}.items():
+        small = {
+            "_FEW": 0, "_BOUNDING": 3, "_AHEAD": 4, "_CANDIDATES": 9, "_COLUMNS": 30, "_CONTENDERS": 5, "_TOO_FEW": 2,
+        }  # fmt: skip
+        for name, value in small.items():
             monkeypatch.setattr(zspa_diversity, name, value)
     elif request.param != "all pairs":
         monkeypatch.setattr(zspa_similarity, "on_cpu", lambda tensor: False)
@@ -120,6 +123,13 @@ def test_what_does_not_fit_in_memory_is_selected_without_all_pairs(way, together
     for gram in (60 * 60 * together, 1000):
         monkeypatch.setattr(zspa_similarity, "_GRAM", gram)
         assert all(torch.equal(a, b) for a, b in zip(pruner(images, images), expected, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_token_without_direction_is_added_once(way, seed):
+    visual, prompt = (torch.randn(n, 16, generator=torch.Generator().manual_seed(seed)) for n in (100, 3))
+    visual[50] = 0
+    assert_greedy(visual, prompt, ZspaPruner(0.12, 0.5))
 
 
 @pytest.mark.parametrize("size", [1e-38, 1e-20, 1e20, 1e37])

@@ -13,6 +13,8 @@ _BLOCK = 1 << 24  # similarities held at once while looking for the most isolate
 _FEW = 192  # tokens of an image whose pairs are all computed at once on a CPU
 _BOUNDING = 32  # tokens whose nearest neighbour is found at once, to rule out others as the most isolated
 _AHEAD = 48  # columns of similarities computed in one pass over the features, which takes hardly longer than for a few
+_CONTENDERS = 512  # tokens at least among which the next one is looked for, while the others are left behind
+_TOO_FEW = 8  # added before the others must catch up: then more tokens are to contend
 _COLUMNS = 256  # kept at most, for later steps
 _CANDIDATES = 128  # tokens that the columns are chosen from
 _SKETCH = 128  # entries of a token that a guess at its similarities is made from
@@ -122,9 +124,8 @@ def _step_by_step(cosines: Cosines, closest: Tensor, steps: int) -> Tensor:
 def _look_ahead(cosines: Cosines, closest: Tensor, steps: int) -> Tensor:
     """The loop of `add_diverse` for one image on a CPU, where reading all features at each step is what takes time.
 
-    A step needs the cosines of one token to all. One pass over the features computes those of several tokens that may
-    be next; which ones never changes a choice. The steps themselves are array operations of numpy, which on rows this
-    short start faster than torch's.
+    Cosines to selected tokens only ever grow, so a token far from being the next one may be left behind: nothing about
+    it is computed as long as another is below what it had. When none is, it catches up on all that were added.
 
     Args:
         closest: `(n,)` cosine to the closest selected token, infinite on those selected; it is overwritten.
@@ -133,11 +134,41 @@ def _look_ahead(cosines: Cosines, closest: Tensor, steps: int) -> Tensor:
     Returns:
         The tokens added, `(steps,)`.
     """
+    n, most = len(closest), _CONTENDERS
+    added: list[Tensor] = []
+    while steps:
+        most = max(most, 2 * steps)
+        bound = float(closest.kthvalue(most).values) + 2 * _ROUNDING if 2 * most < n else torch.inf
+        contends = closest <= bound
+        rows = contends.nonzero()[:, 0]
+        if cosines.pairs is not None or 2 * len(rows) > n:
+            return torch.cat([*added, _add_contenders(cosines, closest, steps, torch.inf)])
+        limit = float(closest.masked_fill(contends, torch.inf).min())
+        picks = rows[_add_contenders(Cosines([cosines.tokens[0, rows]]), closest[rows], steps, limit)]
+        added.append(picks)
+        steps -= len(picks)
+        most *= 2 if len(picks) < _TOO_FEW else 1
+        for some in picks.split(_COLUMNS) if steps else ():
+            torch.maximum(closest, cosines.to_tokens(some[None])[0].amax(0), out=closest)
+        closest[picks] = torch.inf
+    return torch.cat(added)
+
+
+def _add_contenders(cosines: Cosines, closest: Tensor, steps: int, limit: float) -> Tensor:
+    """At least one step of the loop, and at most `steps`, until all tokens but for those selected have reached `limit`.
+
+    A step needs the cosines of one token to all. One pass over the features computes those of several tokens that may
+    be next; which ones never changes a choice. The steps themselves are array operations of numpy, which on rows this
+    short start faster than torch's.
+    """
     added: list[int] = []
     columns: dict[int, Any] = {}
     nearest = closest.numpy()
     for left in range(steps, 0, -1):
-        pick = int((nearest <= nearest.min() + _ROUNDING).argmax())
+        level = nearest.min() + _ROUNDING
+        if added and level >= limit:
+            break
+        pick = int((nearest <= level).argmax())
         if cosines.pairs is not None:
             columns[pick] = cosines.pairs[pick].numpy()
         if pick not in columns:
