@@ -213,6 +213,7 @@ def test_a_token_that_is_not_finite_counts_as_zero(way):
         ({"keep_ratio": "0.1"}, "keep_ratio is '0.1'"),
         ({"core_ratio": -0.1}, "core_ratio is -0.1"),
         ({"core_ratio": float("nan")}, "core_ratio is nan"),
+        ({"keep_ratio": 10**400}, "keep_ratio is 1000"),
         ({"pooling": "sum"}, "pooling is 'sum'"),
     ],
 )

@@ -3,9 +3,11 @@
     python docs/examples/answer_dataset.py CHECKPOINT questions.jsonl answers --engines 4
 
 Each line of `questions.jsonl` is `{"image": path, "question": text}`, with paths that every machine can read; the
-folder `answers` gets JSON lines with `answer` and `prompt_tokens` added. Inside a running Ray cluster (RAY_ADDRESS, or
-`ray job submit`) the engines spread over its machines; without one Ray starts on this machine alone. Needs
-`pip install '.[vllm]' 'ray[data]'` on each of them, nothing else: the ratios are in the checkpoint.
+folder `answers` gets JSON lines with `answer` and `prompt_tokens` added, or an `error` where the image cannot be read
+or vLLM refuses the prompt. Inside a running Ray cluster (RAY_ADDRESS, or `ray job submit`) the engines spread over its
+machines; without one Ray starts on this machine alone. Needs `pip install '.[vllm]' 'ray[data]'` on each of them,
+nothing else: the ratios are in the checkpoint. On a CPU add `--gpus 0` and
+`--options '{"gpu_memory_utilization": 0.5, "block_size": 32}'`, the share of the memory that each engine may take.
 """
 
 import argparse
@@ -22,35 +24,54 @@ class Answerer:
 
     def __init__(self, checkpoint: str, max_tokens: int, options: dict[str, Any]):
         from vllm import LLM, SamplingParams
+        from vllm.exceptions import VLLMClientError
 
         self.sampling = SamplingParams(temperature=0, max_tokens=max_tokens)
         self.engine = LLM(checkpoint, **options)
+        self.refusals = (OSError, ValueError, VLLMClientError)  # of one request, which are no fault of the engine
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
-        asked = [conversation(image, question) for image, question in zip(rows["image"], rows["question"])]
-        found = self.engine.chat(asked, self.sampling, use_tqdm=False)
-        answers = [output.outputs[0].text.strip() for output in found]
-        return rows | {"answer": answers, "prompt_tokens": [len(output.prompt_token_ids) for output in found]}
+        found = self.answers([conversation(*pair) for pair in zip(rows["image"], rows["question"])])
+        return rows | {name: [one.get(name) for one in found] for name in ("answer", "prompt_tokens", "error")}
+
+    def answers(self, asked: list[Any]) -> list[dict[str, Any]]:
+        """All at once; where one cannot be answered, each by itself."""
+        try:
+            failed = next((one for one in asked if isinstance(one, Exception)), None)
+            if failed:
+                raise failed
+            found = self.engine.chat(asked, self.sampling, use_tqdm=False)
+        except self.refusals as error:
+            if len(asked) == 1:
+                return [{"error": str(error)}]
+            return [answer for one in asked for answer in self.answers([one])]
+        return [{"answer": o.outputs[0].text.strip(), "prompt_tokens": len(o.prompt_token_ids)} for o in found]
 
 
-def conversation(path: str, question: str) -> list[dict[str, Any]]:
-    image = {"type": "image_pil", "image_pil": Image.open(path).convert("RGB")}
-    return [{"role": "user", "content": [image, {"type": "text", "text": question}]}]
+def conversation(path: str, question: str) -> list[dict[str, Any]] | OSError:
+    """The messages, or why the image cannot be read."""
+    try:
+        image = Image.open(path).convert("RGB")
+    except OSError as error:
+        return error
+    content = [{"type": "image_pil", "image_pil": image}, {"type": "text", "text": question}]
+    return [{"role": "user", "content": content}]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="folder or name on the Hub")
     parser.add_argument("questions")
-    parser.add_argument("answers", help="a new folder")
+    parser.add_argument("answers", help="a new or empty folder")
     parser.add_argument("--engines", type=int, default=1, help="at a time")
     parser.add_argument("--gpus", type=float, default=1, help="of each engine; 0 on a CPU")
     parser.add_argument("--batch-size", type=int, default=64, help="rows that an engine gets together")
     parser.add_argument("--max-tokens", type=int, default=32, help="of an answer")
     parser.add_argument("--options", type=json.loads, default={}, help="arguments of vLLM's LLM, as JSON")
     given = parser.parse_args()
-    if Path(given.answers).exists():
-        parser.error(f"{given.answers} exists: choose a new folder")
+    answers = Path(given.answers)
+    if answers.exists() and not (answers.is_dir() and not any(answers.iterdir())):
+        parser.error(f"{answers} exists and is not an empty folder: choose a new one")
     (
         ray.data.read_json(given.questions, lines=True)
         .repartition(target_num_rows_per_block=given.batch_size)

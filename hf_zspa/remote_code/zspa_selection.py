@@ -24,8 +24,8 @@ def round_half_up(value: float) -> int:
 
 def check_ratio(name: str, value: float, *, zero_allowed: bool) -> float:
     """Returns `value` as a float, or raises `ValueError` naming the field, the value and what is allowed."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or value > 1 or value < 0 or (value == 0 and not zero_allowed):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 <= value <= 1 or (value == 0 and not zero_allowed):
         allowed = "[0, 1]" if zero_allowed else "(0, 1]"
         raise ValueError(f"{name} is {value!r}, but must be a number in {allowed}")
     return float(value)

@@ -11,7 +11,7 @@ from typing import Any
 import vllm
 from vllm.model_executor.models.config import MODELS_CONFIG_MAP, VerifyAndUpdateConfig
 
-from ..remote_code.zspa_config import FIELDS, check_fields
+from ..remote_code.zspa_config import FIELDS, check_fields, check_names
 from . import refusal, supported
 from .vision_cache import DEFAULT_MEGABYTES, check_megabytes
 
@@ -50,6 +50,7 @@ class ZspaConfig(VerifyAndUpdateConfig):
 
 def _complete(config: Any) -> None:
     """vLLM reads the config with the stock class, which checks no field of ours and gives none its default."""
+    check_names(vars(config))
     for name, default in (FIELDS | {"zspa_vision_cache_mb": DEFAULT_MEGABYTES}).items():
         if not hasattr(config, name):
             setattr(config, name, default)

@@ -35,6 +35,9 @@ class ZspaProcessorMixin:
         given = dict(inputs.hf_processor_mm_kwargs)
         config = self.info.get_hf_config()
         pruner = pruner_from_config(config, *(given.pop(name, None) for name in RATIOS))
+        unknown = [name for name in given if name.startswith("zspa_")]
+        if unknown:
+            raise ValueError(f"mm_processor_kwargs has {unknown[0]}, but a request sets only {' and '.join(RATIOS)}")
         obstacle = only_unpruned(config)
         if pruner and obstacle:
             raise ValueError(obstacle)

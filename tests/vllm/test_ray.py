@@ -42,6 +42,8 @@ def test_a_data_set_is_answered_as_by_transformers(tmp_path):
     for place, image in enumerate(heldout.images):
         Image.fromarray(image).save(tmp_path / f"{place}.png")
     rows = [{"image": str(tmp_path / f"{i}.png"), "question": question.text} for i, question in heldout.questions]
+    unanswerable = [rows[0] | {"question": "long " * 2000}, {"image": str(tmp_path / "none.png"), "question": "What?"}]
+    rows[1:1] = unanswerable
     questions = tmp_path / "questions.jsonl"
     questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
     answers = tmp_path / "answers"
@@ -61,4 +63,7 @@ def test_a_data_set_is_answered_as_by_transformers(tmp_path):
         )
     found = [json.loads(line) for file in answers.glob("*.json") for line in file.read_text().splitlines()]
     names = ("image", "question", "answer", "prompt_tokens")
-    assert sorted(tuple(row[name] for name in names) for row in found) == sorted(expected)
+    assert sorted(tuple(row[name] for name in names) for row in found if not row["error"]) == sorted(expected)
+    errors = {(row["image"], row["question"]): row["error"] for row in found if row["error"]}
+    too_long, no_file = (errors.pop((row["image"], row["question"])) for row in unanswerable)
+    assert "maximum" in too_long and "none.png" in no_file and not errors
