@@ -78,7 +78,7 @@ def eval_command(
     except (SampleError, ScoreError) as error:
         raise ValueError(str(error)) from error
     report = output / f"{request.stem}.md"
-    console.print(Markdown(report.read_text(encoding="utf-8").split("\n## Paired differences")[0]))
+    _print_tables(report.read_text(encoding="utf-8").split("\n## Paired differences")[0])
     console.print(f"\n{len(results['rows'])} rows in {report.with_suffix('.json')}, see {report}", soft_wrap=True)
 
 
@@ -141,8 +141,16 @@ def bench_command(
         time_allowed=time_allowed,
     )
     results = bench(request, Console(stderr=True))
-    console.print(Markdown(paper_table_3(results) if table else markdown(results)))
+    _print_tables(paper_table_3(results) if table else markdown(results))
     console.print(f"\n{len(results['rows'])} rows in {output / 'results.json'}", soft_wrap=True)
+
+
+def _print_tables(text: str) -> None:
+    """Markdown, drawn where it is as wide as a terminal at most, and as it is elsewhere."""
+    if console.is_terminal and max(map(len, text.splitlines())) <= console.width:
+        console.print(Markdown(text))
+    else:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _grid(text: str) -> tuple[int, int]:
@@ -161,7 +169,7 @@ def _check_evaluation() -> None:
     except ImportError as error:
         if error.name and error.name.split(".")[0] == "hf_zspa":
             raise
-        raise ValueError(f"evaluation needs {error.name}: pip install 'hf-zspa[eval]'") from error
+        raise ValueError(f"evaluation needs {error.name}: pip install 'hf-zspa[eval]', in a clone '.[eval]'") from error
     except RuntimeError as error:  # operators of a torchvision made for another torch
         if "torchvision" not in str(error):
             raise
