@@ -44,7 +44,8 @@ def merged(here: str, there: str, repository: str, older: Iterable[str] = ()) ->
         how = f"was changed here and in {repository}" if base else f"was not made of that in {repository}"
         raise ValueError(
             f"README.md {how}, and {what} differs: fetch that with "
-            f"hf download {repository} README.md --local-dir FOLDER, make one of the two, and push again"
+            f"hf download {repository} README.md --local-dir FOLDER, make one of the two, send it with "
+            f"hf upload {repository} README.md, and push again"
         )
     return joined(head, body)
 
@@ -76,9 +77,17 @@ def _is_wordless(card: str) -> bool:
 def _body_without_base(here: str, there: str) -> str | None:
     """The text of two cards of which nobody knows what they were made of: the one that has all there is."""
     ours, theirs = split(own_text(here))[1], split(own_text(there))[1]
-    if ours == theirs or (_is_wordless(here) and fits(here, mark_of(here))):
+    if ours == theirs or _adds_nothing(here, theirs):
         return theirs
-    return ours if _is_wordless(there) and fits(there, mark_of(there)) else None
+    return ours if _adds_nothing(there, ours) else None
+
+
+def _adds_nothing(card: str, text: str) -> bool:
+    """Whether nobody has edited a card since hf-zspa wrote it, and its text has nothing but what another has too."""
+    if not fits(card, mark_of(card)):
+        return False
+    lines = iter(text.splitlines())
+    return _is_wordless(card) or all(line in lines for line in split(own_text(card))[1].splitlines())
 
 
 def _merged_heads(base: str, here: str, there: str, there_wins: bool = False) -> tuple[str, list[str]]:
