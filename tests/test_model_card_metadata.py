@@ -132,6 +132,8 @@ def test_results_are_added_to_an_index_of_any_writing(results):
         ("date: 2024-02-30", "not YAML"),
         ("x: !foo bar", "not YAML"),
         ("x: *gone", "not YAML"),
+        ("tags: &mine [a]\nx: *mine", "shares tags with another entry"),
+        ("tags: &mine\n- a\nx: *mine", "shares tags with another entry"),
     ],
 )
 def test_metadata_that_is_none_is_one_clear_line(line, said):

@@ -109,6 +109,9 @@ def with_list(head: str, path: Path, add: Sequence[Any] = (), drop: Collection[i
     Args:
         add: the items to put behind the others.
         drop: indices of items to take out.
+
+    Raises:
+        ValueError: another entry is an alias of something in this one.
     """
     wanted = load(head)
     *parents, last = path
@@ -116,18 +119,24 @@ def with_list(head: str, path: Path, add: Sequence[Any] = (), drop: Collection[i
     for step in parents:
         place = place[step]
     place[last] = [item for i, item in enumerate(strings(place.get(last))) if i not in drop] + list(add)
-    for text in (head, _in_lines(head, str(path[0]))):
+    name = str(path[0])
+    for text in (head, _in_lines(head, name)):
         changed = _with_lines(text, path, add, drop)
         if changed is not None and _same(changed, wanted):
             return changed
-    parts, name = entries(head), str(path[0])
+    parts = entries(head)
     parts[name] = _comments_above(parts.get(name, "")) + dump({name: wanted[name]})
-    return without_names(parts)
+    if not _same(changed := without_names(parts), wanted):
+        raise ValueError(f"the metadata of README.md shares {name} with another entry by an & anchor: write both out")
+    return changed
 
 
 def _with_lines(head: str, path: Path, add: Sequence[Any], drop: Collection[int]) -> str | None:
     """`with_list` of a list with one item to a line; None of any other."""
-    node = _node(head, path)
+    try:
+        node = _node(head, path)
+    except yaml.YAMLError:  # an anchor is lost
+        return None
     if not isinstance(node, yaml.SequenceNode) or node.flow_style or not node.value:
         return None
     dashes = [head.rfind("-", 0, item.start_mark.index) for item in node.value]
