@@ -21,9 +21,10 @@ from huggingface_hub import (
 )
 
 from ..inference import open_image
-from ..model_card import PICTURE, card, merged, metadata_of, picture_caption, pinned_revision
+from ..model_card import PICTURE, card, merged, metadata_of, picture_caption, pinned_revision, read_card
 from .copies import COPY_FAILURES, Say, check_base_name, failed_to_copy, with_copies, without_copies
 from .errors import hub_errors, said
+from .older_cards import older_cards
 from .plan import CARD, Content, Plan, Remote, is_same_at, look_up, make_plan
 from .progress import Progress
 from .publishable import check_publishable, checkpoint_files
@@ -136,7 +137,7 @@ class Push:
         remote = look_up(self.api, request.repository, request.revision)
         tagged = self._is_tagged(remote)
         there = self._card_there(remote)
-        existing = self._existing_card(there)
+        existing = self._existing_card(there, remote.head)
         base = metadata_of(existing or "").get("base_model")
         check_base_name(base)
         files: dict[str, Content] = {path.name: path for path in checkpoint_files(self.folder)}
@@ -182,15 +183,15 @@ class Push:
         if "README.md" not in remote.files:
             return None
         file = self.api.hf_hub_download(self.request.repository, "README.md", revision=remote.head)
-        return Path(file).read_text(encoding="utf-8")
+        return read_card(Path(file).read_bytes(), f"README.md in {self.request.repository}")
 
-    def _existing_card(self, there: str | None) -> str | None:
+    def _existing_card(self, there: str | None, head: str | None) -> str | None:
         """The card of the folder and that of the repository as one: what a person wrote in either stays."""
-        readme = self.folder / "README.md"
-        here = readme.read_text(encoding="utf-8") if readme.is_file() else None
+        readme, repository = self.folder / "README.md", self.request.repository
+        here = read_card(readme.read_bytes(), str(readme)) if readme.is_file() else None
         if here is None or there is None:
             return here or there
-        return merged(here, there, self.request.repository)
+        return merged(here, there, repository, older_cards(self.api, repository, here, head))
 
     def _card(self, existing: str | None, revision: str | None) -> str:
         picture = picture_caption(self.request.picture or self.folder / PICTURE)

@@ -42,6 +42,7 @@ class Repo:
     tags: dict[str, str] = field(default_factory=dict)
     commits: dict[str, dict[str, File]] = field(default_factory=dict)
     messages: dict[str, str] = field(default_factory=dict)
+    parents: dict[str, str | None] = field(default_factory=dict)
     stored: dict[str, bytes] = field(default_factory=dict)  # large files by digest, committed or not
     pull_requests: int = 0
 
@@ -54,5 +55,6 @@ class Repo:
     def commit(self, files: dict[str, File], branch: str, message: str) -> str:
         seed = f"{len(self.commits)} {message} {sorted((p, f.blob_id) for p, f in files.items())}"
         sha = hashlib.sha1(seed.encode()).hexdigest()
-        self.commits[sha], self.messages[sha], self.branches[branch] = files, message, sha
+        self.commits[sha], self.messages[sha], self.parents[sha] = files, message, self.branches.get(branch)
+        self.branches[branch] = sha
         return sha

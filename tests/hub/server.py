@@ -98,6 +98,16 @@ class _Handler(Handler):
         asked = json.loads(self.body) if self.body[:1] == b"{" else parse_qs(self.body.decode())
         self._answer(200, [files[path].entry(path) for path in asked["paths"] if path in files])
 
+    def commits(self, repo_id: str, revision: str) -> None:
+        repo = self._repo(repo_id)
+        sha: str | None = self._sha(repo, revision)
+        found = []
+        while sha:
+            when = "2026-01-01T00:00:00.000Z"
+            found.append({"id": sha, "title": repo.messages[sha], "message": "", "date": when, "authors": []})
+            sha = repo.parents[sha]
+        self._answer(200, found)
+
     def refs(self, repo_id: str) -> None:
         repo = self._repo(repo_id)
         branches = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": sha} for n, sha in repo.branches.items()]
@@ -221,6 +231,7 @@ _ROUTES = [
     (("GET",), f"/api/models/{_ID}/revision/(.+)", _Handler.info),
     (("GET",), f"/api/models/{_ID}/tree/([^/]+|refs/pr/\\d+)(?:/(.+))?", _Handler.tree),
     (("POST",), f"/api/models/{_ID}/paths-info/(.+)", _Handler.paths_info),
+    (("GET",), f"/api/models/{_ID}/commits/(.+)", _Handler.commits),
     (("GET",), f"/api/models/{_ID}/refs", _Handler.refs),
     (("POST",), f"/api/models/{_ID}/branch/(.+)", _Handler.branch),
     (("DELETE",), f"/api/models/{_ID}/branch/(.+)", _Handler.delete_branch),

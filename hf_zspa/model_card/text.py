@@ -1,12 +1,11 @@
 """The text that hf-zspa writes into a model card: what pruning does to this model, and how to use it."""
 
-from collections.abc import Sequence
 from typing import Any
 
-from huggingface_hub.repocard_data import model_index_to_eval_results
-
-from .savings import cache_bytes_per_token, image_examples
-from .version import TESTED_TRANSFORMERS, __version__
+from ..savings import cache_bytes_per_token, image_examples
+from ..version import TESTED_TRANSFORMERS, __version__
+from .front_matter import strings
+from .results import table
 
 PICTURE = "kept-tokens.png"
 PAPER = """\
@@ -43,7 +42,7 @@ def text(config: dict, name: str, head: dict, revision: str | None, picture: str
 
 
 def _base_link(repository: Any, config: dict) -> str:
-    (first, *_) = [*strings(repository), ""]
+    (first, *_) = [*strings(repository), None]
     return f"[{first}](https://huggingface.co/{first})" if first else f"A `{config['model_type']}` checkpoint"
 
 
@@ -63,13 +62,8 @@ def _savings(config: dict) -> str:
 
 
 def _measured(head: dict) -> str:
-    """The results in the metadata as a table."""
-    if not head.get("model-index"):
-        return ""
-    _, results = model_index_to_eval_results(head["model-index"])
-    lines = ["| benchmark | metric | score |", "|---|---|---|"]
-    lines += [f"| {r.dataset_name} | {r.metric_name or r.metric_type} | {r.metric_value} |" for r in results]
-    return "## What was measured\n\n" + "\n".join(lines)
+    found = table(head)
+    return f"## What was measured\n\n{found}" if found else ""
 
 
 def _use(name: str, revision: str | None, config: dict) -> str:
@@ -145,13 +139,9 @@ def _limits(config: dict) -> str:
 
 
 def _licence(head: dict, base: str) -> str:
-    known = f"that of the base, `{head['license']}`" if head.get("license") else "that of the base"
+    names = ", ".join(f"`{name}`" for name in strings(head.get("license")))
+    known = f"that of the base, {names}" if names else "that of the base"
     return (
         f"## Licence and citation\n\nThe licence of the weights is {known}; the code is Apache-2.0. Cite the base as "
         f"its own card says, and the method as\n\n```bibtex\n{PAPER}\n```"
     )
-
-
-def strings(value: Any) -> Sequence[str]:
-    """A metadata entry that may be one string or several, or missing."""
-    return [value] if isinstance(value, str) else list(value or [])
