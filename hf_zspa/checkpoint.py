@@ -66,7 +66,6 @@ def convert_checkpoint(
     config = _converted(stock, family, stock_fields(source) | fields)
     repository = None if Path(base).expanduser().is_dir() else str(base)
     metadata = base_metadata(source, repository)
-    title = f"{(repository or source.name).split('/')[-1]}-zspa"
     copied = [*code_files(family), *(source / name for name in others)]
     with all_or_nothing(target) as folder:
         for path in copied:
@@ -74,7 +73,7 @@ def convert_checkpoint(
         (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         (folder / PICTURE).write_bytes(SHIPPED_PICTURE.read_bytes())
         picture = picture_caption(folder / PICTURE)
-        text = card(config, target.name, title=title, metadata=metadata, picture=picture)
+        text = card(config, target.name, metadata=metadata, picture=picture)
         (folder / "README.md").write_text(text, encoding="utf-8")
         _transfer_weights(source, folder, weights, link, progress)
     return target

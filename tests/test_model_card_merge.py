@@ -3,12 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_model_card import CONFIG, NAME, OTHERS, ROW, pushed, pushed_again, results_of
+from test_model_card import CONFIG, NAME, OTHERS, ROW, pushed, results_of
 
-from hf_zspa.embedded import EVALUATED
 from hf_zspa.model_card import card, merged, metadata_of
 from hf_zspa.model_card.front_matter import dump
-from hf_zspa.model_card.own_text import BEGIN, END, fits, mark_of
+from hf_zspa.model_card.own_text import BEGIN, END
 from hf_zspa.model_card.three_way import three_way
 
 TEXT = "# pruned\n\nalpha\n\n```yaml\na:\n  b: 1\n```\n\nbeta\n"
@@ -130,25 +129,6 @@ def test_a_conflict_ends_when_the_persons_own_card_is_in_both_places():
     with pytest.raises(ValueError, match=r"send it with hf upload org/pruned README\.md, and push again"):
         both(here, WRITTEN.replace("alpha", "B"))
     assert both(here, here) == here
-
-
-class TestCardsOfTheFirstDigest:
-    """It saw the values of the metadata and the stripped lines of the text."""
-
-    CARD = (EVALUATED["embedded"] / "README.md").read_text(encoding="utf-8")
-    OLD = CARD.replace(mark_of(CARD) or "", "<!-- hf-zspa: own text 526150a1130e2592 -->")
-
-    def test_it_is_understood(self):
-        assert self.OLD != self.CARD and fits(self.OLD, mark_of(self.OLD))
-        assert not fits(f"{self.OLD}\nmore\n", mark_of(self.OLD))
-
-    def test_what_is_removed_or_added_on_one_side_stays_so(self):
-        for new in (self.OLD.replace("language: en\n", ""), f"{self.OLD}\nMy notes.\n"):
-            assert pushed_again(new, self.OLD) == pushed_again(self.OLD, new) == card(CONFIG, NAME, existing=new)
-
-    def test_white_space_is_seen_where_the_old_card_is_known(self):
-        there = self.OLD.replace("# checkpoint-zspa\n", "# checkpoint-zspa\n\n\n")
-        assert "# checkpoint-zspa\n\n\n\n" in merged(f"{self.OLD}\nMy notes.\n", there, NAME, [self.OLD])
 
 
 LINES = st.lists(st.sampled_from("abcdefgh\n"), max_size=9).map(lambda lines: "".join(f"{line}\n" for line in lines))

@@ -1,5 +1,7 @@
 """The metadata of a card stays as a person typed it; what is missing is added, and what cannot be read is named."""
 
+import json
+
 import pytest
 import yaml
 from huggingface_hub import ModelCard
@@ -197,7 +199,19 @@ def test_a_base_whose_card_is_not_utf8_is_named(tmp_path):
         base_metadata(tmp_path, None)
 
 
-def test_the_card_of_a_conversion_names_its_folder_and_is_titled_by_its_base(tmp_path):
-    text = (convert_checkpoint(CHECKPOINT, tmp_path / "scenes") / "README.md").read_text()
-    assert "\n# checkpoint-zspa\n" in text and "hf-zspa verify scenes\n" in text
+def test_a_card_that_nobody_touched_is_titled_by_its_folder_and_then_by_its_repository(tmp_path):
+    folder = convert_checkpoint(CHECKPOINT, tmp_path / "scenes")
+    text = (folder / "README.md").read_text()
+    assert "\n# scenes\n" in text and "hf-zspa verify scenes\n" in text
     assert text.count('from_pretrained("scenes", revision=revision') == 2 and str(tmp_path) not in text
+    config = json.loads((folder / "config.json").read_text())
+    pushed = card(config, "org/pruned", existing=text, revision="abc")
+    assert "\n# pruned\n" in pushed and "scenes" not in pushed
+    assert "\n# pruned\n" in card(config, "org/other", existing=pushed)
+    assert "\n# Mine\n" in card(config, "org/pruned", existing=text.replace("# scenes\n", "# Mine\n"))
+
+
+def test_a_checkpoint_that_keeps_everything_is_not_said_to_keep_one_token():
+    text = card(CONFIG | {"zspa_keep_ratio": 1.0}, NAME)
+    assert "as it is set here it keeps all of them" in text and "of each image it keeps" not in text
+    assert "of each image it keeps 14.5 % of the tokens" in card(CONFIG | {"zspa_keep_ratio": 0.145}, NAME)

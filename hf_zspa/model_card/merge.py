@@ -6,9 +6,10 @@ person.
 """
 
 from collections.abc import Iterable
+from itertools import chain
 
 from .front_matter import entries, joined, load, split, strings, with_list, without_names
-from .own_text import fits, is_exact, mark_of, own_text, pinned_revision
+from .own_text import fits, is_new, is_wordless, mark_of, own_text
 from .results import INDEX, results_in, with_results
 from .three_way import three_way
 
@@ -33,7 +34,7 @@ def merged(here: str, there: str, repository: str, older: Iterable[str] = ()) ->
     base = _origin(here, there, older)
     (our_head, ours), (their_head, theirs) = split(own_text(here)), split(own_text(there))
     if base is None:
-        head, differing = _merged_heads("", our_head, their_head, there_wins=_is_new(here))
+        head, differing = _merged_heads("", our_head, their_head, there_wins=is_new(here))
         body = _body_without_base(here, there)
     else:
         base_head, base_body = split(own_text(base))
@@ -56,22 +57,7 @@ def _origin(here: str, there: str, older: Iterable[str]) -> str | None:
     if mark is None:
         return None
     near = [there, here] if mark_of(there) == mark else [there]
-    for candidate in (near, older) if is_exact(mark) else (older, near):
-        for card in candidate:
-            if fits(card, mark):
-                return card
-    return None
-
-
-def _is_new(card: str) -> bool:
-    """Whether a card is as `hf-zspa convert` made it: no word of it is a person's."""
-    return _is_wordless(card) and fits(card, mark_of(card)) and pinned_revision(card) is None
-
-
-def _is_wordless(card: str) -> bool:
-    """Whether a card has markers, and no more than a title outside of them."""
-    lines = [line for line in split(own_text(card))[1].splitlines() if line.strip()]
-    return mark_of(card) is not None and sum(not line.startswith("<!-- hf-zspa:") for line in lines) <= 1
+    return next((card for card in chain(near, older) if fits(card, mark)), None)
 
 
 def _body_without_base(here: str, there: str) -> str | None:
@@ -87,7 +73,7 @@ def _adds_nothing(card: str, text: str) -> bool:
     if not fits(card, mark_of(card)):
         return False
     lines = iter(text.splitlines())
-    return _is_wordless(card) or all(line in lines for line in split(own_text(card))[1].splitlines())
+    return is_wordless(card) or all(line in lines for line in split(own_text(card))[1].splitlines())
 
 
 def _merged_heads(base: str, here: str, there: str, there_wins: bool = False) -> tuple[str, list[str]]:

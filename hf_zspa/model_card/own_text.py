@@ -5,7 +5,6 @@ anybody has changed it since.
 """
 
 import hashlib
-import json
 import re
 
 from .front_matter import metadata_of, plain, split
@@ -13,7 +12,6 @@ from .front_matter import metadata_of, plain, split
 BEGIN = "<!-- hf-zspa: what follows is written by hf-zspa, up to the closing marker; write your own text outside -->"
 END = "<!-- hf-zspa: end -->"
 _MARK = "<!-- hf-zspa: outside the markers, as it was: {} -->"
-_FIRST_MARK = "<!-- hf-zspa: own text {} -->"  # of a digest that saw neither white space nor comments of the metadata
 
 
 def read_card(data: bytes, where: str) -> str:
@@ -58,25 +56,24 @@ def with_written(card: str, written: str) -> str:
 
 def mark_of(card: str) -> str | None:
     """The line that says what was the owner's when hf-zspa last wrote a card."""
-    found = re.search("|".join(mark.format("[0-9a-f]{16}") for mark in (_MARK, _FIRST_MARK)), card)
+    found = re.search(_MARK.format("[0-9a-f]{16}"), card)
     return found.group() if found else None
 
 
 def fits(card: str, mark: str | None) -> bool:
     """Whether what is the owner's in a card is still as a mark says."""
-    if mark is None:
-        return False
-    if is_exact(mark):
-        return mark == _MARK.format(_digest(card))
-    try:
-        return mark == _FIRST_MARK.format(_first_digest(card))
-    except ValueError:  # its metadata cannot be read, and hf-zspa writes none such
-        return False
+    return mark == _MARK.format(_digest(card))
 
 
-def is_exact(mark: str) -> bool:
-    """Whether no change at all escapes a mark."""
-    return not re.fullmatch(_FIRST_MARK.format(".*"), mark)
+def is_wordless(card: str) -> bool:
+    """Whether a card has markers, and no more than a title outside of them."""
+    lines = [line for line in split(own_text(card))[1].splitlines() if line.strip()]
+    return mark_of(card) is not None and sum(not line.startswith("<!-- hf-zspa:") for line in lines) <= 1
+
+
+def is_new(card: str) -> bool:
+    """Whether a card is as `hf-zspa convert` made it: no word of it is a person's, and it was never published."""
+    return is_wordless(card) and fits(card, mark_of(card)) and pinned_revision(card) is None
 
 
 def pinned_revision(card: str) -> str | None:
@@ -87,11 +84,3 @@ def pinned_revision(card: str) -> str | None:
 
 def _digest(card: str) -> str:
     return hashlib.sha256(own_text(card).encode()).hexdigest()[:16]
-
-
-def _first_digest(card: str) -> str:
-    """As the first cards have it, of the values of the metadata and the lines of the text."""
-    before, _, rest = split(card)[1].partition(BEGIN)
-    lines = [line.strip() for line in (before + rest.partition(END)[2]).splitlines() if line.strip()]
-    own = json.dumps([metadata_of(card), lines], sort_keys=True, default=str)
-    return hashlib.sha256(own.encode()).hexdigest()[:16]

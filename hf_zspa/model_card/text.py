@@ -22,9 +22,9 @@ def text(config: dict, name: str, head: dict, revision: str | None, picture: str
     keep, core = config["zspa_keep_ratio"], config["zspa_core_ratio"]
     base = _base_link(head.get("base_model"), config)
     parts = [
-        f"{base} that **prunes its own visual tokens**: of each image it keeps {keep:g} of the tokens, chosen for the "
-        "question that is asked (ZSPAPrune). That needs no training, and making this of its base changed no weight. "
-        "The code that prunes is in this repository, and the package hf_zspa need not be installed.",
+        f"{base} that **prunes its own visual tokens**: {_kept(keep)}. That needs no training, and making this of its "
+        "base changed no weight. The code that prunes is in this repository, and the package hf_zspa need not be "
+        "installed.",
     ]
     if picture:
         parts.append(f"![A question, the relevance of each patch to it, and the tokens that are kept]({PICTURE})")
@@ -44,6 +44,13 @@ def text(config: dict, name: str, head: dict, revision: str | None, picture: str
 def _base_link(repository: Any, config: dict) -> str:
     (first, *_) = [*strings(repository), None]
     return f"[{first}](https://huggingface.co/{first})" if first else f"A `{config['model_type']}` checkpoint"
+
+
+def _kept(keep: float) -> str:
+    chosen = "chosen for the question that is asked (ZSPAPrune)"
+    if keep == 1:
+        return f"as it is set here it keeps all of them; with a lower `zspa_keep_ratio` it keeps a share, {chosen}"
+    return f"of each image it keeps {100 * keep:.3g} % of the tokens, {chosen}"
 
 
 def _savings(config: dict) -> str:
@@ -116,7 +123,8 @@ def _trust(name: str, revision: str | None, version: str) -> str:
 ## Check the code
 
 `trust_remote_code=True` runs the Python files of this repository. They are those of hf_zspa {version}, byte for
-byte, open no file or connection, and import nothing but torch, transformers and, where it is installed, Triton.
+byte, open no file or connection, and import nothing but torch, transformers, modules of Python's standard library that
+only compute, and Triton where it is installed.
 
 ```console
 $ pip install hf-zspa=={version}
@@ -131,7 +139,8 @@ def _limits(config: dict) -> str:
         "Prompts are pruned whole: chunked prefill, image prompts given as embeddings, and a new image after a filled "
         "cache are refused with a message.",
         "Small images have few tokens, and pruning them saves little.",
-        "What the base answers wrong, this answers wrong too; questions about many small things need more tokens.",
+        "Fewer tokens can change an answer, also one that the base has right; questions about many small things need "
+        "more of them.",
     ]
     if config["model_type"] != "qwen2_5_vl":
         lines.append("A sequence longer than a sliding attention window is refused.")

@@ -1,5 +1,6 @@
 """A card is written: a new one, or one that is there is brought up to date."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import yaml
 
 from ..embedded import EXAMPLES
 from .front_matter import dump, load, metadata_of, split, strings, with_entry, with_list
-from .own_text import BEGIN, END, check_markers, read_card, with_written
+from .own_text import BEGIN, END, check_markers, is_new, read_card, with_written
 from .results import with_measured
 from .text import PICTURE, text
 
@@ -31,7 +32,6 @@ def card(
     config: dict[str, Any],
     name: str,
     *,
-    title: str | None = None,
     existing: str | None = None,
     metadata: dict[str, Any] | None = None,
     revision: str | None = None,
@@ -43,8 +43,8 @@ def card(
     Args:
         config: the checkpoint's `config.json`.
         name: what `from_pretrained` is to be given.
-        title: the title of a new card; None for the last part of `name`.
-        existing: the card there is.
+        existing: the card there is; it is titled anew, with the last part of `name`, where nobody has touched it since
+            the conversion.
         metadata: what a new card knows of the base, see `base_metadata`.
         revision: the tag or commit that the snippets pin; None pins nothing.
         picture: what `kept-tokens.png` beside the card shows, see `picture_caption`; None for no picture.
@@ -56,7 +56,9 @@ def card(
     """
     short = name.rpartition("/")[2]
     if existing is None:
-        existing = f"---\n{dump(DEFAULTS | (metadata or {}))}---\n\n# {title or short}\n\n{BEGIN}{END}\n"
+        existing = f"---\n{dump(DEFAULTS | (metadata or {}))}---\n\n# {short}\n\n{BEGIN}{END}\n"
+    elif is_new(existing):
+        existing = re.sub("^# .*", lambda _: f"# {short}", existing, count=1, flags=re.MULTILINE)
     check_markers(existing)
     metadata_of(existing)
     head, body = split(existing)
@@ -85,7 +87,7 @@ def picture_caption(file: Path) -> str | None:
     if not file.is_file():
         return None
     shipped = file.read_bytes() == SHIPPED_PICTURE.read_bytes()
-    by = "the small model inside hf_zspa" if shipped else "this checkpoint"
+    by = "the small model inside hf_zspa, at a keep ratio of 0.1" if shipped else "this checkpoint"
     return (
         f"Tokens kept by {by}: orange are those closest to the question, blue those added because they are unlike all "
         "kept before them."

@@ -46,7 +46,7 @@ def test_a_second_push_sends_only_what_changed(hub, client, checkpoint, reposito
     assert uploaded(hub, repository) == 0
     lines = {line.split()[0]: line.split()[-1] for line in plan.splitlines()[1:] if line.strip()}
     assert {name for name, action in lines.items() if action == "send"} == {"config.json", "README.md"}
-    assert b"it keeps 0.5 of the tokens" in arrived(hub, repository)["README.md"]
+    assert b"it keeps 50 % of the tokens" in arrived(hub, repository)["README.md"]
 
 
 def test_a_dry_run_changes_nothing(hub, client, checkpoint, repository):
