@@ -20,7 +20,7 @@ from huggingface_hub import (
     get_token,
 )
 
-from ..inference import open_image
+from ..images import open_image
 from ..model_card import PICTURE, card, merged, metadata_of, picture_caption, pinned_revision
 from .copies import COPY_FAILURES, Say, check_base_name, failed_to_copy, with_copies, without_copies
 from .errors import hub_errors, said
