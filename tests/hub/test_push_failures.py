@@ -79,7 +79,8 @@ def test_a_commit_in_between_is_not_overwritten(hub, client, checkpoint, reposit
 def test_a_repository_that_somebody_makes_in_between_is_not_overwritten(hub, client, checkpoint, repository):
     said = client.python(f"""
 from huggingface_hub import HfApi
-from hf_zspa.hub.push import Push, Request
+from hf_zspa.hub.push import Push
+from hf_zspa.hub.request import Request
 from pathlib import Path
 push = Push(Request(Path({str(checkpoint)!r}), {repository!r}))
 make = push._make_room
