@@ -114,8 +114,10 @@ def _check_id(repository: str) -> None:
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
-        why = " ".join(str(error).split())
-        raise ValueError(f"{repository!r} is no Hub id, it must be like org/name: {why}") from error
+        raise ValueError(
+            f"{repository!r} is no Hub id, it must be like org/name: letters, digits and single - _ . in both, "
+            "96 at most in each, and no .git at the end"
+        ) from error
     if "/" not in repository:
         raise ValueError(
             f"{repository!r} does not say whose repository it is: give your user name or organization with it, like "
