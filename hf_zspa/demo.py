@@ -13,7 +13,8 @@ from transformers import StoppingCriteriaList
 
 from .bench.clock import FirstTokenClock
 from .embedded import CHECKPOINT, EXAMPLES
-from .inference import load_zspa, open_image, output_file, question_inputs
+from .images import open_image, output_file
+from .inference import load_zspa, question_inputs
 from .patches import token_views
 from .visualize import explain, picture
 

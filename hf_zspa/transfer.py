@@ -1,4 +1,4 @@
-"""Files from one folder to another: large ones without a copy where the file system can, folders all or nothing."""
+"""Files from one folder to another: large ones without a copy where the file system can, the rest all or nothing."""
 
 import errno
 import os
@@ -70,6 +70,20 @@ def check_target(target: Path, force: bool) -> None:
         raise ValueError(
             f"{target} holds something else than a checkpoint, which is never replaced: name another folder"
         )
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Puts a new file in the place of `path`: what that was a link to, or another name of, stays as it is.
+
+    Raises:
+        OSError: it cannot be written; `path` is as it was.
+    """
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        fresh.write_bytes(content)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 @contextmanager

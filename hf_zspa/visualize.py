@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from .figure import PAPER, TEXT, Column, compose, swatch
-from .inference import load_zspa, open_image, output_file, question_inputs
+from .images import open_image, output_file
+from .inference import load_zspa, question_inputs
 from .patches import View, token_views
 from .remote_code.zspa_config import check_fields
 from .remote_code.zspa_selection import ZspaPruner, relevance

@@ -17,7 +17,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ..devices import usable_device
 from ..embedded import EVALUATED, EXAMPLES
-from ..inference import load_zspa, open_image, output_folder, question_inputs
+from ..images import open_image
+from ..inference import load_zspa, output_folder, question_inputs
 from . import shapes
 from .measure import METHODS, Race, Settings
 from .report import markdown, plot

@@ -1,7 +1,7 @@
 """The command line: `hf-zspa`, also `python -m hf_zspa`. A module here holds a few commands, `main` runs them all."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -40,6 +40,14 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError) as error:  # the Hub's and transformers' own errors are among these
-        line = " ".join(str(error).split()) or type(error).__name__
-        print(f"hf-zspa: {line}", file=sys.stderr)
-        sys.exit(1)
+        _stop(str(error) or type(error).__name__)
+    except ImportError as error:  # transformers imports torchvision with its processors, and reports it as its own
+        reason = str(error.__cause__ or error)
+        if "torchvision" not in reason:
+            raise
+        _stop(f"torchvision and torch do not fit each other ({reason}): install the torchvision of the installed torch")
+
+
+def _stop(message: str) -> NoReturn:
+    print(f"hf-zspa: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(1)

@@ -10,7 +10,10 @@ from rich.text import Text
 from .shared import console, quiet
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ..hub.plan import Plan
+    from ..hub.request import Request
 
 app = typer.Typer()
 
@@ -19,8 +22,10 @@ app = typer.Typer()
 def push_command(
     checkpoint: Annotated[Path, typer.Argument(help="The folder of a zspa checkpoint.")],
     repository: Annotated[str, typer.Argument(metavar="REPO_ID", help="Where to publish it, such as org/name.")],
-    private: Annotated[bool, typer.Option("--private", help="Make the repository private, if it is made.")] = False,
-    revision: Annotated[str | None, typer.Option(help="The branch; it is made if there is none.")] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make a private repository; a public one is refused.")
+    ] = False,
+    revision: Annotated[str | None, typer.Option(help="The branch, made if there is none; or refs/pr/1.")] = None,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead of writing.")] = False,
     tag: Annotated[str | None, typer.Option(help="A new name for what is published, such as v1.")] = None,
     message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
@@ -29,44 +34,68 @@ def push_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and change nothing.")] = False,
 ) -> None:
     """Publishes a checkpoint on the Hub: refreshes its card and sends what the repository lacks, in one commit."""
-    from ..hub.push import Push, Request
+    from ..hub.push import Push
+    from ..hub.request import Request
 
     quiet(progress=not dry_run)
     request = Request(checkpoint, repository, private, revision, create_pr, tag, message, results, picture)
     push = Push(request, _say)
     if dry_run:
-        _show(push.plan(), revision)
+        _show(push.plan(), request)
         return
     done = push.run()
     if done.commit is None:
         _say(f"{done.url} has all of it already")
-        return
-    tagged = f", tag {done.plan.tag}" if done.plan.tag else ""
-    sent, copied = done.plan.bytes_to("send"), done.plan.bytes_to("copy")
-    _say(f"{done.url}: commit {done.commit[:8]}{tagged}, {sent:,} bytes sent, {copied:,} copied on the Hub")
+    else:
+        tagged = f", tag {done.plan.tag}" if done.plan.tag else ""
+        sent, copied = done.plan.bytes_to("send"), done.plan.bytes_to("copy")
+        _say(f"{done.url}: commit {done.commit[:8]}{tagged}, {sent:,} bytes sent, {copied:,} copied on the Hub")
+    if removed := [step.name for step in done.plan.changes if step.action == "remove"]:
+        _say(f"removed there, for they are not in {checkpoint}: {', '.join(removed)}")
+    if done.plan.left:
+        _say(f"left there, though they are not in {checkpoint}: {', '.join(done.plan.left)}")
 
 
 def _say(line: str) -> None:
     console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _show(plan: "Plan", revision: str | None) -> None:
+def _show(plan: "Plan", request: "Request") -> None:
+    """Prints what a push would do, and that nothing of it has been done."""
     table = Table(box=None)
     table.add_column("file")
     table.add_column("bytes", justify="right")
     table.add_column("what happens to it")
     for step in plan.steps:
-        action = f"copy from {'/'.join(step.source)}" if step.source else step.action
+        action = f"copy from {step.source.repository}/{step.source.name}" if step.source else step.action
         table.add_row(step.name, f"{step.size:,}", action)
     for name in plan.left:
         table.add_row(name, f"{plan.remote.files[name].size:,}", "stays")
     console.print(table)
-    if not plan.remote.exists:
-        _say("the repository would be made")
+    for line in _foretold(plan, request) if plan.compared else ():
+        _say(line)
+    if not plan.compared:
+        _say(f"HF_HUB_OFFLINE is set: the Hub was not asked what {request.repository} has of it")
+
+
+def _foretold(plan: "Plan", request: "Request") -> "Iterator[str]":
+    """What a push would do beside sending files."""
+    who = "public, for all to see" if not (plan.remote.private or request.private) else "private"
+    if plan.remote.exists:
+        yield f"the repository is there, and is {who}"
+    else:
+        yield f"the repository would be made, and be {who}"
     if plan.remote.lacks_branch:
-        _say(f"the branch {revision} would be made" + f" from {(plan.remote.head or '')[:8]}" * bool(plan.remote.head))
+        head = plan.remote.head
+        yield f"the branch {request.revision} would be made" + (f" from {head[:8]}" if head else "")
+    if plan.opened:
+        yield f"{plan.opened} is open and has all of it already: nothing would be sent"
+    elif plan.changes and request.create_pr:
+        yield "a pull request would be opened, and the branch would stay as it is"
     if plan.tag:
-        _say(f"the tag {plan.tag} would be made")
+        yield f"the tag {plan.tag} would be made"
+    if plan.pins:
+        yield "a second commit would follow, in which the model card names the first"
 
 
 @app.command("verify")

@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from huggingface_hub import HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
 from ..base_checkpoint import COMPILED, PICKLED
 from ..model_card import PICTURE
 from ..redirections import file_effect
 from ..transfer import BLOCK
+from .leftovers import is_read_by_name
 
 CARD = ("README.md", PICTURE)
 
@@ -23,19 +24,27 @@ _WEIGHTS = ("*.safetensors", "*.index.json")
 Content = Path | bytes
 
 
+class Source(NamedTuple):
+    """A file at a commit of a repository."""
+
+    repository: str
+    name: str
+    commit: str
+
+
 @dataclass(frozen=True)
 class Step:
     """What happens to one file.
 
     Attributes:
-        action: "send", "copy" (on the Hub's side), "remove" or "unchanged".
-        source: of a copy, the repository and the name there.
+        action: "send", "copy" (on the Hub's side), "remove" or "unchanged"; "not compared" where the Hub is not asked.
+        source: of a copy, what is copied.
     """
 
     name: str
     size: int
     action: str
-    source: tuple[str, str] | None = None
+    source: Source | None = None
 
 
 @dataclass(frozen=True)
@@ -47,12 +56,17 @@ class Remote:
         head: the commit the branch is at; None where there is none yet.
         files: by name, as `HfApi.list_repo_tree` has them.
         lacks_branch: there is no such branch; `head` and `files` are those of the default one, which it is made from.
+        private: whether only some may see the repository; None where that is not known.
+        branches, tags: of the repository, the commits they are at.
     """
 
     exists: bool
     head: str | None
     files: Mapping[str, Any] = field(default_factory=dict)
     lacks_branch: bool = False
+    private: bool | None = None
+    branches: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,15 +74,21 @@ class Plan:
     """What a push would do to a repository.
 
     Attributes:
-        steps: for each file of the checkpoint, and for each file that must go, see `must_go`.
+        steps: for each file of the checkpoint, and for each that is removed, see `must_go` and `is_read_by_name`.
         left: other files of the repository, which stay.
         tag: the tag that would be made.
+        pins: whether a second commit would name the first in the model card.
+        opened: the address of an open pull request that has all of it already.
+        compared: whether the Hub was asked; else `remote` says nothing.
     """
 
     remote: Remote
     steps: list[Step]
     left: list[str]
     tag: str | None = None
+    pins: bool = False
+    opened: str | None = None
+    compared: bool = True
 
     @property
     def changes(self) -> list[Step]:
@@ -82,7 +102,7 @@ class Plan:
     @property
     def is_done(self) -> bool:
         """Whether the repository has all of it already."""
-        return not (self.changes or self.tag or self.remote.lacks_branch)
+        return self.opened is not None or not (self.changes or self.tag or self.remote.lacks_branch)
 
     def bytes_to(self, action: str) -> int:
         return sum(step.size for step in self.steps if step.action == action)
@@ -97,16 +117,33 @@ class Plan:
         )
 
 
-def look_up(api: HfApi, repository: str, revision: str | None) -> Remote:
-    """The branch `revision`, or the default one, of a repository."""
+def look_up(api: HfApi, repository: str, branch: str | None) -> Remote:
+    """A branch of a repository, or a pull request; None for the default branch."""
     try:
-        head = api.repo_info(repository, revision=revision).sha
-    except RevisionNotFoundError:
-        return Remote(True, None) if revision is None else replace(look_up(api, repository, None), lacks_branch=True)
+        info = api.repo_info(repository)
+    except RevisionNotFoundError:  # it has no commit yet
+        return Remote(True, None, lacks_branch=branch is not None)
     except RepositoryNotFoundError:
-        return Remote(False, None, lacks_branch=revision not in (None, "main"))
-    tree = api.list_repo_tree(repository, recursive=True, revision=head)
-    return Remote(True, head, {item.path: item for item in tree if hasattr(item, "blob_id")})
+        return Remote(False, None, lacks_branch=branch not in (None, "main"))
+    refs = api.list_repo_refs(repository, include_pull_requests=branch is not None and branch.startswith("refs/"))
+    branches = {ref.name: ref.target_commit for ref in refs.branches}
+    heads = branches | {ref.ref: ref.target_commit for ref in refs.pull_requests or []}
+    head = info.sha if branch is None else heads.get(branch, info.sha)
+    return Remote(
+        True,
+        head,
+        files_at(api, repository, head),
+        lacks_branch=branch is not None and branch not in heads,
+        private=info.private,
+        branches=branches,
+        tags={ref.name: ref.target_commit for ref in refs.tags},
+    )
+
+
+def files_at(api: HfApi, repository: str, revision: str | None) -> dict[str, Any]:
+    """The files of a repository at a revision, by name, as `HfApi.list_repo_tree` has them."""
+    tree = api.list_repo_tree(repository, recursive=True, revision=revision)
+    return {item.path: item for item in tree if hasattr(item, "blob_id")}
 
 
 def must_go(name: str) -> bool:
@@ -126,24 +163,57 @@ def make_plan(files: Mapping[str, Content], remote: Remote) -> Plan:
     """Compares files, by name, with what a repository holds."""
     steps = [_step(name, content, remote.files.get(name)) for name, content in sorted(files.items())]
     others = sorted(name for name in remote.files if name not in files and name != ".gitattributes")
-    steps += [Step(name, remote.files[name].size, "remove") for name in others if must_go(name)]
-    return Plan(remote, steps, [name for name in others if not must_go(name)])
+    steps += [Step(name, remote.files[name].size, "remove") for name in others if _goes(name)]
+    return Plan(remote, steps, [name for name in others if not _goes(name)])
+
+
+def plan_without_hub(files: Mapping[str, Content]) -> Plan:
+    """What would be compared with the Hub, if that could be asked."""
+    steps = [Step(name, size_of(content), "not compared") for name, content in sorted(files.items())]
+    return Plan(Remote(False, None), steps, [], compared=False)
+
+
+def operations(plan: Plan, files: Mapping[str, Content]) -> list[Any]:
+    """What `create_commit` is to do for the changes of a plan."""
+    operations: list[Any] = []
+    for step in plan.changes:
+        if step.action == "remove":
+            operations.append(CommitOperationDelete(step.name))
+        elif step.source is not None:
+            base, name, commit = step.source
+            between = {"src_repo_id": base, "src_repo_type": "model", "src_revision": commit}
+            operations.append(CommitOperationCopy(name, step.name, **between))  # type: ignore[arg-type]
+        else:
+            content = files[step.name]
+            operations.append(CommitOperationAdd(step.name, content if isinstance(content, bytes) else str(content)))
+    return operations
 
 
 def is_same_at(api: HfApi, repository: str, revision: str, plan: Plan) -> bool:
     """Whether a user who loads `revision` gets what the branch of a plan holds now."""
-    there = look_up(api, repository, revision)
-    return not there.lacks_branch and _loaded(there, plan) == _loaded(plan.remote, plan)
+    try:
+        there = files_at(api, repository, plan.remote.tags.get(revision, revision))
+    except RevisionNotFoundError:
+        return False
+    return _loaded(there, plan) == _loaded(plan.remote.files, plan)
 
 
-def _loaded(remote: Remote, plan: Plan) -> dict[str, str]:
+def _loaded(files: Mapping[str, Any], plan: Plan) -> dict[str, str]:
     """The digests of what a user of the checkpoint loads, by name."""
     names = {step.name for step in plan.steps}.difference(CARD)
-    return {name: item.blob_id for name, item in remote.files.items() if name in names or must_go(name)}
+    return {name: item.blob_id for name, item in files.items() if name in names or _goes(name)}
+
+
+def _goes(name: str) -> bool:
+    return must_go(name) or is_read_by_name(name)
+
+
+def size_of(content: Content) -> int:
+    return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
 def _step(name: str, content: Content, there: Any) -> Step:
-    size = len(content) if isinstance(content, bytes) else content.stat().st_size
+    size = size_of(content)
     if there is not None and there.size == size:
         large = there.lfs is not None
         known = there.lfs.sha256 if large else there.blob_id

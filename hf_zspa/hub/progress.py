@@ -14,53 +14,68 @@ class Progress:
     Attributes:
         branch: None for the default one.
         pull_request: whether the commit opens one.
-        made_repository, made_branch: whether this push made it.
+        made_repository, made_branch: whether this push made it; None from when the Hub is asked to until it answers.
         started: whether the commit of the files may have been sent.
         start: the commit before it.
         commit: the one that holds the files, once it is there.
         missing: what is yet to be done then, such as "the tag v1".
+        refused: the Hub answered that it did not do what was asked last; else that is not known.
+        head: the commit that the branch was at after the failure; None where that is not known.
     """
 
     api: HfApi
     repository: str
     branch: str | None
     pull_request: bool
-    made_repository: bool = False
-    made_branch: bool = False
+    made_repository: bool | None = False
+    made_branch: bool | None = False
     started: bool = False
     start: str | None = None
     commit: str | None = None
     missing: str = ""
+    refused: bool = False
+    head: str | None = None
 
-    def left(self, refused: bool) -> str:
-        """What a push that failed now has left, and what to do; a branch that was made for nothing is removed.
+    def failed(self, refused: bool) -> str:
+        """Tidies up after a failure, and says what there is and what to do; `refused` is the attribute."""
+        self.refused = refused
+        if self.started and not self.commit:
+            self.head = self._head()
+            if self.made_branch and self._is_unchanged and self.head == self.start:
+                self._remove_branch()
+        return self.left()
 
-        Args:
-            refused: the Hub answered that it did not do what was asked last; else that is not known.
-        """
+    def left(self) -> str:
+        """What the failed push has left, and what to do; nothing where it had not begun."""
+        again = "" if self.refused else f". {AGAIN}"
         if self.commit:
             return f"Commit {self.commit[:8]} is published, but {self.missing} may be missing. {AGAIN}"
-        again = "" if refused else f". {AGAIN}"
-        if not self.started:
-            return f"Nothing was published{self._made(None)}{again}" if self.made_repository else ""
-        head = self._head()
-        nothing = refused or (head == self.start and not self.pull_request)
-        if nothing and self.made_branch and head == self.start:
-            self._remove_branch()
-        if nothing:
-            return f"Nothing was published{self._made(head)}{again}"
+        if not self.started or self._is_unchanged:
+            made = self._made()
+            return f"Nothing was published{made}{again}" if made or self.started else ""
         if self.pull_request:
             where = f"{self.api.endpoint}/{self.repository}/discussions"
             return f"The pull request may have been opened all the same: look for it at {where} before you push again"
-        if head:
-            return f"{self.repository} has a new commit, {head[:8]}, which may be this one. {AGAIN}"
+        if self.head:
+            return f"{self.repository} has a new commit, {self.head[:8]}, which may be this one. {AGAIN}"
         return f"It is not known whether the commit arrived. {AGAIN}"
 
-    def _made(self, head: str | None) -> str:
-        same = " and is as the one it comes from" if head == self.start else ""
-        made = [f"the branch {self.branch} was made{same}"] * self.made_branch
-        made += ["the repository was made, and is empty"] * self.made_repository
-        return "".join(f", but {what}" for what in made[:1]) + "".join(f", and {what}" for what in made[1:])
+    @property
+    def _is_unchanged(self) -> bool:
+        """Whether the commit of the files certainly did not arrive."""
+        return self.refused or (self.head == self.start and not self.pull_request)
+
+    def _made(self) -> str:
+        made = []
+        if self._may_be(self.made_branch):
+            same = " and is as the one it comes from" if self.made_branch and self.head == self.start else ""
+            made.append(f"the branch {self.branch} {'was' if self.made_branch else 'may have been'} made{same}")
+        if self._may_be(self.made_repository):
+            made.append(f"the repository {'was' if self.made_repository else 'may have been'} made, and is empty")
+        return f", but {', and '.join(made)}" if made else ""
+
+    def _may_be(self, made: bool | None) -> bool:
+        return bool(made) or (made is None and not self.refused)
 
     def _head(self) -> str | None:
         try:

@@ -6,53 +6,23 @@ names the first, comes after that. Each is found out about by itself and done wh
 broke off between them is mended by the same push.
 """
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import (
-    CommitInfo,
-    CommitOperationAdd,
-    CommitOperationCopy,
-    CommitOperationDelete,
-    HfApi,
-    get_token,
-)
+from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from ..inference import open_image
 from ..model_card import PICTURE, card, merged, metadata_of, picture_caption, pinned_revision, read_card
-from .copies import COPY_FAILURES, Say, check_base_name, failed_to_copy, with_copies, without_copies
+from ..transfer import replace_file
+from .copies import COPY_FAILURES, Say, base_names, failed_to_copy, with_copies, without_copies
 from .errors import hub_errors, said
+from .leftovers import check_weights
 from .older_cards import older_cards
-from .plan import CARD, Content, Plan, Remote, is_same_at, look_up, make_plan
+from .plan import CARD, Content, Plan, Remote, files_at, is_same_at, look_up, make_plan, operations, plan_without_hub
 from .progress import Progress
 from .publishable import check_publishable, checkpoint_files
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be pushed, and where.
-
-    Attributes:
-        private: of a repository that is made.
-        revision: the branch; None for the default one. It is made where there is none.
-        create_pr: open a pull request instead of writing to the branch.
-        tag: a name for the commit, a new one.
-        message: of the commit.
-        results: a `results.json` of `hf-zspa eval` for the card's metadata.
-        picture: a PNG of kept tokens for the card, in place of the one in the folder.
-    """
-
-    checkpoint: Path
-    repository: str
-    private: bool = False
-    revision: str | None = None
-    create_pr: bool = False
-    tag: str | None = None
-    message: str | None = None
-    results: Path | None = None
-    picture: Path | None = None
+from .request import Request, check_fits, check_request, read_results
 
 
 @dataclass(frozen=True)
@@ -76,27 +46,27 @@ class Push:
     """
 
     def __init__(self, request: Request, say: Say = lambda line: None):
-        if request.create_pr and request.tag:
-            raise ValueError("--tag names a commit of a branch: leave it out with --create-pr, tag what is merged")
+        check_request(request)
         self.request, self.say = request, say
         self.folder = request.checkpoint.expanduser().resolve()
         self.config = check_publishable(self.folder)
-        self.results = None if request.results is None else _read_results(request.results)
-        if request.picture is not None:
-            open_image(request.picture)
-            if request.picture.suffix.lower() != ".png":
-                raise ValueError(f"{request.picture} must be a PNG, as hf-zspa visualize writes it")
+        check_weights(self.folder)
+        self._card_here()
+        self.results = None if request.results is None else read_results(request.results)
         self.api = HfApi()
 
     def plan(self) -> Plan:
-        """What `run` would do; nothing is changed, here or on the Hub.
+        """What `run` would do; nothing is changed, here or on the Hub. With HF_HUB_OFFLINE, what it would compare.
 
         Raises:
-            ValueError: the Hub cannot be asked, the tag names another commit, the card names a base that is no Hub id,
-                or the card here and there contradict each other.
+            ValueError: the Hub cannot be asked, the request does not fit the repository, the tag names another commit,
+                the card names a base that is no Hub id, or the card here and there contradict each other.
         """
         with hub_errors(self.request.repository, self.request.revision):
-            return self._plan()[0]
+            try:
+                return self._plan()[0]
+            except OfflineModeIsEnabled:
+                return plan_without_hub({path.name: path for path in checkpoint_files(self.folder)} | self._content())
 
     def run(self) -> Pushed:
         """Refreshes the card, here too, and does what is missing on the Hub: the commit, the tag, the card's pin.
@@ -109,75 +79,107 @@ class Push:
         if get_token() is None:
             raise ValueError("there is no token to write to the Hub with: run hf auth login, or set HF_TOKEN")
         progress = Progress(self.api, request.repository, request.revision, request.create_pr)
-        with hub_errors(request.repository, request.revision, progress.left):
+        with hub_errors(request.repository, request.revision, progress.failed):
             self.api.whoami()
             plan, files = self._plan()
             if plan.is_done:
                 self._keep(files)
-                return Pushed(plan, self._url(), None)
+                return Pushed(plan, plan.opened or self._url(), None)
             self._make_room(plan, progress)
             head, url = progress.start, self._url()
             if plan.changes:
                 commit, plan = self._commit(plan, files, progress.start)
                 head, url = commit.oid, commit.pr_url or url
-            self._keep(files)
             progress.commit = head
+            self._keep(files)
             if plan.tag:
                 progress.missing = f"the tag {plan.tag}"
-                self.api.create_tag(request.repository, tag=plan.tag, revision=head)
-            elif plan.content_changes and request.create_pr:
-                self.say("when it is merged, run the same without --create-pr: the card then names the merged commit")
-            elif plan.content_changes and head:
+                self._tag(str(head), files)
+            elif plan.content_changes and request.to_pull_request:
+                option = "--create-pr" if request.create_pr else f"--revision {request.revision}"
+                self.say(f"when it is merged, run the same without {option}: the card then names the merged commit")
+            elif plan.pins and head:
                 progress.missing = "the revision in its model card"
-                head = self._pin(head)
+                head = self._pin(head, files)
             return Pushed(plan, url, head)
 
     def _plan(self) -> tuple[Plan, dict[str, Content]]:
+        """What is to be done, and what is pushed, by name: first the content, then the card, which names a revision
+        that has it."""
         request = self.request
         remote = look_up(self.api, request.repository, request.revision)
+        check_fits(request, remote)
         tagged = self._is_tagged(remote)
         there = self._card_there(remote)
         existing = self._existing_card(there, remote.head)
-        base = metadata_of(existing or "").get("base_model")
-        check_base_name(base)
-        files: dict[str, Content] = {path.name: path for path in checkpoint_files(self.folder)}
-        files.pop("README.md", None)
-        if request.picture is not None:
-            files[PICTURE] = request.picture
-        plan = make_plan(files, remote)
-        files["README.md"] = self._card(existing, self._named_revision(plan, there)).encode()
-        plan = plan.with_file("README.md", files["README.md"])
+        bases = base_names(metadata_of(existing or "").get("base_model"))
+        files = self._content()
+        content = make_plan(files, remote)
+        files["README.md"] = self._card(existing, self._pin_until_then(content, there)).encode()
+        plan = content.with_file("README.md", files["README.md"])
         if tagged and plan.changes:
             raise self._tag_is_taken()
-        plan = with_copies(self.api, plan, files, request.repository, base, self.say)
-        return replace(plan, tag=None if tagged else request.tag), files
+        if request.create_pr and plan.changes and (opened := self._opened(files)):
+            return replace(plan, opened=opened), files
+        plan = with_copies(self.api, plan, files, request.repository, bases, self.say)
+        pins = bool(plan.content_changes) and not request.tag and not request.to_pull_request
+        return replace(plan, tag=None if tagged else request.tag, pins=pins), files
 
-    def _named_revision(self, plan: Plan, there: str | None) -> str | None:
-        """What the card's snippets are to name: a revision that has the files of the checkpoint.
+    def _content(self) -> dict[str, Content]:
+        """What is pushed beside the card, by name."""
+        files: dict[str, Content] = {path.name: path for path in checkpoint_files(self.folder)}
+        files.pop("README.md", None)
+        return files | ({PICTURE: self.request.picture} if self.request.picture is not None else {})
 
-        Where files change, that is a commit yet to be made, and the card that is there goes on naming what it does.
+    def _pin_until_then(self, content: Plan, there: str | None) -> str | None:
+        """What the card's snippets name in the commit to come: a tag or a commit that has the checkpoint's content.
+
+        Where content changes, that is a commit yet to be made, and the card that is there goes on naming what it does.
         """
-        if self.request.tag:
-            return self.request.tag
+        request = self.request
+        if request.tag:
+            return request.tag
         known = pinned_revision(there or "")
-        if plan.content_changes:
-            return None if self.request.create_pr else known
-        if known and is_same_at(self.api, self.request.repository, known, plan):
+        if content.content_changes:
+            return None if request.to_pull_request else known
+        if known and is_same_at(self.api, request.repository, known, content):
             return known
-        return plan.remote.head
+        # The commit of a pull request is none that a merge leaves.
+        return content.remote.head if request.create_pr or not request.to_pull_request else None
+
+    def _opened(self, files: dict[str, Content]) -> str | None:
+        """The address of an open pull request that has all of it; others of an earlier push are named."""
+        repository = self.request.repository
+        kind: dict[str, Any] = {"discussion_type": "pull_request", "discussion_status": "open"}
+        for found in self.api.get_repo_discussions(repository, **kind):
+            there = files_at(self.api, repository, f"refs/pr/{found.num}")
+            if not make_plan(files, Remote(True, None, there)).changes:
+                return found.url
+            if found.title == self._title():
+                self.say(f"{found.url} is open already: to add to it, give --revision refs/pr/{found.num} instead")
+        return None
 
     def _make_room(self, plan: Plan, progress: Progress) -> None:
         """Makes the repository and the branch, where they are missing, for the commit to come."""
         repository, branch = self.request.repository, self.request.revision
         progress.start = plan.remote.head
         if not plan.remote.exists:
+            progress.made_repository = None
             self.api.create_repo(repository, private=self.request.private)
             progress.made_repository = True
             progress.start = self.api.repo_info(repository).sha
         if plan.remote.lacks_branch:
+            progress.made_branch = None
             self.api.create_branch(repository, branch=str(branch), revision=progress.start)
             progress.made_branch = True
         progress.started = bool(plan.changes)
+
+    def _card_here(self) -> str | None:
+        readme = self.folder / "README.md"
+        try:
+            return read_card(readme.read_bytes(), str(readme)) if readme.is_file() else None
+        except OSError as error:
+            raise ValueError(f"{readme} cannot be read: {error.strerror}") from error
 
     def _card_there(self, remote: Remote) -> str | None:
         if "README.md" not in remote.files:
@@ -187,8 +189,7 @@ class Push:
 
     def _existing_card(self, there: str | None, head: str | None) -> str | None:
         """The card of the folder and that of the repository as one: what a person wrote in either stays."""
-        readme, repository = self.folder / "README.md", self.request.repository
-        here = read_card(readme.read_bytes(), str(readme)) if readme.is_file() else None
+        here, repository = self._card_here(), self.request.repository
         if here is None or there is None:
             return here or there
         return merged(here, there, repository, older_cards(self.api, repository, here, head))
@@ -203,50 +204,71 @@ class Push:
     def _commit(self, plan: Plan, files: dict[str, Content], parent: str | None) -> tuple[CommitInfo, Plan]:
         """Commits the changes of a plan; with it comes the plan that was followed, without copies where they failed."""
         repository = self.request.repository
-        about = "a checkpoint that prunes itself" if plan.content_changes else "the model card"
         arguments: dict[str, Any] = {
-            "commit_message": self.request.message or f"{self.folder.name}: {about}",
+            "commit_message": self._title(plan.content_changes),
             "revision": self.request.revision,
             "create_pr": self.request.create_pr,
             "parent_commit": parent,
         }
         try:
-            return self.api.create_commit(repository, _operations(plan, files), **arguments), plan
+            return self.api.create_commit(repository, operations(plan, files), **arguments), plan
         except COPY_FAILURES as error:
             if not plan.bytes_to("copy") or not failed_to_copy(error, repository):
                 raise
             self.say(f"the Hub could not copy the weights of the base ({said(error)}): they are uploaded")
         plan = without_copies(plan)
-        return self.api.create_commit(repository, _operations(plan, files), **arguments), plan
+        return self.api.create_commit(repository, operations(plan, files), **arguments), plan
 
-    def _pin(self, commit: str) -> str:
+    def _title(self, content_changes: object = True) -> str:
+        """The first line of a commit, which is the title of its pull request, too."""
+        about = "a checkpoint that prunes itself" if content_changes else "the model card"
+        return self.request.message or f"{self.folder.name}: {about}"
+
+    def _tag(self, commit: str, files: dict[str, Content]) -> None:
+        """Tags the commit; where somebody took the tag meanwhile, the card, which names it, is pinned to the commit."""
+        tag, repository = str(self.request.tag), self.request.repository
+        try:
+            self.api.create_tag(repository, tag=tag, revision=commit)
+        except HfHubHTTPError as error:
+            if error.response is None or error.response.status_code != 409:
+                raise
+            self._pin(commit, files)
+            raise ValueError(
+                f"commit {commit[:8]} is published, but somebody has made the tag {tag} of {repository} meanwhile, and "
+                "a tag never moves: the card names the commit instead. Choose another --tag and push again"
+            ) from error
+
+    def _pin(self, commit: str, files: dict[str, Content]) -> str:
         """A second commit, in which the card's snippets name the first: a card cannot know its own commit."""
-        text = self._card((self.folder / "README.md").read_text(encoding="utf-8"), commit).encode()
+        text = self._card(bytes(files["README.md"]).decode(), commit).encode()
         pinned = self.api.create_commit(
             self.request.repository, [CommitOperationAdd("README.md", text)],
             commit_message=f"Pin {commit[:8]} in the model card", revision=self.request.revision, parent_commit=commit,
         )  # fmt: skip
-        (self.folder / "README.md").write_bytes(text)
+        self._keep({"README.md": text})
         return pinned.oid
 
     def _keep(self, files: dict[str, Content]) -> None:
-        """Writes the card and its picture into the folder, as they are on the Hub now."""
-        for name in CARD:
-            content = files.get(name)
-            if content is not None and content != self.folder / name:
-                data = content if isinstance(content, bytes) else content.read_bytes()
-                (self.folder / name).write_bytes(data)
+        """Writes the card and its picture into the folder, as they are on the Hub now; not those of a pull request,
+        whose card is on its way only."""
+        for name in () if self.request.to_pull_request else CARD:
+            path, content = self.folder / name, files.get(name)
+            if content is None or content == path:
+                continue
+            data = content if isinstance(content, bytes) else content.read_bytes()
+            if path.is_file() and path.read_bytes() == data:
+                continue
+            try:
+                replace_file(path, data)
+            except OSError as error:
+                self.say(f"{path} cannot be written ({error.strerror}) and stays as it was: the Hub has the newer one")
 
     def _is_tagged(self, remote: Remote) -> bool:
         """Whether the tag is there already, for the very commit that the branch is at."""
-        if not self.request.tag or not remote.exists:
-            return False
-        tags = {tag.name: tag.target_commit for tag in self.api.list_repo_refs(self.request.repository).tags}
-        if self.request.tag not in tags:
-            return False
-        if tags[self.request.tag] != remote.head:
+        commit = remote.tags.get(self.request.tag or "")
+        if commit not in (None, remote.head):
             raise self._tag_is_taken()
-        return True
+        return commit is not None
 
     def _tag_is_taken(self) -> ValueError:
         tag = self.request.tag
@@ -255,33 +277,7 @@ class Push:
         )
 
     def _url(self) -> str:
-        branch = f"/tree/{self.request.revision}" if self.request.revision else ""
-        return f"{self.api.endpoint}/{self.request.repository}{branch}"
-
-
-def _operations(plan: Plan, files: dict[str, Content]) -> list[Any]:
-    """What `create_commit` is to do for the changes of a plan."""
-    operations: list[Any] = []
-    for step in plan.changes:
-        if step.action == "remove":
-            operations.append(CommitOperationDelete(step.name))
-        elif step.source is not None:
-            repository, name = step.source
-            between = {"src_repo_id": repository, "src_repo_type": "model"}
-            operations.append(CommitOperationCopy(name, step.name, **between))  # type: ignore[arg-type]
-        else:
-            content = files[step.name]
-            operations.append(CommitOperationAdd(step.name, content if isinstance(content, bytes) else str(content)))
-    return operations
-
-
-def _read_results(path: Path) -> dict[str, Any]:
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"--results {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"--results {path} is not a results.json of hf-zspa eval: {error}") from error
-    if not isinstance(results, dict) or not isinstance(results.get("rows"), list):
-        raise ValueError(f"--results {path} is not a results.json of hf-zspa eval: it has no list of rows")
-    return results
+        where = self.request.revision or ""
+        if self.request.to_pull_request and where.startswith("refs/"):
+            return f"{self.api.endpoint}/{self.request.repository}/discussions/{where.rpartition('/')[2]}"
+        return f"{self.api.endpoint}/{self.request.repository}" + (f"/tree/{where}" if where else "")

@@ -25,6 +25,7 @@ class Client:
     """Runs commands and Python where `HF_ENDPOINT` is the server."""
 
     process: subprocess.Popen
+    environment: dict[str, str]
 
     def run(self, *arguments: object, token: str | None = WRITER) -> SimpleNamespace:
         """`hf-zspa` with these arguments: its status, out and err."""
@@ -72,7 +73,7 @@ def client(server, tmp_path_factory):
         [sys.executable, str(worker)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         text=True, env=environment,
     )  # fmt: skip
-    yield Client(process)
+    yield Client(process, environment)
     process.stdin.close()
     process.wait(timeout=20)
 

@@ -23,7 +23,8 @@ def pushed_behind_another(client, checkpoint, repository, revision=None):
     """What a push says when somebody commits a file, theirs.txt, just before its own commit."""
     return client.python(f"""
 from huggingface_hub import HfApi
-from hf_zspa.hub.push import Push, Request
+from hf_zspa.hub.push import Push
+from hf_zspa.hub.request import Request
 from pathlib import Path
 push = Push(Request(Path({str(checkpoint)!r}), {repository!r}, revision={revision!r}))
 commit = push._commit

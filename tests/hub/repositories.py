@@ -44,7 +44,7 @@ class Repo:
     messages: dict[str, str] = field(default_factory=dict)
     parents: dict[str, str | None] = field(default_factory=dict)
     stored: dict[str, bytes] = field(default_factory=dict)  # large files by digest, committed or not
-    pull_requests: int = 0
+    pull_requests: dict[int, str] = field(default_factory=dict)  # titles of those that are open; refs/pr/1 is a branch
 
     def resolve(self, revision: str) -> str | None:
         revision = revision.removeprefix("refs/heads/")

@@ -110,9 +110,19 @@ class _Handler(Handler):
 
     def refs(self, repo_id: str) -> None:
         repo = self._repo(repo_id)
-        branches = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": sha} for n, sha in repo.branches.items()]
-        tags = [{"name": n, "ref": f"refs/tags/{n}", "targetCommit": sha} for n, sha in repo.tags.items()]
-        self._answer(200, {"branches": branches, "tags": tags, "converts": []})
+        branches = [_ref(f"refs/heads/{n}", sha) for n, sha in repo.branches.items() if not n.startswith("refs/")]
+        tags = [_ref(f"refs/tags/{n}", sha) for n, sha in repo.tags.items()]
+        requests = [_ref(n, sha) for n, sha in repo.branches.items() if n.startswith("refs/")]
+        asked = {"pullRequests": requests} if self.query.get("include_prs") else {}
+        self._answer(200, {"branches": branches, "tags": tags, "converts": [], **asked})
+
+    def discussions(self, repo_id: str) -> None:
+        """The open pull requests; there is nothing else to discuss here."""
+        author, repo = {"name": "org"}, {"name": repo_id, "type": "model"}
+        found = [{"num": number, "title": title, "author": author, "repo": repo, "status": "open",
+                  "isPullRequest": True, "createdAt": "2026-01-01T00:00:00.000Z"}
+                 for number, title in self._repo(repo_id).pull_requests.items()]  # fmt: skip
+        self._answer(200, {"discussions": found, "count": len(found), "start": 0})
 
     def branch(self, repo_id: str, name: str) -> None:
         self._writable(repo_id)
@@ -177,7 +187,9 @@ class _Handler(Handler):
     def commit(self, repo_id: str, revision: str) -> None:
         self._writable(repo_id)
         repo = self._repo(repo_id)
-        parent = self._sha(repo, revision)
+        if revision not in repo.branches:  # such as a tag, or a commit
+            raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+        parent = repo.branches[revision]
         files, message = dict(repo.commits[parent]), ""
         for line in self.body.splitlines():
             key, value = (json.loads(line)[name] for name in ("key", "value"))
@@ -195,9 +207,10 @@ class _Handler(Handler):
                 files.pop(value["path"])
         request = None
         if self.query.get("create_pr") == ["1"]:
-            repo.pull_requests += 1
-            request = f"{self.server.url}/{repo_id}/discussions/{repo.pull_requests}"
-            revision = f"refs/pr/{repo.pull_requests}"
+            number = 1 + sum(name.startswith("refs/pr/") for name in repo.branches)
+            repo.pull_requests[number] = message
+            request = f"{self.server.url}/{repo_id}/discussions/{number}"
+            revision = f"refs/pr/{number}"
         sha = repo.commit(files, revision, message)
         url = f"{self.server.url}/{repo_id}/commit/{sha}"
         found = {"success": True, "commitOid": sha, "commitUrl": url}
@@ -222,6 +235,10 @@ class _Handler(Handler):
         self._answer(200, file.content, headers)
 
 
+def _ref(ref: str, sha: str) -> dict[str, str]:
+    return {"name": ref.removeprefix("refs/heads/").removeprefix("refs/tags/"), "ref": ref, "targetCommit": sha}
+
+
 _ID = r"([\w.-]+/[\w.-]+)"
 _ROUTES = [
     (("GET",), "/api/whoami-v2", _Handler.whoami),
@@ -229,10 +246,11 @@ _ROUTES = [
     (("POST",), "/api/validate-yaml", _Handler.validate_yaml),
     (("GET",), f"/api/models/{_ID}", _Handler.info),
     (("GET",), f"/api/models/{_ID}/revision/(.+)", _Handler.info),
-    (("GET",), f"/api/models/{_ID}/tree/([^/]+|refs/pr/\\d+)(?:/(.+))?", _Handler.tree),
+    (("GET",), f"/api/models/{_ID}/tree/(refs/pr/\\d+|[^/]+)(?:/(.+))?", _Handler.tree),
     (("POST",), f"/api/models/{_ID}/paths-info/(.+)", _Handler.paths_info),
     (("GET",), f"/api/models/{_ID}/commits/(.+)", _Handler.commits),
     (("GET",), f"/api/models/{_ID}/refs", _Handler.refs),
+    (("GET",), f"/api/models/{_ID}/discussions", _Handler.discussions),
     (("POST",), f"/api/models/{_ID}/branch/(.+)", _Handler.branch),
     (("DELETE",), f"/api/models/{_ID}/branch/(.+)", _Handler.delete_branch),
     (("POST",), f"/api/models/{_ID}/tag/(.+)", _Handler.tag),

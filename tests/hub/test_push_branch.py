@@ -92,7 +92,8 @@ def test_the_branch_is_made_from_the_commit_it_was_compared_with(hub, client, ch
     """Somebody commits to the default branch between the look at it and the making of the branch."""
     client.python(f"""
 from huggingface_hub import HfApi
-from hf_zspa.hub.push import Push, Request
+from hf_zspa.hub.push import Push
+from hf_zspa.hub.request import Request
 from pathlib import Path
 push = Push(Request(Path({str(checkpoint)!r}), {repository!r}, revision="next"))
 make = push._make_room

@@ -8,6 +8,7 @@ from hf_zspa.hub.copies import COPIES_BETWEEN_REPOSITORIES
 from hf_zspa.travelling import digest
 from hub.contents import arrived, local, uploaded
 from hub.protocol import Fault
+from hub.repositories import File
 
 needs_copies = pytest.mark.skipif(
     not COPIES_BETWEEN_REPOSITORIES, reason="this huggingface_hub cannot copy from one repository to another"
@@ -123,3 +124,70 @@ def test_another_failure_is_no_reason_to_upload(hub, client, checkpoint, reposit
     assert not hub.sent("PUT", digest((checkpoint / "model.safetensors").read_bytes()))
     assert client.run("push", checkpoint, repository).status == 0
     assert uploaded(hub, repository) == 0 and arrived(hub, repository) == local(checkpoint)
+
+
+@needs_copies
+def test_what_is_copied_is_of_the_commit_that_was_compared(hub, client, checkpoint, repository):
+    """The base moves between the look at it and the commit."""
+    weights = (checkpoint / "model.safetensors").read_bytes()
+    hub.add("org/moving-base", {"model.safetensors": weights})
+    name_base(checkpoint, "org/moving-base")
+    client.python(f"""
+from huggingface_hub import HfApi
+from hf_zspa.hub.push import Push
+from hf_zspa.hub.request import Request
+from pathlib import Path
+push = Push(Request(Path({str(checkpoint)!r}), {repository!r}))
+commit = push._commit
+def base_moves(*arguments):
+    weights = dict(path_or_fileobj=b"others", path_in_repo="model.safetensors", repo_id="org/moving-base")
+    HfApi().upload_file(**weights)
+    return commit(*arguments)
+push._commit = base_moves
+push.run()
+""")
+    assert hub.files("org/moving-base")["model.safetensors"] == b"others"
+    assert arrived(hub, repository)["model.safetensors"] == weights and uploaded(hub, repository) == 0
+
+
+@needs_copies
+def test_a_base_of_other_weights_is_named_and_its_commit(hub, client, checkpoint, repository, base):
+    commit = hub.repos[base].commit({"model.safetensors": File(b"others", True)}, "main", "another training")
+    for options in (["--dry-run"], []):
+        done = client.run("push", checkpoint, repository, *options)
+        said = f"base_model: {base}, but its commit {commit[:8]}, the newest, has no model.safetensors of this content"
+        assert done.status == 0 and said in done.out and "the weights are uploaded instead" in done.out
+    assert uploaded(hub, repository) == size_of_weights(checkpoint)
+
+
+@needs_copies
+@pytest.mark.parametrize("form", ["[{}]", "\n- {}"])
+def test_a_list_of_one_base_is_copied_from(hub, client, checkpoint, repository, base, form):
+    card = (checkpoint / "README.md").read_text()
+    (checkpoint / "README.md").write_text(card.replace(f"base_model: {base}", f"base_model: {form.format(base)}"))
+    done = client.run("push", checkpoint, repository)
+    assert done.status == 0 and uploaded(hub, repository) == 0, done.err
+    assert arrived(hub, repository) == local(checkpoint)
+
+
+def test_several_bases_are_said_to_be_no_source(hub, client, checkpoint, repository, base):
+    card = (checkpoint / "README.md").read_text()
+    (checkpoint / "README.md").write_text(card.replace(f"base_model: {base}", f"base_model: [{base}, someone/else]"))
+    done = client.run("push", checkpoint, repository)
+    assert done.status == 0 and "README.md names 2 bases, and weights are copied from one alone" in done.out, done.err
+    assert uploaded(hub, repository) == size_of_weights(checkpoint)
+
+
+@pytest.mark.skipif(COPIES_BETWEEN_REPOSITORIES, reason="this huggingface_hub can copy from one repository to another")
+def test_a_huggingface_hub_that_cannot_copy_is_named(hub, client, checkpoint, repository, base):
+    done = client.run("push", checkpoint, repository)
+    assert done.status == 0 and f"base_model: {base}, but huggingface_hub 0." in done.out, done.out
+    assert "copies nothing: the weights are uploaded" in done.out
+
+
+@pytest.mark.parametrize("name", ["5", "[a/b, 5]", "{a: b}"])
+def test_a_base_that_is_no_text_is_refused(hub, client, checkpoint, repository, name):
+    name_base(checkpoint, name)
+    done = client.run("push", checkpoint, repository)
+    assert done.status == 1 and "which is no Hub id: put the base's Hub id there, like org/name" in done.err, done.err
+    assert repository not in hub.repos

@@ -2,6 +2,7 @@
 
 import pytest
 
+from hf_zspa.model_card import pinned_revision
 from hub.contents import arrived, local, pushed_behind_another, uploaded
 from hub.protocol import READER, Fault
 
@@ -79,7 +80,8 @@ def test_a_commit_in_between_is_not_overwritten(hub, client, checkpoint, reposit
 def test_a_repository_that_somebody_makes_in_between_is_not_overwritten(hub, client, checkpoint, repository):
     said = client.python(f"""
 from huggingface_hub import HfApi
-from hf_zspa.hub.push import Push, Request
+from hf_zspa.hub.push import Push
+from hf_zspa.hub.request import Request
 from pathlib import Path
 push = Push(Request(Path({str(checkpoint)!r}), {repository!r}))
 make = push._make_room
@@ -114,3 +116,49 @@ def test_what_was_made_of_a_new_repository_is_said(hub, client, checkpoint, repo
     assert arrived(hub, repository) == {}
     assert client.run("push", checkpoint, repository).status == 0
     assert arrived(hub, repository) == local(checkpoint)
+
+
+@pytest.mark.parametrize(
+    "path, options, what",
+    [
+        ("/api/repos/create", [], "the repository may have been made, and is empty"),
+        ("/branch/next", ["--revision", "next"], "the branch next may have been made"),
+    ],
+)
+def test_what_may_have_been_made_without_an_answer_is_said(hub, client, checkpoint, repository, path, options, what):
+    hub.faults.append(Fault("POST", path, lost=True))
+    if options:
+        hub.add(repository, {})
+    done = client.run("push", checkpoint, repository, *options)
+    assert done.status == 1 and f"Nothing was published, but {what}. Run the same command again" in done.err, done.err
+    assert repository in hub.repos and ".." not in done.err
+    assert client.run("push", checkpoint, repository, *options).status == 0
+    assert arrived(hub, repository, options[-1] if options else "main") == local(checkpoint)
+
+
+@pytest.mark.parametrize("path, options", [("/api/repos/create", []), ("/branch/next", ["--revision", "next"])])
+def test_what_the_hub_refused_to_make_was_not_made(hub, client, checkpoint, repository, path, options):
+    hub.faults.append(Fault("POST", path, status=403))
+    if options:
+        hub.add(repository, {})
+    done = client.run("push", checkpoint, repository, *options)
+    assert done.status == 1 and "no right to write" in done.err and "made" not in done.err
+    assert (repository in hub.repos) == bool(options)
+
+
+def test_a_tag_that_somebody_makes_in_between_is_not_what_the_card_names(hub, client, checkpoint, repository):
+    client.run("push", checkpoint, repository, "--tag", "v1")
+    (checkpoint / "NOTICE.txt").write_text("a notice")
+    repo = hub.repos[repository]
+    theirs = repo.tags["v1"]
+    branches = [{"name": "main", "ref": "refs/heads/main", "targetCommit": repo.branches["main"]}]
+    hub.faults.append(Fault("GET", "/refs", answer={"branches": branches, "tags": [], "converts": []}))
+    done = client.run("push", checkpoint, repository, "--tag", "v1")
+    assert done.status == 1 and f"somebody has made the tag v1 of {repository} meanwhile, and a tag never" in done.err
+    assert "Choose another --tag and push again" in done.err and "Run the same" not in done.err
+    named = pinned_revision(arrived(hub, repository)["README.md"].decode())
+    assert f"commit {named[:8]} is published" in done.err and "NOTICE.txt" in hub.files(repository, named)
+    assert repo.tags == {"v1": theirs}
+    assert client.run("push", checkpoint, repository, "--tag", "v2").status == 0
+    assert pinned_revision(arrived(hub, repository)["README.md"].decode()) == "v2"
+    assert arrived(hub, repository, "v2") == local(checkpoint)

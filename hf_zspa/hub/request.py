@@ -1,0 +1,133 @@
+"""What is asked of a push, and whether that makes sense: by itself, and for the repository as it is."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from ..images import open_image
+from .plan import Remote
+
+# What git takes for a branch or a tag, and nothing that means something in a snippet of Python or on a command line.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-fA-F]{40}")
+_PULL_REQUEST = re.compile(r"refs/pr/[1-9][0-9]*")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be pushed, and where.
+
+    Attributes:
+        private: of a repository that is made; one that is there must be private, too.
+        revision: the branch; None for the default one. It is made where there is none. Or an open pull request, as
+            refs/pr/1.
+        create_pr: open a pull request instead of writing to the branch.
+        tag: a name for the commit, a new one.
+        message: of the commit.
+        results: a `results.json` of `hf-zspa eval` for the card's metadata.
+        picture: a PNG of kept tokens for the card, in place of the one in the folder.
+    """
+
+    checkpoint: Path
+    repository: str
+    private: bool = False
+    revision: str | None = None
+    create_pr: bool = False
+    tag: str | None = None
+    message: str | None = None
+    results: Path | None = None
+    picture: Path | None = None
+
+    @property
+    def to_pull_request(self) -> bool:
+        """Whether what is sent waits for a merge, to be another commit then."""
+        return self.create_pr or bool(self.revision and _PULL_REQUEST.fullmatch(self.revision))
+
+
+def check_request(request: Request) -> None:
+    """Checks what was typed; the Hub is not asked.
+
+    Raises:
+        ValueError: a name is none, or two options contradict each other.
+    """
+    if request.to_pull_request and request.tag:
+        there = "--create-pr" if request.create_pr else f"--revision {request.revision}"
+        raise ValueError(f"--tag names a commit of a branch: leave it out with {there}, tag what is merged")
+    _check_id(request.repository)
+    if request.revision is not None and not _PULL_REQUEST.fullmatch(request.revision):
+        _check_name("--revision", request.revision, "a branch, such as next, or leave it out for the default one")
+    elif request.create_pr and request.revision:
+        raise ValueError(f"--create-pr opens another pull request: leave it out to add to {request.revision}")
+    if request.tag is not None:
+        _check_name("--tag", request.tag, "a new tag, such as v1, or leave it out")
+        if request.tag in ("main", "HEAD", request.revision):
+            raise ValueError(f"--tag {request.tag} would have the name of a branch: give a new tag, such as v1")
+    if request.picture is not None:
+        open_image(request.picture)
+        if request.picture.suffix.lower() != ".png":
+            raise ValueError(f"{request.picture} must be a PNG, as hf-zspa visualize writes it")
+
+
+def check_fits(request: Request, remote: Remote) -> None:
+    """Checks what was typed against the repository as it is.
+
+    Raises:
+        ValueError: it is public though --private was typed, there is nothing to open a pull request in, or a name is
+            that of something else.
+    """
+    repository, branch = request.repository, request.revision
+    if request.private and remote.private is False:
+        raise ValueError(
+            f"{repository} is public, and a push does not change that: make it private in its settings on the Hub "
+            "first, or leave --private out"
+        )
+    if branch in remote.tags and remote.lacks_branch:
+        raise ValueError(f"{branch} is a tag of {repository}, which never moves: --revision must name a branch")
+    if request.tag in remote.branches:
+        raise ValueError(f"{request.tag} is a branch of {repository}: give a new --tag, such as v1")
+    if request.to_pull_request and not remote.exists:
+        raise ValueError(f"the Hub has no repository {repository}, or the token may not see it: push to make it first")
+    if request.to_pull_request and remote.lacks_branch:
+        what = "branch to open a pull request for" if request.create_pr else "pull request"
+        raise ValueError(f"{repository} has no {what} of the name {branch}: give one that is there")
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """A `results.json` of `hf-zspa eval`; raises `ValueError` where it is none."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"--results {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ValueError(f"--results {path} is not a results.json of hf-zspa eval: {error}") from error
+    if not isinstance(results, dict) or not isinstance(results.get("rows"), list):
+        raise ValueError(f"--results {path} is not a results.json of hf-zspa eval: it has no list of rows")
+    return results
+
+
+def _check_id(repository: str) -> None:
+    try:
+        validate_repo_id(repository)
+    except HFValidationError as error:
+        raise ValueError(
+            f"{repository!r} is no Hub id, it must be like org/name: letters, digits and single - _ . in both, "
+            "96 at most in each, and no .git at the end"
+        ) from error
+    if "/" not in repository:
+        raise ValueError(
+            f"{repository!r} does not say whose repository it is: give your user name or organization with it, like "
+            f"org/{repository}"
+        )
+
+
+def _check_name(option: str, name: str, instead: str) -> None:
+    if _COMMIT.fullmatch(name):
+        raise ValueError(f"{option} {name} is a commit: give {instead}")
+    wrong = ".." in name or name.startswith("refs/") or any(p.endswith((".", ".lock")) for p in name.split("/"))
+    if wrong or not _NAME.fullmatch(name):
+        raise ValueError(f"{option} {name!r} is no name: give {instead}; letters, digits and . _ + - / may be in it")

@@ -1,0 +1,29 @@
+"""Pictures that a user names, to read or to write."""
+
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """The image in a file, as RGB and the right way up.
+
+    Raises:
+        ValueError: there is no such file, or it is no image that Pillow reads.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"there is no image file {path}")
+    try:
+        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} is not an image that can be read: {error}") from error
+
+
+def output_file(path: str | Path) -> Path:
+    """`path` as a file to write a picture to; raises `ValueError` where that cannot work."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent} to write {path.name} to")
+    if path.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"{path.name} does not end like a picture: name it {path.stem}.png")
+    return path

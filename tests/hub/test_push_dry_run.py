@@ -1,0 +1,86 @@
+"""A dry run tells the whole truth, and without the Hub as much of it as there is."""
+
+import subprocess
+import sys
+
+import pytest
+
+from hub.contents import local
+from hub.protocol import WRITER
+
+SECOND = "a second commit would follow, in which the model card names the first"
+OPENED = "a pull request would be opened, and the branch would stay as it is"
+
+
+def said(client, *arguments):
+    done = client.run("push", *arguments, "--dry-run")
+    assert done.status == 0, done.err
+    return done.out
+
+
+@pytest.mark.parametrize(
+    "options, who", [([], "public, for all to see"), (["--private"], "private")], ids=["public", "private"]
+)
+def test_it_says_who_would_see_it(hub, client, checkpoint, repository, options, who):
+    assert f"the repository would be made, and be {who}" in said(client, checkpoint, repository, *options)
+    client.run("push", checkpoint, repository, *options)
+    assert f"the repository is there, and is {who}" in said(client, checkpoint, repository)
+
+
+def test_it_tells_of_the_second_commit_where_there_would_be_one(hub, client, checkpoint, repository):
+    for options in ([], ["--tag", "v1"]):
+        assert (SECOND in said(client, checkpoint, repository, *options)) == (not options)
+    client.run("push", checkpoint, repository)
+    assert SECOND not in said(client, checkpoint, repository)
+    (checkpoint / "NOTICE.txt").write_text("a notice")
+    assert SECOND in said(client, checkpoint, repository)
+    commits = len(hub.repos[repository].commits)
+    client.run("push", checkpoint, repository)
+    assert len(hub.repos[repository].commits) == commits + 2
+
+
+def test_it_tells_of_the_pull_request(hub, client, checkpoint, repository):
+    client.run("push", checkpoint, repository)
+    assert OPENED not in said(client, checkpoint, repository, "--create-pr")
+    (checkpoint / "NOTICE.txt").write_text("a notice")
+    out = said(client, checkpoint, repository, "--create-pr")
+    assert OPENED in out and SECOND not in out
+    assert OPENED not in said(client, checkpoint, repository)
+
+
+def offline(client, tmp_path, *arguments):
+    """A command of hf-zspa without the Hub, and with a torchvision that cannot be imported."""
+    broken = tmp_path / "site" / "torchvision"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")')
+    environment = client.environment | {"HF_HUB_OFFLINE": "1", "HF_TOKEN": WRITER, "COLUMNS": "160"}
+    environment["PYTHONPATH"] = f"{broken.parent}:{environment['PYTHONPATH']}"
+    command = [sys.executable, "-m", "hf_zspa", *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_without_the_hub_it_lists_the_folder(hub, client, checkpoint, tmp_path):
+    before = local(checkpoint)
+    done = offline(client, tmp_path, "push", checkpoint, "org/x", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    listed = dict(line.split()[:2] for line in done.stdout.splitlines() if "not compared" in line)
+    assert listed == {name: f"{len(content):,}" for name, content in before.items()}
+    assert "HF_HUB_OFFLINE is set: the Hub was not asked what org/x has of it" in done.stdout
+    assert not hub.requests and local(checkpoint) == before
+
+
+def test_without_the_hub_nothing_is_pushed(hub, client, checkpoint, tmp_path):
+    done = offline(client, tmp_path, "push", checkpoint, "org/x")
+    assert done.returncode == 1 and "HF_HUB_OFFLINE is set: unset it to publish" in done.stderr, done.stderr
+    assert not hub.requests
+
+
+def test_a_torchvision_that_does_not_fit_is_one_line(client, checkpoint, tmp_path):
+    picture = checkpoint / "kept-tokens.png"
+    options = ["--image", picture, "--prompt", "what is it ?", "--output", tmp_path / "out.png"]
+    done = offline(client, tmp_path, "visualize", checkpoint, *options)
+    assert done.returncode == 1
+    assert done.stderr.strip() == (
+        "hf-zspa: torchvision and torch do not fit each other (operator torchvision::nms does not exist): install the "
+        "torchvision of the installed torch"
+    )
