@@ -189,5 +189,5 @@ def test_a_huggingface_hub_that_cannot_copy_is_named(hub, client, checkpoint, re
 def test_a_base_that_is_no_text_is_refused(hub, client, checkpoint, repository, name):
     name_base(checkpoint, name)
     done = client.run("push", checkpoint, repository)
-    assert done.status == 1 and "which is no Hub id: put the base's Hub id there, like org/name" in done.err, done.err
+    assert done.status == 1 and "must have one word or a list of words as base_model" in done.err, done.err
     assert repository not in hub.repos
