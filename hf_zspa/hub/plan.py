@@ -1,7 +1,7 @@
 """What a push would do, file by file; nothing is changed by finding out."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,9 +10,9 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-from ..base_checkpoint import COMPILED, PICKLED
+from ..allowed import COMPILED, PICKLED, file_effect, taken_for
 from ..model_card import PICTURE
-from ..redirections import file_effect
+from ..redirections import leads_elsewhere
 from ..transfer import BLOCK
 
 CARD = ("README.md", PICTURE)
@@ -60,7 +60,7 @@ class Plan:
     """What a push would do to a repository.
 
     Attributes:
-        steps: for each file of the checkpoint, and for each file that must go, see `must_go`.
+        steps: for each file of the checkpoint, and for each file that must go: see `must_go` and `make_plan`.
         left: other files of the repository, which stay.
         tag: the tag that would be made.
     """
@@ -114,20 +114,36 @@ def must_go(name: str) -> bool:
 
     These are weights that transformers would load before or beside those of the checkpoint, and what `hf-zspa verify`
     refuses in any folder: code, compiled or not, and pickled files, which a user's machine could run, and files that
-    lead transformers elsewhere by their names.
+    lead transformers elsewhere by their names. What `verify` refuses only because it does not know it, such as a
+    notebook, is a person's and stays. JSON that leads elsewhere by what it holds is for `make_plan`, which can read it.
     """
-    folder, _, file = name.lower().rpartition("/")
+    folder, _, file = taken_for(name).rpartition("/")
     if file.endswith((".py", *PICKLED, *COMPILED)) or file_effect(name):
         return True
     return not folder and any(fnmatchcase(file, pattern) for pattern in _WEIGHTS)
 
 
-def make_plan(files: Mapping[str, Content], remote: Remote) -> Plan:
-    """Compares files, by name, with what a repository holds."""
+def make_plan(files: Mapping[str, Content], remote: Remote, read: Callable[[str], bytes]) -> Plan:
+    """Compares files, by name, with what a repository holds.
+
+    Args:
+        read: gives the content of a file of the repository; it is asked for JSON files that would stay.
+    """
     steps = [_step(name, content, remote.files.get(name)) for name, content in sorted(files.items())]
     others = sorted(name for name in remote.files if name not in files and name != ".gitattributes")
-    steps += [Step(name, remote.files[name].size, "remove") for name in others if must_go(name)]
-    return Plan(remote, steps, [name for name in others if not must_go(name)])
+    gone = [name for name in others if must_go(name) or _leads_elsewhere(name, read)]
+    steps += [Step(name, remote.files[name].size, "remove") for name in gone]
+    return Plan(remote, steps, [name for name in others if name not in gone])
+
+
+def _leads_elsewhere(name: str, read: Callable[[str], bytes]) -> bool:
+    """Whether a file is JSON that leads transformers elsewhere; what is no JSON cannot lead it anywhere."""
+    if not taken_for(name).endswith(".json"):
+        return False
+    try:
+        return bool(leads_elsewhere(name, read(name)))
+    except ValueError:
+        return False
 
 
 def is_same_at(api: HfApi, repository: str, revision: str, plan: Plan) -> bool:

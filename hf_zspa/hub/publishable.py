@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from ..base_checkpoint import FAMILIES, LEGAL, SUFFIXES, is_converted, read_config, weight_files
-from ..model_card import PICTURE
+from ..allowed import TEMPLATES, is_sent, shown
+from ..base_checkpoint import FAMILIES, is_converted, read_config, weight_files
 from ..travelling import code_files
 from ..trust import verify_checkpoint
 from ..version import __version__
 
-_PASSED_OVER = (".cache", ".git", ".gitattributes")
+_PASSED_OVER = (".cache", ".git", ".gitattributes", ".gitignore")
 _CODE = {file.name for family in FAMILIES.values() for file in code_files(family)}
 
 
@@ -26,10 +26,11 @@ def check_publishable(folder: Path) -> dict[str, Any]:
     if not is_converted(config) or config.get("model_type") not in FAMILIES:
         raise ValueError(f"{folder} is not a zspa checkpoint: make one with hf-zspa convert {folder} OUT, and push OUT")
     weight_files(folder)
-    strangers = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not _belongs(path))
+    strangers = [name for name, path in _entries(folder).items() if not _belongs(name, path)]
     if strangers:
         raise ValueError(
-            f"{folder} holds {', '.join(strangers)}, which does not belong to a checkpoint: move it away and push again"
+            f"{folder} holds {shown(', '.join(strangers))}, which does not belong to a checkpoint: move it away and "
+            "push again"
         )
     found = verify_checkpoint(folder)
     if found.other_version:
@@ -44,16 +45,19 @@ def check_publishable(folder: Path) -> dict[str, Any]:
     return config
 
 
-def checkpoint_files(folder: Path) -> list[Path]:
-    """The files of a checkpoint, by name."""
-    return sorted(path for path in folder.iterdir() if path.name not in _PASSED_OVER)
+def checkpoint_files(folder: Path) -> dict[str, Path]:
+    """The files of a checkpoint, by name; that of a further chat template has its folder before it."""
+    return {name: path for name, path in _entries(folder).items() if not path.is_dir()}
 
 
-def _belongs(path: Path) -> bool:
-    if path.name in _PASSED_OVER:
-        return True
-    if path.is_dir() or path.name.startswith("."):
-        return False
-    if path.suffix == ".py":
-        return path.name in _CODE
-    return path.suffix in SUFFIXES or path.name.startswith(LEGAL) or path.name in ("README.md", PICTURE)
+def _entries(folder: Path) -> dict[str, Path]:
+    """What there is in a folder, by name, with what is in the folder of chat templates; any other is one entry."""
+    found = [path for path in folder.iterdir() if path.name not in _PASSED_OVER]
+    found += (folder / TEMPLATES).iterdir() if (folder / TEMPLATES).is_dir() else []
+    return {path.relative_to(folder).as_posix() + "/" * path.is_dir(): path for path in sorted(found)}
+
+
+def _belongs(name: str, path: Path) -> bool:
+    if path.is_dir():
+        return name == f"{TEMPLATES}/"
+    return name in _CODE or is_sent(name)

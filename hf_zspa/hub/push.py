@@ -139,11 +139,11 @@ class Push:
         existing = self._existing_card(there)
         base = metadata_of(existing or "").get("base_model")
         check_base_name(base)
-        files: dict[str, Content] = {path.name: path for path in checkpoint_files(self.folder)}
+        files: dict[str, Content] = {**checkpoint_files(self.folder)}
         files.pop("README.md", None)
         if request.picture is not None:
             files[PICTURE] = request.picture
-        plan = make_plan(files, remote)
+        plan = make_plan(files, remote, lambda name: self._there(remote, name).read_bytes())
         files["README.md"] = self._card(existing, self._named_revision(plan, there)).encode()
         plan = plan.with_file("README.md", files["README.md"])
         if tagged and plan.changes:
@@ -181,8 +181,11 @@ class Push:
     def _card_there(self, remote: Remote) -> str | None:
         if "README.md" not in remote.files:
             return None
-        file = self.api.hf_hub_download(self.request.repository, "README.md", revision=remote.head)
-        return Path(file).read_text(encoding="utf-8")
+        return self._there(remote, "README.md").read_text(encoding="utf-8")
+
+    def _there(self, remote: Remote, name: str) -> Path:
+        """A file of the repository, downloaded."""
+        return Path(self.api.hf_hub_download(self.request.repository, name, revision=remote.head))
 
     def _existing_card(self, there: str | None) -> str | None:
         """The card of the folder and that of the repository as one: what a person wrote in either stays."""
