@@ -1,10 +1,12 @@
 """Which folders can be published: a converted checkpoint, whole, with this package's code and nothing else."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ..allowed import TEMPLATES, is_sent, shown
 from ..base_checkpoint import FAMILIES, is_converted, read_config, weight_files
+from ..remote_code.zspa_config import FIELDS, check_fields, check_names
 from ..travelling import code_files
 from ..trust import verify_checkpoint
 from ..version import __version__
@@ -14,17 +16,18 @@ _CODE = {file.name for family in FAMILIES.values() for file in code_files(family
 
 
 def check_publishable(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a checkpoint that can be published.
+    """The `config.json` of a checkpoint that can be published, with the default of each pruning field it lacks.
 
     Raises:
-        ValueError: it is not converted, its weights are not whole, its code is not that of the installed hf_zspa,
-            byte for byte, or the folder holds files that do not belong to a checkpoint.
+        ValueError: it is not converted, its config would not load, its weights are not whole, its code is not that of
+            the installed hf_zspa, byte for byte, or the folder holds files that do not belong to a checkpoint.
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}: make one with hf-zspa convert BASE {folder.name}")
     config = read_config(folder)
     if not is_converted(config) or config.get("model_type") not in FAMILIES:
         raise ValueError(f"{folder} is not a zspa checkpoint: make one with hf-zspa convert {folder} OUT, and push OUT")
+    complete = _complete(folder, config)
     weight_files(folder)
     strangers = [name for name, path in _entries(folder).items() if not _belongs(name, path)]
     if strangers:
@@ -42,7 +45,26 @@ def check_publishable(folder: Path) -> dict[str, Any]:
     if not found.passed:
         wrong = [f"{file.name} {file.problem}" for file in found.files if file.problem]
         raise ValueError(f"{folder} is not as hf_zspa wrote it: {'; '.join(wrong + found.problems)}")
-    return config
+    return complete
+
+
+def _complete(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """A `config.json` with its defaults; raises `ValueError` where transformers would refuse it or guess a part."""
+    complete = FIELDS | config
+    try:
+        check_names(config)
+        check_fields(SimpleNamespace(**complete))
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'} cannot be loaded: {error}") from error
+    # Of a Qwen2.5-VL the entries of the text part may stand beside those of the whole.
+    parts = ["vision_config"] if "hidden_size" in config else ["vision_config", "text_config"]
+    missing = [part for part in parts if not config.get(part)]
+    if missing:
+        raise ValueError(
+            f"{folder / 'config.json'} has no {' and no '.join(missing)}, which its weights belong to: take it from "
+            "the base's config.json, or convert the base again"
+        )
+    return complete
 
 
 def checkpoint_files(folder: Path) -> dict[str, Path]:
