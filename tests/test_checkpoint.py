@@ -139,6 +139,19 @@ REFUSED_BASES = {
         lambda base: edit_config(base, vision_config={"auto_map": {"AutoModel": "m.C"}}),
         r"sends transformers to code of its own: vision_config.auto_map is .* remove vision_config.auto_map",
     ),
+    "a part that loads a backbone": (
+        lambda base: edit_config(base, vision_config={"model_type": "detr", "use_pretrained_backbone": True}),
+        r'base cannot be converted: vision_config in its config.json is of model type "detr", which may load more .* '
+        "a llava can be made of clip_vision_model, siglip_vision_model, pixtral$",
+    ),
+    "code of a pipeline": (
+        lambda base: edit_config(base, custom_pipelines={"x": {"impl": "else/where--m.P"}}),
+        "has a pipeline of transformers run code of its own: custom_pipelines is .* remove custom_pipelines",
+    ),
+    "other weights": (
+        lambda base: edit_config(base, transformers_weights="model.bin"),
+        'other weights than model.safetensors: transformers_weights is "model.bin"',
+    ),
     "code of the processor": (
         lambda base: tiny.write_json(base / "processor_config.json", {"image_processor": {"auto_map": {"A": "m.C"}}}),
         "processor_config.json sends transformers to code of its own: image_processor.auto_map is",

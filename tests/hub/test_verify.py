@@ -1,11 +1,13 @@
 """Whose code a checkpoint holds, found out without running it."""
 
+import json
 import os
 import subprocess
 import sys
 
 import pytest
 
+from hf_zspa.checkpoint import convert_checkpoint
 from hf_zspa.trust import verify_checkpoint
 from hf_zspa.version import __version__
 from hub.protocol import Fault
@@ -69,6 +71,26 @@ def test_a_link_that_leads_out_of_a_folder_is_found(checkpoint, tmp_path, link):
 def test_a_link_within_the_folder_and_a_word_of_the_vocabulary_are_nothing(checkpoint):
     (checkpoint / "NOTICE").symlink_to(checkpoint / "LICENSE")
     put(checkpoint / "vocab.json", auto_map=7, configuration_files=8)
+    assert verify_checkpoint(checkpoint).passed
+
+
+@pytest.mark.parametrize("family", ["llava_next", "qwen2_5_vl"])
+def test_another_family_is_verified(base_checkpoint, tmp_path, family):
+    assert verify_checkpoint(convert_checkpoint(base_checkpoint(family), tmp_path / "out")).passed
+
+
+@pytest.mark.parametrize(
+    "entry, kind",
+    [
+        *(("text_config", kind) for kind in ("llama", "mistral", "qwen2", "qwen3", "gemma", "phi", "phi3", "granite")),
+        *(("vision_config", kind) for kind in ("clip_vision_model", "siglip_vision_model", "pixtral", None)),
+    ],
+)
+def test_a_llava_may_be_made_of_what_published_ones_are(checkpoint, entry, kind):
+    part = json.loads((checkpoint / "config.json").read_text())[entry]
+    part |= {"_name_or_path": "/data/models--org--name/run--v1.final"}
+    part.pop("model_type") if kind is None else part.update(model_type=kind)
+    put(checkpoint / "config.json", **{entry: part})
     assert verify_checkpoint(checkpoint).passed
 
 
