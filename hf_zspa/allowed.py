@@ -6,6 +6,7 @@ looked at elsewhere: in `redirections` and `trust`.
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import PurePosixPath
 
@@ -97,6 +98,15 @@ def taken_for(name: str) -> str:
     folded = unicodedata.normalize("NFKC", name).casefold().replace("\\", "/")
     seen = "".join(character for character in folded if unicodedata.category(character) not in ("Cf", "Cc"))
     return "/".join(part.rstrip(". ") or part for part in seen.split("/"))
+
+
+def is_another_of(name: str, known: Iterable[str]) -> str | None:
+    """The one of `known` names that some system takes a name for, so that one file would replace the other; None where
+    there is none, or where both are documents, which nothing loads."""
+    alike = taken_for(name)
+    if alike.endswith(DOCUMENTS):
+        return None
+    return next((other for other in known if other != name and taken_for(other) == alike), None)
 
 
 def shown(text: str) -> str:

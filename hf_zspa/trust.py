@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .allowed import problem_of, shown, taken_for
+from .allowed import is_another_of, problem_of, shown
 from .base_checkpoint import FAMILIES, Family, is_converted, read_config, strange_parts
 from .contents import Contents, contents_of
 from .redirections import leads_elsewhere
@@ -116,11 +116,11 @@ def _problems(held: Contents, config: dict[str, Any], family: Family) -> Iterabl
         yield f"auto_map in config.json is {json.dumps(found)[:1000]}, but must be {json.dumps(right)}"
     yield from strange_parts(config, family)
     yield from held.oddities
-    known: dict[str, str] = {}
+    ours = ["config.json", *(path.name for path in code_files(family))]
     for name in held.names:
-        twin = known.setdefault(taken_for(name), name)
-        if twin != name:
-            yield f"{name} and {twin} are the same file to some systems: rename one, or move it away"
+        twin = is_another_of(name, ours)
+        if twin:
+            yield f"{name} is the same file as {twin} to some systems: move it away"
         problem = problem_of(name, in_folder=held.commit is None)
         if problem:
             yield f"{name} {problem}"

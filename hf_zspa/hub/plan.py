@@ -10,7 +10,7 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-from ..allowed import COMPILED, PICKLED, file_effect, taken_for
+from ..allowed import COMPILED, PICKLED, file_effect, is_another_of, problem_of, shown, taken_for
 from ..model_card import PICTURE
 from ..redirections import leads_elsewhere
 from ..transfer import BLOCK
@@ -62,12 +62,14 @@ class Plan:
     Attributes:
         steps: for each file of the checkpoint, and for each file that must go: see `must_go` and `make_plan`.
         left: other files of the repository, which stay.
+        reported: of these, what `hf-zspa verify` will say of the repository because of them, in a sentence each.
         tag: the tag that would be made.
     """
 
     remote: Remote
     steps: list[Step]
     left: list[str]
+    reported: list[str] = field(default_factory=list)
     tag: str | None = None
 
     @property
@@ -126,24 +128,32 @@ def must_go(name: str) -> bool:
 def make_plan(files: Mapping[str, Content], remote: Remote, read: Callable[[str], bytes]) -> Plan:
     """Compares files, by name, with what a repository holds.
 
+    Beside what `must_go`, JSON goes that leads transformers elsewhere, and what some systems take for one of the files.
+
     Args:
         read: gives the content of a file of the repository; it is asked for JSON files that would stay.
     """
     steps = [_step(name, content, remote.files.get(name)) for name, content in sorted(files.items())]
-    others = sorted(name for name in remote.files if name not in files and name != ".gitattributes")
-    gone = [name for name in others if must_go(name) or _leads_elsewhere(name, read)]
-    steps += [Step(name, remote.files[name].size, "remove") for name in gone]
-    return Plan(remote, steps, [name for name in others if name not in gone])
+    left, reported = [], []
+    for name in sorted(name for name in remote.files if name not in files and name != ".gitattributes"):
+        leading, problem = _led_elsewhere(name, read), problem_of(name, in_folder=False)
+        if must_go(name) or leading or is_another_of(name, files):
+            steps.append(Step(name, remote.files[name].size, "remove"))
+            continue
+        left.append(name)
+        if problem or leading is None:
+            reported.append(f"{shown(name)} {problem or 'is not valid JSON'}")
+    return Plan(remote, steps, left, reported)
 
 
-def _leads_elsewhere(name: str, read: Callable[[str], bytes]) -> bool:
-    """Whether a file is JSON that leads transformers elsewhere; what is no JSON cannot lead it anywhere."""
-    if not taken_for(name).endswith(".json"):
-        return False
+def _led_elsewhere(name: str, read: Callable[[str], bytes]) -> list[str] | None:
+    """Where a file leads transformers, if it is JSON; None where it should be and is not, and so leads nowhere."""
+    if must_go(name) or not taken_for(name).endswith(".json"):
+        return []
     try:
-        return bool(leads_elsewhere(name, read(name)))
+        return leads_elsewhere(name, read(name))
     except ValueError:
-        return False
+        return None
 
 
 def is_same_at(api: HfApi, repository: str, revision: str, plan: Plan) -> bool:

@@ -144,6 +144,8 @@ class Push:
         if request.picture is not None:
             files[PICTURE] = request.picture
         plan = make_plan(files, remote, lambda name: self._there(remote, name).read_bytes())
+        for problem in plan.reported:
+            self.say(f"it stays in the repository, which hf-zspa verify will not pass: {problem}")
         files["README.md"] = self._card(existing, self._named_revision(plan, there)).encode()
         plan = plan.with_file("README.md", files["README.md"])
         if tagged and plan.changes:

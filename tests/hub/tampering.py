@@ -218,7 +218,7 @@ TAMPERING = {
     a_backbone: 'config.json has a part of the model loaded from another place: vision_config.backbone is "else/where"',
     weights_of_a_variant_by_another_name: "index.fp16.json names more/../../a.safetensors as weights",
     an_unknown_kind: "demo.ipynb is of a kind that nobody here vouches for: move it away. What may be there",
-    a_file_that_is_config_to_some_systems: "config.json and Config.json are the same file to some systems",
+    a_file_that_is_config_to_some_systems: "Config.json is the same file as config.json to some systems",
     no_json: "generation_config.json is not valid JSON",
     endless_json: "generation_config.json is not valid JSON",
     no_version: "config.json does not say which version of hf_zspa wrote it",
