@@ -18,7 +18,7 @@ TEMPLATES = "additional_chat_templates"  # the folder that transformers saves a 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
 COMPILED = (".pyc", ".pyo", ".pyd", ".so", ".dll", ".dylib")
 
-_OF_GIT = (".gitattributes", ".gitignore")
+_OF_GIT = (".git", ".gitattributes", ".gitignore")  # the first is a file in a worktree
 _OF_TOOLS = (".git", ".cache/huggingface")
 _PART_OF_A_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._+-]*[A-Za-z0-9_+-])?")
 

@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError, safe_open
 
-from .allowed import LEGAL, PICKLED, STOCK, file_effect, is_legal, is_plain
+from .allowed import LEGAL, PICKLED, STOCK, file_effect, is_legal, is_plain, shown
 from .hub.errors import FAILURES
 from .redirections import redirections
 
@@ -161,9 +161,9 @@ def family_of(folder: Path, config: dict) -> Family:
             already, brings code of its own, or has entries in its JSON files that lead transformers elsewhere.
     """
     if is_converted(config):
-        ratios = f"zspa_keep_ratio (now {config.get('zspa_keep_ratio')}) and zspa_core_ratio"
+        ratios = f"zspa_keep_ratio (now {config.get('zspa_keep_ratio')!r}) and zspa_core_ratio"
         raise ValueError(
-            f"{folder} is converted already: for other ratios edit {ratios} (now {config.get('zspa_core_ratio')}) "
+            f"{folder} is converted already: for other ratios edit {ratios} (now {config.get('zspa_core_ratio')!r}) "
             "in its config.json, or convert its base again"
         )
     family = FAMILIES.get(str(config.get("model_type")))
@@ -229,14 +229,15 @@ def weight_files(folder: Path) -> list[str]:
 
 
 def _shards(folder: Path) -> list[str]:
-    shards = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+    named = read_json(folder / INDEX).get("weight_map")
+    shards = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
     if not shards:
         raise ValueError(f"{folder / INDEX} names no weights")
     for name in shards:
         if PurePath(name).name != name or not name.endswith(".safetensors"):
             raise ValueError(f"{folder / INDEX} names {name!r}, but must name .safetensors files beside it")
         if not (folder / name).is_file():
-            raise ValueError(f"{folder} lacks the shard {name}, which its {INDEX} names")
+            raise ValueError(f"{folder} lacks the shard {shown(name)}, which its {INDEX} names")
     return shards
 
 

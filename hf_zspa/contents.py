@@ -80,7 +80,7 @@ def _everything(folder: Path, oddities: list[str]) -> Iterator[Path]:
 
     for place, folders, files in os.walk(folder, onerror=missed):
         here = Path(place)
-        linked = {name for name in folders if (here / name).is_symlink()}
+        linked = {name for name in folders if os.path.islink(here / name)}
         folders[:] = sorted(
             name for name in folders if name in linked or not is_of_tools((here / name).relative_to(folder).as_posix())
         )

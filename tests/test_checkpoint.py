@@ -191,6 +191,20 @@ def test_an_index_cannot_name_files_elsewhere(sharded, tmp_path):
         convert_checkpoint(sharded, tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    "weight_map, message",
+    [
+        ([], "names no weights"),
+        ({"a": 5}, "names '5', but must name .safetensors files beside it"),
+        ({"a": "\x1b[2K.safetensors"}, r"lacks the shard \\x1b\[2K.safetensors"),
+    ],
+)
+def test_an_index_of_anything_else_is_one_line(sharded, tmp_path, weight_map, message):
+    tiny.write_json(sharded / "model.safetensors.index.json", {"weight_map": weight_map})
+    with pytest.raises(ValueError, match=message):
+        convert_checkpoint(sharded, tmp_path / "out")
+
+
 REFUSED_FIELDS = [
     ({"zspa_keep_ratio": 0}, "zspa_keep_ratio is 0, but"),
     ({"zspa_core_ratio": 1.5}, "zspa_core_ratio is 1.5, but"),
