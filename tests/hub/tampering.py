@@ -37,6 +37,16 @@ def another_digest(folder):
     edit(folder / "config.json", '"zspa_compat.py": "', '"zspa_compat.py": "0')
 
 
+def cut_short(folder):
+    path = folder / "zspa_prompt.py"
+    path.write_bytes(path.read_bytes().removesuffix(b"\n"))
+
+
+def no_text(folder):
+    path = folder / "zspa_compat.py"
+    path.write_bytes(path.read_bytes().replace(b"import inspect\n", b"import inspect\xff\n", 1))
+
+
 def missing_file(folder):
     (folder / "zspa_prompt.py").unlink()
 
@@ -188,6 +198,8 @@ TAMPERING = {
     tampered_end: "is \"print('more')\", but installed ''",
     tampered_with_its_digest: "zspa_compat.py: line 3 is 'import inspect, os', but installed 'import inspect'",
     another_digest: "zspa_compat.py: is as installed, but config.json has 0",
+    cut_short: "is no such line, but installed ''",
+    no_text: "zspa_compat.py: line 3 is 'import inspect\\\\xff', but installed 'import inspect'",
     missing_file: "zspa_prompt.py: is missing",
     strange_file: "helper.py: does not belong to a zspa checkpoint",
     strange_folder: "custom_generate/generate.py: does not belong to a zspa checkpoint",
