@@ -16,14 +16,11 @@ from huggingface_hub.errors import (
 )
 from safetensors import SafetensorError, safe_open
 
+from .allowed import LEGAL, PICKLED, STOCK, file_effect, is_legal, is_plain, shown
 from .hub.errors import FAILURES
-from .redirections import file_effect, redirections
+from .redirections import redirections
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-SUFFIXES = (".safetensors", ".json", ".txt", ".jinja", ".model")
-LEGAL = ("LICENSE", "NOTICE", "USE_POLICY")
-PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
-COMPILED = (".pyc", ".pyo", ".pyd", ".so", ".dll", ".dylib")
 # What asking the Hub for a repository may raise.
 HUB_ERRORS: tuple[type[Exception], ...] = (HFValidationError, LocalEntryNotFoundError, *FAILURES)
 
@@ -35,10 +32,14 @@ class Family:
     Attributes:
         model_type: as its `config.json` says.
         stock: transformers' generating class.
+        text: the model types that its `text_config` may have, the one first that transformers takes where it has none.
+        vision: the same of its `vision_config`.
     """
 
     model_type: str
     stock: str
+    text: tuple[str, ...]
+    vision: tuple[str, ...]
 
     @property
     def model_class(self) -> str:
@@ -53,12 +54,19 @@ class Family:
         return f"modeling_zspa_{self.model_type}"
 
 
+# A LLaVA is made of any two models of transformers, and some of these load models, code or pickled files themselves.
+# Here are those that published LLaVAs are made of; none of them loads anything.
+_TEXT = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "phi", "phi3", "granite")
+_VISION = ("clip_vision_model", "siglip_vision_model", "pixtral")
+# A Qwen2.5-VL has its own two whatever its config says. What that is differs between versions of transformers.
+_QWEN = ("qwen2_5_vl", "qwen2_5_vl_text", "qwen2_5_vl_vision")
+
 FAMILIES = {
     family.model_type: family
     for family in (
-        Family("llava", "LlavaForConditionalGeneration"),
-        Family("llava_next", "LlavaNextForConditionalGeneration"),
-        Family("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration"),
+        Family("llava", "LlavaForConditionalGeneration", _TEXT, _VISION),
+        Family("llava_next", "LlavaNextForConditionalGeneration", _TEXT, _VISION),
+        Family("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", _QWEN, _QWEN),
     )
 }
 
@@ -80,7 +88,7 @@ def checkpoint_folder(checkpoint: str | Path, revision: str | None = None, *, we
             raise ValueError(f"revision {revision} has no meaning for the folder {checkpoint}: give a Hub id")
         return folder.resolve()
     name = hub_id(checkpoint)
-    wanted = [*(f"*{suffix}" for suffix in (*SUFFIXES, ".py")), *(f"{name}*" for name in (*LEGAL, "README.md"))]
+    wanted = [*(f"*{suffix}" for suffix in (*STOCK, ".py")), *(f"{name}*" for name in (*LEGAL, "README.md"))]
     ignored = ["*/*"] if weights else ["*/*", "*.safetensors"]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=ignored))
@@ -149,13 +157,13 @@ def family_of(folder: Path, config: dict) -> Family:
     """The family of a base checkpoint.
 
     Raises:
-        ValueError: it is of no supported family, is converted already, brings code of its own, or has entries in its
-            JSON files that lead transformers elsewhere.
+        ValueError: it is of no supported family, is made of other models than those of the family, is converted
+            already, brings code of its own, or has entries in its JSON files that lead transformers elsewhere.
     """
     if is_converted(config):
-        ratios = f"zspa_keep_ratio (now {config.get('zspa_keep_ratio')}) and zspa_core_ratio"
+        ratios = f"zspa_keep_ratio (now {config.get('zspa_keep_ratio')!r}) and zspa_core_ratio"
         raise ValueError(
-            f"{folder} is converted already: for other ratios edit {ratios} (now {config.get('zspa_core_ratio')}) "
+            f"{folder} is converted already: for other ratios edit {ratios} (now {config.get('zspa_core_ratio')!r}) "
             "in its config.json, or convert its base again"
         )
     family = FAMILIES.get(str(config.get("model_type")))
@@ -170,6 +178,8 @@ def family_of(folder: Path, config: dict) -> Family:
             f"{folder} would be read from another file than its config.json, and not prune: remove configuration_files "
             f"(now {json.dumps(config['configuration_files'])}) from its config.json, and convert it again"
         )
+    for strange in strange_parts(config, family):
+        raise ValueError(f"{folder} cannot be converted: {strange}")
     for path in sorted(path for path in folder.glob("*.json") if path.name == "config.json" or _travels(path)):
         found = next(redirections(load_json(path)), None)
         if found is not None:
@@ -177,6 +187,22 @@ def family_of(folder: Path, config: dict) -> Family:
                 f"{path} {found}. Only stock checkpoints are converted: remove {found.entry}, if it works without"
             )
     return family
+
+
+def strange_parts(config: dict, family: Family) -> list[str]:
+    """What is to be said of the parts in a `config.json` that are not among those of its family, a sentence each."""
+    found = []
+    for entry, types in (("text_config", family.text), ("vision_config", family.vision)):
+        part = config.get(entry)
+        if part is None:  # then transformers takes its defaults, or finds the entries of the part beside it
+            continue
+        kind = part.get("model_type", types[0]) if isinstance(part, dict) else part
+        if kind not in types:
+            found.append(
+                f"{entry} in its config.json is of model type {json.dumps(kind)[:100]}, which may load more than the "
+                f"checkpoint: a {family.model_type} can be made of {', '.join(types)}"
+            )
+    return found
 
 
 def weight_files(folder: Path) -> list[str]:
@@ -203,14 +229,15 @@ def weight_files(folder: Path) -> list[str]:
 
 
 def _shards(folder: Path) -> list[str]:
-    shards = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+    named = read_json(folder / INDEX).get("weight_map")
+    shards = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
     if not shards:
         raise ValueError(f"{folder / INDEX} names no weights")
     for name in shards:
         if PurePath(name).name != name or not name.endswith(".safetensors"):
             raise ValueError(f"{folder / INDEX} names {name!r}, but must name .safetensors files beside it")
         if not (folder / name).is_file():
-            raise ValueError(f"{folder} lacks the shard {name}, which its {INDEX} names")
+            raise ValueError(f"{folder} lacks the shard {shown(name)}, which its {INDEX} names")
     return shards
 
 
@@ -228,10 +255,7 @@ def other_files(folder: Path) -> list[str]:
 
 
 def _travels(path: Path) -> bool:
-    if path.name.startswith(LEGAL):
-        return path.suffix in ("", ".txt", ".md")
     weights = path.suffix == ".safetensors" or path.name.endswith(".index.json")
-    hidden = path.name.startswith(".")
-    if path.name == "config.json" or weights or hidden or file_effect(path.name):
+    if path.name == "config.json" or weights or not is_plain(path.name) or file_effect(path.name):
         return False
-    return path.suffix in SUFFIXES
+    return path.suffix in STOCK or is_legal(path.name)

@@ -4,12 +4,13 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from .base_checkpoint import COMPILED, FAMILIES, PICKLED, Family, is_converted, load_json, read_config
+from .allowed import is_another_of, problem_of, shown
+from .base_checkpoint import FAMILIES, Family, is_converted, read_config, strange_parts
 from .contents import Contents, contents_of
-from .redirections import file_effect, redirections
+from .redirections import leads_elsewhere
 from .travelling import DIGESTS, VERSION, auto_map, code_files, digest
 from .version import __version__
 
@@ -28,7 +29,7 @@ class CodeFile:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found in a checkpoint.
+    """What was found in a checkpoint; names and values out of it are written so that they can be printed.
 
     Attributes:
         checkpoint: as it was given.
@@ -69,9 +70,10 @@ def verify_checkpoint(checkpoint: str | Path) -> Verification:
     digests: dict[str, Any] = noted if isinstance(noted, dict) else {}
     installed = {path.name: path.read_bytes() for path in code_files(family)}
     code = sorted({*installed, *digests, *(name for name in held.names if name.lower().endswith(".py"))})
-    files = [CodeFile(name, _compared(held.folder / name, installed.get(name), digests.get(name))) for name in code]
+    compared = {name: _compared(held.folder / name, installed.get(name), digests.get(name)) for name in code}
+    files = [CodeFile(shown(name), problem and shown(problem)) for name, problem in compared.items()]
     version = config.get(VERSION)
-    problems = [*_problems(held, config, family)]
+    problems = [shown(problem) for problem in _problems(held, config, family)]
     if not isinstance(version, str) or not re.fullmatch(r"[0-9][0-9A-Za-z.+]*", version):
         problems.append("config.json does not say which version of hf_zspa wrote it")
         version = None
@@ -84,58 +86,52 @@ def _compared(path: Path, installed: bytes | None, noted: Any) -> str | None:
     """How a code file differs from the installed one and from its digest in `config.json`."""
     if installed is None:
         return "does not belong to a zspa checkpoint" if noted is None else "is no file of the installed version"
-    if not path.is_file():
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
         return "is missing"
-    content = path.read_bytes()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
     if content != installed:
         return _first_difference(content, installed)
-    return None if noted == digest(content) else f"is as installed, but config.json has {noted} for it"
+    return None if noted == digest(content) else f"is as installed, but config.json has {str(noted)[:100]} for it"
 
 
 def _first_difference(found: bytes, installed: bytes) -> str:
     """The first line that differs, counted from 1, here and as installed."""
-    ours, theirs = (text.decode("utf-8", "backslashreplace").split("\n") for text in (installed, found))
-    number = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b), min(len(ours), len(theirs)))
-    here, there = (repr(lines[number][:200]) if number < len(lines) else "no such line" for lines in (theirs, ours))
-    return f"line {number + 1} is {here}, but installed {there}"
+    here, there = found.split(b"\n"), installed.split(b"\n")
+    number = next(
+        (i for i, (ours, theirs) in enumerate(zip(here, there)) if ours != theirs), min(len(here), len(there))
+    )
+    return f"line {number + 1} is {_line(here, number)}, but installed {_line(there, number)}"
+
+
+def _line(lines: list[bytes], number: int) -> str:
+    return repr(lines[number].decode("utf-8", "backslashreplace")[:200]) if number < len(lines) else "no such line"
 
 
 def _problems(held: Contents, config: dict[str, Any], family: Family) -> Iterable[str]:
     found, right = config.get("auto_map"), auto_map(family)
     if found != right:
-        yield f"auto_map in config.json is {json.dumps(found)}, but must be {json.dumps(right)}"
-    for name in held.links:
-        yield f"{name} is a link to a folder, or to what is not in the checkpoint: put in its place what it leads to"
+        yield f"auto_map in config.json is {json.dumps(found)[:1000]}, but must be {json.dumps(right)}"
+    yield from strange_parts(config, family)
+    yield from held.oddities
+    ours = ["config.json", *(path.name for path in code_files(family))]
     for name in held.names:
-        lowered = name.lower()
-        effect = file_effect(name)
-        if effect:
-            yield f"{name} {effect}: it does not belong to a zspa checkpoint"
-        if lowered.endswith(PICKLED):
-            yield f"{name} can run code when it is loaded: only safetensors belong into a checkpoint"
-        if lowered.endswith(COMPILED) and (held.commit or not _is_pythons_cache(name)):
-            yield f"{name} is compiled code, which cannot be compared"
-        if lowered.endswith(".json"):
-            yield from _led_elsewhere(held.folder, name)
-
-
-def _is_pythons_cache(name: str) -> bool:
-    """Whether installing a package made the file beside its sources: transformers copies the sources and compiles its
-    own."""
-    path = PurePosixPath(name)
-    return path.parts[:-1] == ("__pycache__",) and path.suffix == ".pyc"
+        twin = is_another_of(name, ours)
+        if twin:
+            yield f"{name} is the same file as {twin} to some systems: move it away"
+        problem = problem_of(name, in_folder=held.commit is None)
+        if problem:
+            yield f"{name} {problem}"
+        elif name.lower().endswith(".json"):
+            yield from (f"{name} {sentence}" for sentence in _led_elsewhere(held.folder, name))
 
 
 def _led_elsewhere(folder: Path, name: str) -> Iterable[str]:
     try:
-        content = load_json(folder / name)
+        return leads_elsewhere(name, (folder / name).read_bytes())
+    except OSError as error:
+        return [f"cannot be read: {error.strerror}"]
     except ValueError:
-        yield f"{name} is not valid JSON, so that nobody knows what it leads to"
-        return
-    if name == "config.json":  # its own auto_map has been compared
-        content = {key: value for key, value in content.items() if key != "auto_map"}
-    yield from (f"{name} {found}" for found in redirections(content))
-    weights = content.get("weight_map") if name.endswith(".index.json") and isinstance(content, dict) else None
-    for file in sorted(set(map(str, weights.values()))) if isinstance(weights, dict) else ():
-        if "/" in file or not file.endswith(".safetensors"):
-            yield f"{name} names {file} as weights: only safetensors beside it belong into a checkpoint"
+        return ["is not valid JSON, so that nobody knows what it leads to"]

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from ..allowed import shown
 from .shared import console, quiet
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ def push_command(
         sent, copied = done.plan.bytes_to("send"), done.plan.bytes_to("copy")
         _say(f"{done.url}: commit {done.commit[:8]}{tagged}, {sent:,} bytes sent, {copied:,} copied on the Hub")
     if removed := [step.name for step in done.plan.changes if step.action == "remove"]:
-        _say(f"removed there, for they are not in {checkpoint}: {', '.join(removed)}")
+        _say(f"removed there, for they are not in {checkpoint}: {shown(', '.join(removed))}")
     if done.plan.left:
-        _say(f"left there, though they are not in {checkpoint}: {', '.join(done.plan.left)}")
+        _say(f"left there, though they are not in {checkpoint}: {shown(', '.join(done.plan.left))}")
 
 
 def _say(line: str) -> None:
@@ -68,9 +69,9 @@ def _show(plan: "Plan", request: "Request") -> None:
     table.add_column("what happens to it")
     for step in plan.steps:
         action = f"copy from {step.source.repository}/{step.source.name}" if step.source else step.action
-        table.add_row(step.name, f"{step.size:,}", action)
+        table.add_row(Text(shown(step.name)), f"{step.size:,}", Text(shown(action)))
     for name in plan.left:
-        table.add_row(name, f"{plan.remote.files[name].size:,}", "stays")
+        table.add_row(Text(shown(name)), f"{plan.remote.files[name].size:,}", "stays")
     console.print(table)
     for line in _foretold(plan, request) if plan.compared else ():
         _say(line)

@@ -1,7 +1,7 @@
 """What a push would do, file by file; nothing is changed by finding out."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-from ..base_checkpoint import COMPILED, PICKLED
+from ..allowed import COMPILED, PICKLED, file_effect, is_another_of, problem_of, shown, taken_for
 from ..model_card import PICTURE
-from ..redirections import file_effect
+from ..redirections import leads_elsewhere
 from ..transfer import BLOCK
 from .leftovers import is_read_by_name
 
@@ -74,8 +74,9 @@ class Plan:
     """What a push would do to a repository.
 
     Attributes:
-        steps: for each file of the checkpoint, and for each that is removed, see `must_go` and `is_read_by_name`.
+        steps: for each file of the checkpoint, and for each that is removed: see `make_plan`.
         left: other files of the repository, which stay.
+        reported: of these, what `hf-zspa verify` will say of the repository because of them, in a sentence each.
         tag: the tag that would be made.
         pins: whether a second commit would name the first in the model card.
         opened: the address of an open pull request that has all of it already.
@@ -85,6 +86,7 @@ class Plan:
     remote: Remote
     steps: list[Step]
     left: list[str]
+    reported: list[str] = field(default_factory=list)
     tag: str | None = None
     pins: bool = False
     opened: str | None = None
@@ -151,20 +153,45 @@ def must_go(name: str) -> bool:
 
     These are weights that transformers would load before or beside those of the checkpoint, and what `hf-zspa verify`
     refuses in any folder: code, compiled or not, and pickled files, which a user's machine could run, and files that
-    lead transformers elsewhere by their names.
+    lead transformers elsewhere by their names. What `verify` refuses only because it does not know it, such as a
+    notebook, is a person's and stays. JSON that leads elsewhere by what it holds is for `make_plan`, which can read it.
     """
-    folder, _, file = name.lower().rpartition("/")
+    folder, _, file = taken_for(name).rpartition("/")
     if file.endswith((".py", *PICKLED, *COMPILED)) or file_effect(name):
         return True
     return not folder and any(fnmatchcase(file, pattern) for pattern in _WEIGHTS)
 
 
-def make_plan(files: Mapping[str, Content], remote: Remote) -> Plan:
-    """Compares files, by name, with what a repository holds."""
+def make_plan(files: Mapping[str, Content], remote: Remote, read: Callable[[str], bytes]) -> Plan:
+    """Compares files, by name, with what a repository holds.
+
+    Beside what `must_go` and what `is_read_by_name`, JSON goes that leads transformers elsewhere, and what some systems
+    take for one of the files.
+
+    Args:
+        read: gives the content of a file of the repository; it is asked for JSON files that would stay.
+    """
     steps = [_step(name, content, remote.files.get(name)) for name, content in sorted(files.items())]
-    others = sorted(name for name in remote.files if name not in files and name != ".gitattributes")
-    steps += [Step(name, remote.files[name].size, "remove") for name in others if _goes(name)]
-    return Plan(remote, steps, [name for name in others if not _goes(name)])
+    left, reported = [], []
+    for name in sorted(name for name in remote.files if name not in files and name != ".gitattributes"):
+        leading, problem = _led_elsewhere(name, read), problem_of(name, in_folder=False)
+        if _goes(name) or leading or is_another_of(name, files):
+            steps.append(Step(name, remote.files[name].size, "remove"))
+            continue
+        left.append(name)
+        if problem or leading is None:
+            reported.append(f"{shown(name)} {problem or 'is not valid JSON'}")
+    return Plan(remote, steps, left, reported)
+
+
+def _led_elsewhere(name: str, read: Callable[[str], bytes]) -> list[str] | None:
+    """Where a file leads transformers, if it is JSON; None where it should be and is not, and so leads nowhere."""
+    if _goes(name) or not taken_for(name).endswith(".json"):
+        return []
+    try:
+        return leads_elsewhere(name, read(name))
+    except ValueError:
+        return None
 
 
 def plan_without_hub(files: Mapping[str, Content]) -> Plan:

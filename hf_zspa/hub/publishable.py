@@ -1,35 +1,39 @@
 """Which folders can be published: a converted checkpoint, whole, with this package's code and nothing else."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from ..base_checkpoint import FAMILIES, LEGAL, SUFFIXES, is_converted, read_config, weight_files
-from ..model_card import PICTURE
+from ..allowed import TEMPLATES, is_sent, shown
+from ..base_checkpoint import FAMILIES, is_converted, read_config, weight_files
+from ..remote_code.zspa_config import FIELDS, check_fields, check_names
 from ..travelling import code_files
 from ..trust import verify_checkpoint
 from ..version import __version__
 
-_PASSED_OVER = (".cache", ".git", ".gitattributes")
+_PASSED_OVER = (".cache", ".git", ".gitattributes", ".gitignore")
 _CODE = {file.name for family in FAMILIES.values() for file in code_files(family)}
 
 
 def check_publishable(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a checkpoint that can be published.
+    """The `config.json` of a checkpoint that can be published, with the default of each pruning field it lacks.
 
     Raises:
-        ValueError: it is not converted, its weights are not whole, its code is not that of the installed hf_zspa,
-            byte for byte, or the folder holds files that do not belong to a checkpoint.
+        ValueError: it is not converted, its config would not load, its weights are not whole, its code is not that of
+            the installed hf_zspa, byte for byte, or the folder holds files that do not belong to a checkpoint.
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}: make one with hf-zspa convert BASE {folder.name}")
     config = read_config(folder)
     if not is_converted(config) or config.get("model_type") not in FAMILIES:
         raise ValueError(f"{folder} is not a zspa checkpoint: make one with hf-zspa convert {folder} OUT, and push OUT")
+    complete = _complete(folder, config)
     weight_files(folder)
-    strangers = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if not _belongs(path))
+    strangers = [name for name, path in _entries(folder).items() if not _belongs(name, path)]
     if strangers:
         raise ValueError(
-            f"{folder} holds {', '.join(strangers)}, which does not belong to a checkpoint: move it away and push again"
+            f"{folder} holds {shown(', '.join(strangers))}, which does not belong to a checkpoint: move it away and "
+            "push again"
         )
     found = verify_checkpoint(folder)
     if found.other_version:
@@ -41,19 +45,41 @@ def check_publishable(folder: Path) -> dict[str, Any]:
     if not found.passed:
         wrong = [f"{file.name} {file.problem}" for file in found.files if file.problem]
         raise ValueError(f"{folder} is not as hf_zspa wrote it: {'; '.join(wrong + found.problems)}")
-    return config
+    return complete
 
 
-def checkpoint_files(folder: Path) -> list[Path]:
-    """The files of a checkpoint, by name."""
-    return sorted(path for path in folder.iterdir() if path.name not in _PASSED_OVER)
+def _complete(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """A `config.json` with its defaults; raises `ValueError` where transformers would refuse it or guess a part."""
+    complete = FIELDS | config
+    try:
+        check_names(config)
+        check_fields(SimpleNamespace(**complete))
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'} cannot be loaded: {error}") from error
+    # Of a Qwen2.5-VL the entries of the text part may stand beside those of the whole.
+    parts = ["vision_config"] if "hidden_size" in config else ["vision_config", "text_config"]
+    missing = [part for part in parts if not config.get(part)]
+    if missing:
+        raise ValueError(
+            f"{folder / 'config.json'} has no {' and no '.join(missing)}, which its weights belong to: take it from "
+            "the base's config.json, or convert the base again"
+        )
+    return complete
 
 
-def _belongs(path: Path) -> bool:
-    if path.name in _PASSED_OVER:
-        return True
-    if path.is_dir() or path.name.startswith("."):
-        return False
-    if path.suffix == ".py":
-        return path.name in _CODE
-    return path.suffix in SUFFIXES or path.name.startswith(LEGAL) or path.name in ("README.md", PICTURE)
+def checkpoint_files(folder: Path) -> dict[str, Path]:
+    """The files of a checkpoint, by name; that of a further chat template has its folder before it."""
+    return {name: path for name, path in _entries(folder).items() if not path.is_dir()}
+
+
+def _entries(folder: Path) -> dict[str, Path]:
+    """What there is in a folder, by name, with what is in the folder of chat templates; any other is one entry."""
+    found = [path for path in folder.iterdir() if path.name not in _PASSED_OVER]
+    found += (folder / TEMPLATES).iterdir() if (folder / TEMPLATES).is_dir() else []
+    return {path.relative_to(folder).as_posix() + "/" * path.is_dir(): path for path in sorted(found)}
+
+
+def _belongs(name: str, path: Path) -> bool:
+    if path.is_dir():
+        return name == f"{TEMPLATES}/"
+    return name in _CODE or is_sent(name)

@@ -66,7 +66,7 @@ class Push:
             try:
                 return self._plan()[0]
             except OfflineModeIsEnabled:
-                return plan_without_hub({path.name: path for path in checkpoint_files(self.folder)} | self._content())
+                return plan_without_hub(checkpoint_files(self.folder) | self._content())
 
     def run(self) -> Pushed:
         """Refreshes the card, here too, and does what is missing on the Hub: the commit, the tag, the card's pin.
@@ -114,7 +114,9 @@ class Push:
         existing = self._existing_card(there, remote.head)
         bases = base_names(metadata_of(existing or "").get("base_model"))
         files = self._content()
-        content = make_plan(files, remote)
+        content = self._compared(files, remote)
+        for problem in content.reported:
+            self.say(f"it stays in the repository, which hf-zspa verify will not pass: {problem}")
         files["README.md"] = self._card(existing, self._pin_until_then(content, there)).encode()
         plan = content.with_file("README.md", files["README.md"])
         if tagged and plan.changes:
@@ -127,7 +129,7 @@ class Push:
 
     def _content(self) -> dict[str, Content]:
         """What is pushed beside the card, by name."""
-        files: dict[str, Content] = {path.name: path for path in checkpoint_files(self.folder)}
+        files: dict[str, Content] = {**checkpoint_files(self.folder)}
         files.pop("README.md", None)
         return files | ({PICTURE: self.request.picture} if self.request.picture is not None else {})
 
@@ -152,8 +154,8 @@ class Push:
         repository = self.request.repository
         kind: dict[str, Any] = {"discussion_type": "pull_request", "discussion_status": "open"}
         for found in self.api.get_repo_discussions(repository, **kind):
-            there = files_at(self.api, repository, f"refs/pr/{found.num}")
-            if not make_plan(files, Remote(True, None, there)).changes:
+            there = f"refs/pr/{found.num}"
+            if not self._compared(files, Remote(True, there, files_at(self.api, repository, there))).changes:
                 return found.url
             if found.title == self._title():
                 self.say(f"{found.url} is open already: to add to it, give --revision refs/pr/{found.num} instead")
@@ -184,8 +186,14 @@ class Push:
     def _card_there(self, remote: Remote) -> str | None:
         if "README.md" not in remote.files:
             return None
-        file = self.api.hf_hub_download(self.request.repository, "README.md", revision=remote.head)
-        return read_card(Path(file).read_bytes(), f"README.md in {self.request.repository}")
+        return read_card(self._there(remote, "README.md").read_bytes(), f"README.md in {self.request.repository}")
+
+    def _there(self, remote: Remote, name: str) -> Path:
+        """A file of the repository, downloaded."""
+        return Path(self.api.hf_hub_download(self.request.repository, name, revision=remote.head))
+
+    def _compared(self, files: dict[str, Content], remote: Remote) -> Plan:
+        return make_plan(files, remote, lambda name: self._there(remote, name).read_bytes())
 
     def _existing_card(self, there: str | None, head: str | None) -> str | None:
         """The card of the folder and that of the repository as one: what a person wrote in either stays."""

@@ -37,6 +37,16 @@ def another_digest(folder):
     edit(folder / "config.json", '"zspa_compat.py": "', '"zspa_compat.py": "0')
 
 
+def cut_short(folder):
+    path = folder / "zspa_prompt.py"
+    path.write_bytes(path.read_bytes().removesuffix(b"\n"))
+
+
+def no_text(folder):
+    path = folder / "zspa_compat.py"
+    path.write_bytes(path.read_bytes().replace(b"import inspect\n", b"import inspect\xff\n", 1))
+
+
 def missing_file(folder):
     (folder / "zspa_prompt.py").unlink()
 
@@ -136,11 +146,60 @@ def no_version(folder):
     put(folder / "config.json", zspa_version="0.0.9 --index-url http://else.where")
 
 
+def pipeline_code(folder):
+    implementation = {"impl": "else/where--m.P", "pt": ["AutoModelForImageTextToText"], "type": "multimodal"}
+    put(folder / "config.json", custom_pipelines={"image-text-to-text": implementation})
+
+
+def code_named_by_another_entry(folder):
+    put(folder / "generation_config.json", plans=[{"by": "else/where--strategies.Beam"}])
+
+
+def other_weights(folder):
+    put(folder / "config.json", transformers_weights="../elsewhere/model.safetensors")
+
+
+def a_part_that_loads_a_backbone(folder):
+    detr = {"model_type": "detr", "use_timm_backbone": False, "use_pretrained_backbone": True}
+    put(folder / "config.json", vision_config=detr | {"hidden_size": 8})
+
+
+def a_part_that_loads_a_pickle(folder):
+    put(folder / "config.json", vision_config={"model_type": "timm_wrapper", "architecture": "resnet18"})
+
+
+def a_part_with_kernels_of_its_own(folder):
+    put(folder / "config.json", text_config={"model_type": "falcon_mamba"})
+
+
+def a_part_that_is_a_name(folder):
+    put(folder / "config.json", text_config="else/where")
+
+
+def a_backbone(folder):
+    config = json.loads((folder / "config.json").read_text())
+    put(folder / "config.json", vision_config=config["vision_config"] | {"backbone": "else/where"})
+
+
+def weights_of_a_variant_by_another_name(folder):
+    put(folder / "model.safetensors.index.fp16.json", weight_map={"a": "more/../../a.safetensors"})
+
+
+def an_unknown_kind(folder):
+    (folder / "demo.ipynb").write_text("{}")
+
+
+def a_file_that_is_config_to_some_systems(folder):
+    put(folder / "Config.json", model_type="llava")
+
+
 TAMPERING = {
     tampered_line: "zspa_compat.py: line 3 is 'import inspect, os', but installed 'import inspect'",
     tampered_end: "is \"print('more')\", but installed ''",
     tampered_with_its_digest: "zspa_compat.py: line 3 is 'import inspect, os', but installed 'import inspect'",
     another_digest: "zspa_compat.py: is as installed, but config.json has 0",
+    cut_short: "is no such line, but installed ''",
+    no_text: "zspa_compat.py: line 3 is 'import inspect\\\\xff', but installed 'import inspect'",
     missing_file: "zspa_prompt.py: is missing",
     strange_file: "helper.py: does not belong to a zspa checkpoint",
     strange_folder: "custom_generate/generate.py: does not belong to a zspa checkpoint",
@@ -161,6 +220,17 @@ TAMPERING = {
     a_model_for_sound: "processor_config.json has the processor load a model of another repository: audio_tokenizer.",
     kernels: "config.json has transformers take its attention from another repository: vision_config.attn_implementati",
     weights_by_another_name: "model.safetensors.index.json names weights.txt as weights",
+    pipeline_code: "config.json has a pipeline of transformers run code of its own: custom_pipelines is {",
+    code_named_by_another_entry: 'generation_config.json names code of another repository: plans.0.by is "else/where--',
+    other_weights: "config.json has transformers load other weights than model.safetensors: transformers_weights is",
+    a_part_that_loads_a_backbone: 'vision_config in its config.json is of model type "detr", which may load more than',
+    a_part_that_loads_a_pickle: 'is of model type "timm_wrapper", which may load more than the checkpoint: a llava can',
+    a_part_with_kernels_of_its_own: 'text_config in its config.json is of model type "falcon_mamba", which may load',
+    a_part_that_is_a_name: 'text_config in its config.json is of model type "else/where", which may load more',
+    a_backbone: 'config.json has a part of the model loaded from another place: vision_config.backbone is "else/where"',
+    weights_of_a_variant_by_another_name: "index.fp16.json names more/../../a.safetensors as weights",
+    an_unknown_kind: "demo.ipynb is of a kind that nobody here vouches for: move it away. What may be there",
+    a_file_that_is_config_to_some_systems: "Config.json is the same file as config.json to some systems",
     no_json: "generation_config.json is not valid JSON",
     endless_json: "generation_config.json is not valid JSON",
     no_version: "config.json does not say which version of hf_zspa wrote it",

@@ -1,11 +1,16 @@
 """Whose code a checkpoint holds, found out without running it."""
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import transformers
 
+from hf_zspa.base_checkpoint import FAMILIES
+from hf_zspa.checkpoint import convert_checkpoint
 from hf_zspa.trust import verify_checkpoint
 from hf_zspa.version import __version__
 from hub.protocol import Fault
@@ -70,6 +75,40 @@ def test_a_link_within_the_folder_and_a_word_of_the_vocabulary_are_nothing(check
     (checkpoint / "NOTICE").symlink_to(checkpoint / "LICENSE")
     put(checkpoint / "vocab.json", auto_map=7, configuration_files=8)
     assert verify_checkpoint(checkpoint).passed
+
+
+@pytest.mark.parametrize("family", ["llava_next", "qwen2_5_vl"])
+def test_another_family_is_verified(base_checkpoint, tmp_path, family):
+    assert verify_checkpoint(convert_checkpoint(base_checkpoint(family), tmp_path / "out")).passed
+
+
+@pytest.mark.parametrize(
+    "entry, kind",
+    [
+        *(("text_config", kind) for kind in ("llama", "mistral", "qwen2", "qwen3", "gemma", "phi", "phi3", "granite")),
+        *(("vision_config", kind) for kind in ("clip_vision_model", "siglip_vision_model", "pixtral", None)),
+    ],
+)
+def test_a_llava_may_be_made_of_what_published_ones_are(checkpoint, entry, kind):
+    part = json.loads((checkpoint / "config.json").read_text())[entry]
+    part |= {"_name_or_path": "/data/models--org--name/run--v1.final"}
+    part.pop("model_type") if kind is None else part.update(model_type=kind)
+    put(checkpoint / "config.json", **{entry: part})
+    assert verify_checkpoint(checkpoint).passed
+
+
+@pytest.mark.parametrize("kind", [*FAMILIES["llava"].text, *FAMILIES["llava"].vision])
+def test_a_part_that_a_llava_may_have_loads_nothing_itself(kind):
+    """Read from transformers' own source, without the examples in it and without models of TensorFlow and Flax."""
+    from transformers.models.auto.configuration_auto import model_type_to_module_name
+
+    folder = Path(transformers.__file__).parent / "models" / model_type_to_module_name(kind)
+    modules = [path for path in folder.glob("*.py") if path.name.startswith(("modeling_", "configuration_"))]
+    sources = [path.read_text() for path in modules if not path.name.startswith(("modeling_tf_", "modeling_flax_"))]
+    assert len(sources) >= 2
+    lines = [line for source in sources for line in source.splitlines() if ">>>" not in line]
+    loading = ("load_backbone", "from_pretrained(", "torch.load", "timm.", "get_kernel(", "lazy_load_kernel", "pickle")
+    assert not [line for line in lines if any(word in line for word in loading)]
 
 
 def test_what_pip_compiles_beside_a_shipped_checkpoint_is_nothing(checkpoint):
