@@ -91,7 +91,7 @@ def test_a_field_with_a_default_may_be_missing(hub, client, checkpoint, reposito
     (checkpoint / "config.json").write_text(json.dumps(config))
     done = client.run("push", checkpoint, repository)
     assert done.status == 0, done.err
-    assert b"it keeps 0.1 of the tokens" in hub.files(repository)["README.md"]
+    assert b"it keeps 10 % of the tokens" in hub.files(repository)["README.md"]
 
 
 def test_what_belongs_to_a_checkpoint_is_published(hub, client, checkpoint, repository):
