@@ -17,6 +17,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError, safe_open
 
 from .allowed import LEGAL, PICKLED, STOCK, file_effect, is_legal, is_plain, shown
+from .embedded import EVALUATED
 from .hub.errors import FAILURES
 from .redirections import redirections
 
@@ -75,25 +76,35 @@ def checkpoint_folder(checkpoint: str | Path, revision: str | None = None, *, we
     """The folder of a checkpoint; a Hub id is downloaded into the Hub's cache, its safe files only.
 
     Args:
-        checkpoint: folder or Hub id.
+        checkpoint: folder, Hub id with `@revision` behind it if wanted, or a name of one inside this package.
         revision: branch, tag or commit of a Hub id.
         weights: download the weights too.
 
     Raises:
         ValueError: there is no such folder or Hub repository, or the Hub cannot be reached.
     """
-    folder = Path(checkpoint).expanduser()
-    if folder.is_dir():
+    folder = local_folder(checkpoint)
+    if folder is not None:
         if revision is not None:
             raise ValueError(f"revision {revision} has no meaning for the folder {checkpoint}: give a Hub id")
-        return folder.resolve()
-    name = hub_id(checkpoint)
+        return folder
+    name, _, behind = hub_id(checkpoint).partition("@")
+    if behind and revision not in (None, behind):
+        raise ValueError(f"{checkpoint} has a revision, and {revision} is another: give one of the two")
+    revision = behind or revision
     wanted = [*(f"*{suffix}" for suffix in (*STOCK, ".py")), *(f"{name}*" for name in (*LEGAL, "README.md"))]
     ignored = ["*/*"] if weights else ["*/*", "*.safetensors"]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=ignored))
     except HUB_ERRORS as error:
         raise ValueError(f"there is no folder {checkpoint}, and {hub_failure(error, revision)}") from error
+
+
+def local_folder(checkpoint: str | Path) -> Path | None:
+    """The folder of a checkpoint that is on this machine, or inside this package by a name such as "embedded"; None
+    where it can only be on the Hub. A folder of such a name is meant with `./` before it."""
+    folder = EVALUATED.get(str(checkpoint)) or Path(checkpoint).expanduser()
+    return folder.resolve() if folder.is_dir() else None
 
 
 def hub_id(checkpoint: str | Path) -> str:

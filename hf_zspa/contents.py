@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, snapshot_download
 
 from .allowed import is_of_tools, is_plain, shown
-from .base_checkpoint import HUB_ERRORS, hub_failure, hub_id
+from .base_checkpoint import HUB_ERRORS, hub_failure, hub_id, local_folder
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ def contents_of(checkpoint: str | Path) -> Contents:
         ValueError: there is no such folder or repository, or the Hub could not be asked. What an earlier call left in
             the Hub's cache is never taken for what the Hub has now.
     """
-    folder = Path(checkpoint).expanduser()
-    if folder.is_dir():
-        return _of_folder(folder.resolve())
+    folder = local_folder(checkpoint)
+    if folder is not None:
+        return _of_folder(folder)
     name, _, revision = hub_id(checkpoint).partition("@")
     try:
         return _of_repository(name, revision or None)

@@ -7,6 +7,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from .base_checkpoint import checkpoint_folder, is_converted, read_config
+from .trust import check_code
 
 
 def output_folder(path: Path) -> Path:
@@ -30,15 +31,21 @@ def load_processor(folder: Path):
         raise ValueError(f"the processor of {folder} needs torchvision: pip install torchvision") from error
 
 
-def load_zspa(checkpoint: str | Path):
-    """Model and processor of a zspa checkpoint, a folder or a Hub id, on the GPU where there is one.
+def load_zspa(checkpoint: str | Path, trust_remote_code: bool = False):
+    """Model and processor of a zspa checkpoint, on the GPU where there is one.
+
+    Args:
+        checkpoint: as `checkpoint_folder` takes it.
+        trust_remote_code: run its code whatever it is; else only if it is that of this package.
 
     Raises:
-        ValueError: the checkpoint is not there, is not one of ours, or its processor needs torchvision.
+        ValueError: the checkpoint is not there, is not one of ours, has other code, or its processor needs torchvision.
     """
     folder = checkpoint_folder(checkpoint)
     if not is_converted(read_config(folder)):
         raise ValueError(f"{checkpoint} is not a zspa checkpoint: make one with hf-zspa convert {checkpoint} OUT")
+    if not trust_remote_code:
+        check_code(folder, checkpoint)
     processor = load_processor(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True, dtype="auto")
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), processor

@@ -88,8 +88,22 @@ def replace_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def all_or_nothing(target: Path) -> Iterator[Path]:
-    """A new folder beside `target` to fill, which takes its place at the end; on any exception nothing changes."""
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True) as place:
+    """A new folder beside `target` to fill, which takes its place at the end; on any exception nothing changes.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
+    hidden = f".{target.name}."
+    try:
+        yield from _filled(target, hidden)
+    except OSError as error:
+        elsewhere = error.filename and not str(error.filename).startswith(str(target.parent / hidden))
+        why = f"{error.filename}: {error.strerror}" if elsewhere else error.strerror
+        raise ValueError(f"{target} was not made ({why}), and nothing is left of it") from error
+
+
+def _filled(target: Path, hidden: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix=hidden, dir=target.parent, ignore_cleanup_errors=True) as place:
         fresh, previous = Path(place, "new"), Path(place, "previous")
         fresh.mkdir()
         yield fresh

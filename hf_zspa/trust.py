@@ -82,6 +82,23 @@ def verify_checkpoint(checkpoint: str | Path) -> Verification:
     return Verification(str(checkpoint), held.commit, version, files, problems, None if known else other)
 
 
+def check_code(folder: Path, checkpoint: str | Path) -> None:
+    """Checks a checkpoint whose code is about to be run.
+
+    Args:
+        checkpoint: what its `folder` was given as.
+
+    Raises:
+        ValueError: its code is not that of the installed package, or it leads transformers past that.
+    """
+    if not verify_checkpoint(folder).passed:
+        raise ValueError(
+            f"{checkpoint} is not run, because its code is not that of hf_zspa {__version__}, or leads past it: "
+            f"hf-zspa verify {checkpoint} says where. If you trust it, say so with --trust-remote-code, or "
+            "trust_remote_code=True"
+        )
+
+
 def _compared(path: Path, installed: bytes | None, noted: Any) -> str | None:
     """How a code file differs from the installed one and from its digest in `config.json`."""
     if installed is None:

@@ -142,6 +142,7 @@ def visualize(
     compare: bool = False,
     keep_ratio: float | None = None,
     core_ratio: float | None = None,
+    trust_remote_code: bool = False,
 ) -> Selection:
     """Writes the picture of one image and question to `output` and returns the selection it shows.
 
@@ -149,12 +150,13 @@ def visualize(
         compare: show diversity alone, relevance alone and their balance in place of the heat map.
         keep_ratio: in place of the checkpoint's.
         core_ratio: in place of the checkpoint's.
+        trust_remote_code: run the checkpoint's code whatever it is; else only if it is that of this package.
 
     Raises:
         ValueError: a file, a folder, the checkpoint or a ratio is not what it should be.
     """
     output, image = output_file(output), open_image(image_file)
-    model, processor = load_zspa(checkpoint)
+    model, processor = load_zspa(checkpoint, trust_remote_code)
     inputs = question_inputs(model, processor, image, prompt)
     selection = explain(model, inputs, keep_ratio, core_ratio)
     views = token_views(model, processor, inputs, image, len(selection.scores))

@@ -1,10 +1,12 @@
 """Bases whose weights are in several files, named by an index."""
 
+import errno
 import shutil
 
 import pytest
 import tiny
 
+import hf_zspa.checkpoint
 from hf_zspa.checkpoint import convert_checkpoint
 
 
@@ -38,3 +40,29 @@ def test_an_index_of_anything_else_is_one_line(sharded, tmp_path, weight_map, me
     tiny.write_json(sharded / "model.safetensors.index.json", {"weight_map": weight_map})
     with pytest.raises(ValueError, match=message):
         convert_checkpoint(sharded, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "failure, raised",
+    [(OSError(errno.ENOSPC, "No space left"), (ValueError, r"out was not made \(No space left\)")),
+     (KeyboardInterrupt(), (KeyboardInterrupt, ""))],
+)  # fmt: skip
+@pytest.mark.parametrize("had_one", [False, True])
+def test_a_failure_halfway_changes_nothing(sharded, tmp_path, monkeypatch, failure, raised, had_one):
+    out = tmp_path / "out"
+    if had_one:
+        convert_checkpoint(sharded, out)
+    before = {path.name: path.read_bytes() for path in out.iterdir()} if had_one else None
+    calls = []
+
+    def fail_at_the_second(source, target, link, advance):
+        target.write_bytes(b"half of it")
+        calls.append(target)
+        if len(calls) == 2:
+            raise failure
+
+    monkeypatch.setattr(hf_zspa.checkpoint, "transfer", fail_at_the_second)
+    with pytest.raises(raised[0], match=raised[1]):
+        convert_checkpoint(sharded, out, force=True)
+    assert set(tmp_path.iterdir()) == ({sharded, out} if had_one else {sharded})
+    assert not had_one or {path.name: path.read_bytes() for path in out.iterdir()} == before

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ..devices import usable_device
-from ..embedded import EVALUATED, EXAMPLES
+from ..embedded import EXAMPLES
 from ..images import open_image
 from ..inference import load_zspa, output_folder, question_inputs
 from . import shapes
@@ -38,6 +38,7 @@ class Request:
         task: in place of pairs, the questions of one of lmms-eval's tasks.
         data: folder of local benchmark data for `task`.
         limit: questions at most.
+        trust_remote_code: run the checkpoint's code whatever it is; else only if it is that of this package.
         time_allowed: seconds; every question is answered once, and again until these have passed.
     """
 
@@ -54,6 +55,7 @@ class Request:
     device: str | None = None
     attention: str | None = None
     output: Path | None = None
+    trust_remote_code: bool = False
     time_allowed: float = 60.0
 
 
@@ -130,15 +132,18 @@ def _model_and_questions(
             dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
             model = shapes.build(request.shape, device, dtype, request.attention)
         return model, iter([shapes.inputs(request.shape, model, request.prompt)])
-    checkpoint = str(EVALUATED.get(str(request.checkpoint), request.checkpoint))
+    checkpoint = str(request.checkpoint)
     if request.task:
         from ..evaluation.prompts import task_prompts
 
         log = (request.output or Path()) / "lmms-eval.log"
-        options = {"device": str(device), "dtype": request.dtype, "attn_implementation": request.attention}
+        options = {
+            "device": str(device), "dtype": request.dtype, "attn_implementation": request.attention,
+            "trust_remote_code": request.trust_remote_code,
+        }  # fmt: skip
         return task_prompts(checkpoint, request.task, request.data, request.limit, log, **options)
     pairs = read_pairs(request.pairs, request.limit)
-    model, processor = load_zspa(checkpoint)
+    model, processor = load_zspa(checkpoint, request.trust_remote_code)
     model = model.to(device, dtype)
     if request.attention:
         model.set_attn_implementation(request.attention)

@@ -5,6 +5,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from ..hub.errors import Interrupted
 from ..version import __version__
 from . import checkpoints, hub, measuring, pictures
 
@@ -36,11 +37,16 @@ for part in (pictures, checkpoints, hub, measuring):
 
 
 def main() -> None:
-    """Runs the command line. Bad input ends in one line on stderr and exit status 1, wrong usage in 2."""
+    """Runs the command line. Bad input ends in one line on stderr and status 1, wrong usage in 2, Ctrl-C in 130."""
     try:
         app()
-    except (ValueError, OSError) as error:  # the Hub's and transformers' own errors are among these
+    except Interrupted as error:
+        _stop(str(error), 130)
+    except ValueError as error:
         _stop(str(error) or type(error).__name__)
+    except OSError as error:  # the Hub's and transformers' own errors are among these
+        of_a_file = error.filename and error.strerror
+        _stop(f"{error.filename}: {error.strerror}" if of_a_file else str(error) or type(error).__name__)
     except ImportError as error:  # transformers imports torchvision with its processors, and reports it as its own
         reason = str(error.__cause__ or error)
         if "torchvision" not in reason:
@@ -48,6 +54,6 @@ def main() -> None:
         _stop(f"torchvision and torch do not fit each other ({reason}): install the torchvision of the installed torch")
 
 
-def _stop(message: str) -> NoReturn:
+def _stop(message: str, status: int = 1) -> NoReturn:
     print(f"hf-zspa: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(status)

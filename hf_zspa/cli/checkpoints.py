@@ -67,15 +67,16 @@ def inspect_command(
     if as_json:
         print(json.dumps(asdict(info), default=str, indent=2))
         return
-    console.print(_facts_table(info))
+    console.print(_facts_table(checkpoint, info))
     for file in info.files:
         print(f"{file.sha256} {file.size:>14,} {file.name}")
 
 
-def _facts_table(info: "CheckpointInfo") -> Table:
+def _facts_table(checkpoint: str, info: "CheckpointInfo") -> Table:
     fields = info.fields
     facts = {
-        "checkpoint": str(info.path),
+        "checkpoint": checkpoint,
+        "folder": str(info.path),
         "family": info.model_type,
         "converted": "yes" if info.converted else "no, these are the fields that hf-zspa convert would give it",
         "keep ratio": str(fields["zspa_keep_ratio"]),
@@ -88,6 +89,8 @@ def _facts_table(info: "CheckpointInfo") -> Table:
         "special tokens": str(len(fields["zspa_special_token_ids"] or [])),
     }
     table = Table(show_header=False, box=None)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in facts.items():
         table.add_row(name, Text(value))
     return table

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from huggingface_hub import get_token
 from rich.table import Table
 from rich.text import Text
 
@@ -51,6 +52,8 @@ def push_command(
         tagged = f", tag {done.plan.tag}" if done.plan.tag else ""
         sent, copied = done.plan.bytes_to("send"), done.plan.bytes_to("copy")
         _say(f"{done.url}: commit {done.commit[:8]}{tagged}, {sent:,} bytes sent, {copied:,} copied on the Hub")
+        revision = done.plan.tag or done.commit
+        _say(f"to check it there: hf-zspa verify {repository}@{revision}")
     if removed := [step.name for step in done.plan.changes if step.action == "remove"]:
         _say(f"removed there, for they are not in {checkpoint}: {shown(', '.join(removed))}")
     if done.plan.left:
@@ -95,6 +98,8 @@ def _foretold(plan: "Plan", request: "Request") -> "Iterator[str]":
         yield "a pull request would be opened, and the branch would stay as it is"
     if plan.tag:
         yield f"the tag {plan.tag} would be made"
+    if get_token() is None:
+        yield "there is no token, which a push needs: run hf auth login, or set HF_TOKEN"
     if plan.pins:
         yield "a second commit would follow, in which the model card names the first"
 

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from .shared import console, names, numbers, quiet
+from .shared import Trust, console, names, numbers, quiet
 
 app = typer.Typer()
 
@@ -39,6 +39,7 @@ def eval_command(
     max_pixels: Annotated[int | None, typer.Option(help="Largest area of an image (Qwen2.5-VL).")] = None,
     seed: Annotated[int | None, typer.Option(help="What the method random draws from; by default 0.")] = None,
     on_error: Annotated[str, typer.Option(help="raise, or count a failing sample as wrong.")] = "raise",
+    trust_remote_code: Trust = False,
 ) -> None:
     """Measures a checkpoint on the paper's benchmarks, or the embedded one on its own, method against method."""
     if table not in (None, 1, 2, 4):
@@ -58,6 +59,7 @@ def eval_command(
         "attn_implementation": attention,
         "max_pixels": max_pixels,
         "on_error": on_error,
+        "trust_remote_code": trust_remote_code,
     }
     request = Request(
         checkpoint,
@@ -112,6 +114,7 @@ def bench_command(
     device: Annotated[str | None, typer.Option(help="Such as cuda:0; by default the GPU if there is one.")] = None,
     attention: Annotated[str | None, typer.Option(help="transformers' name, such as sdpa.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path("zspa-bench"),
+    trust_remote_code: Trust = False,
 ) -> None:
     """Times answers and measures their memory, method against method and against the limit, in one run."""
     from ..bench.command import Request, bench
@@ -138,6 +141,7 @@ def bench_command(
         device=device,
         attention=attention,
         output=output,
+        trust_remote_code=trust_remote_code,
         time_allowed=time_allowed,
     )
     results = bench(request, Console(stderr=True))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .shared import console, quiet
+from .shared import Trust, console, quiet
 
 app = typer.Typer()
 ImageFile = Annotated[Path | None, typer.Option("--image", help="A picture; by default one of the shipped scenes.")]
@@ -37,6 +37,7 @@ def visualize_command(
     compare: Annotated[bool, typer.Option("--compare", help="Diversity alone, relevance alone, and balance.")] = False,
     keep_ratio: KeepRatio = None,
     core_ratio: CoreRatio = None,
+    trust_remote_code: Trust = False,
 ) -> None:
     """Draws the relevance heat map and the kept tokens over an image."""
     from ..visualize import visualize
@@ -44,7 +45,14 @@ def visualize_command(
     quiet()
     with console.status("choosing visual tokens"):
         selection = visualize(
-            checkpoint, image, prompt, output, compare=compare, keep_ratio=keep_ratio, core_ratio=core_ratio
+            checkpoint,
+            image,
+            prompt,
+            output,
+            compare=compare,
+            keep_ratio=keep_ratio,
+            core_ratio=core_ratio,
+            trust_remote_code=trust_remote_code,
         )
     console.print(
         f"kept {len(selection.kept)} of {len(selection.scores)} visual tokens, see {output}",

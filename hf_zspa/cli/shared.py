@@ -2,11 +2,16 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 console = Console()
+Trust = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run the checkpoint's code even if it is not hf_zspa's own.")
+]
 
 
 def quiet(progress: bool = False) -> None:

@@ -12,10 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..base_checkpoint import checkpoint_folder, is_converted, read_config
 from ..inference import output_folder
 from ..remote_code.zspa_config import FIELDS
+from ..trust import check_code
 from . import plots, tables
 from .benchmarks import check_data, task_manager
 from .cells import KEEP_RATIO, Cell, expand_tasks, plan, pooling_cells, table_methods, table_plan
-from .lmms_model import HfZspa, embedded_folder
+from .lmms_model import HfZspa
 from .methods import METHODS, READERS, unread
 from .report import build_results
 from .sweep import Measurement, Sweep, write_json
@@ -61,8 +62,8 @@ def evaluate(request: Request, console: Console) -> dict[str, Any]:
         ScoreError: lmms-eval's number is not what its samples add up to.
     """
     _check_alone()
-    tasks = _tasks(request)
     own = _own_fields(request)
+    tasks = _tasks(request)
     cells = _cells(request, tasks, own)
     manager = task_manager()
     check_data(tasks, request.data, manager)
@@ -108,11 +109,17 @@ def _first_cells(table: int) -> list[Cell]:
 
 
 def _own_fields(request: Request) -> dict[str, Any] | None:
-    """The checkpoint's own pruning fields, without their prefix; None where it is not converted."""
-    name = embedded_folder(request.checkpoint)
-    config = read_config(checkpoint_folder(name, request.model.get("revision"), weights=False))
+    """The checkpoint's own pruning fields, without their prefix; None where it is not converted.
+
+    Raises:
+        ValueError: its code is not that of this package, and is not trusted.
+    """
+    folder = checkpoint_folder(request.checkpoint, request.model.get("revision"), weights=False)
+    config = read_config(folder)
     if not is_converted(config):
         return None
+    if not request.model.get("trust_remote_code"):
+        check_code(folder, request.checkpoint)
     return {name: config.get(f"zspa_{name}", FIELDS[f"zspa_{name}"]) for name in _OWN}
 
 

@@ -13,6 +13,7 @@ from lmms_eval.protocol import ChatMessages
 from loguru import logger
 
 from ..base_checkpoint import checkpoint_folder, is_converted, read_config
+from ..trust import check_code
 from .counting import CountingPruner, SampleRecord, token_summary
 from .loading import Settings, load
 from .methods import check_method, make_pruner, unread
@@ -45,6 +46,7 @@ class HfZspa(lmms):
         system_prompt: a system turn before each question.
         on_error: "raise" stops with the sample's id, "count" marks the sample as failed and goes on. `hf-zspa eval`
             counts it as wrong; lmms-eval's own command scores the mark as an answer.
+        trust_remote_code: run the checkpoint's code whatever it is; else only if it is that of this package.
         log_tokens: a file that gets one line of JSON per sample: visual tokens, tokens kept, failure.
 
     Raises:
@@ -74,6 +76,7 @@ class HfZspa(lmms):
         system_prompt: str | None = None,
         on_error: str = "raise",
         log_tokens: str | None = None,
+        trust_remote_code: bool = False,
         max_batch_size: int | None = None,
         **unknown: Any,
     ) -> None:
@@ -90,8 +93,10 @@ class HfZspa(lmms):
         self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
         if device is None and self._world_size > 1:
             device = str(self.accelerator.device)
-        self.folder = checkpoint_folder(embedded_folder(pretrained), revision)
+        self.folder = checkpoint_folder(pretrained, revision)
         self.converted = is_converted(read_config(self.folder))
+        if self.converted and not trust_remote_code:
+            check_code(self.folder, pretrained)
         self.settings = Settings(device, device_map, dtype, attn_implementation, min_pixels, max_pixels)
         # In a tuple, out of reach of lmms.clean(), which would end a sweep after its first cell.
         self._parts = load(self.folder, self.converted, self.settings)
@@ -264,10 +269,3 @@ class HfZspa(lmms):
         if self.pruner is not None and counter.sees_images:
             return {"visual_token_pruner": counter}
         return {"zspa_keep_ratio": 1.0} if self.converted else {}
-
-
-def embedded_folder(name: str) -> str:
-    """The folder of an embedded checkpoint by its name; any other name as it is."""
-    from ..embedded import EVALUATED
-
-    return str(EVALUATED.get(name, name))

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import (
     HfHubHTTPError,
     LocalEntryNotFoundError,
@@ -26,11 +27,15 @@ FAILURES: tuple[type[Exception], ...] = (
 AGAIN = "Run the same command again: what has arrived is not sent twice"
 
 
+class Interrupted(Exception):
+    """Ctrl-C in a push; it says what was published up to there, and what to do."""
+
+
 @contextmanager
 def hub_errors(
     repository: str, revision: str | None = None, failed: Callable[[bool], str] = lambda refused: ""
 ) -> Iterator[None]:
-    """Turns what huggingface_hub raises in a push to `repository` into a `ValueError`.
+    """Turns what huggingface_hub raises in a push to `repository` into a `ValueError`, and Ctrl-C into `Interrupted`.
 
     Args:
         revision: the branch that was asked for.
@@ -40,6 +45,8 @@ def hub_errors(
     """
     try:
         yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"interrupted. {failed(False) or f'Nothing was published. {AGAIN}'}") from error
     except OfflineModeIsEnabled as error:
         raise ValueError("HF_HUB_OFFLINE is set: unset it to publish") from error
     except FAILURES as error:
@@ -58,7 +65,7 @@ def said(error: BaseException) -> str:
 def _explanation(repository: str, revision: str | None, error: BaseException, failed: Callable[[bool], str]) -> str:
     response = getattr(error, "response", None)
     if response is None:
-        what = f"the Hub is out of reach, or the connection to it broke: {_line(error)}"
+        what = f"the Hub ({ENDPOINT}) is out of reach, or the connection to it broke: {_line(error)}"
     elif response.status_code >= 500:
         what = f"the Hub answered {response.status_code}: {said(error)}"
     else:

@@ -11,7 +11,7 @@ from ..travelling import code_files
 from ..trust import verify_checkpoint
 from ..version import __version__
 
-_PASSED_OVER = (".cache", ".git", ".gitattributes", ".gitignore")
+_PASSED_OVER = (".cache", ".git", ".gitattributes", ".gitignore", "__pycache__")
 _CODE = {file.name for family in FAMILIES.values() for file in code_files(family)}
 
 
@@ -44,7 +44,10 @@ def check_publishable(folder: Path) -> dict[str, Any]:
         )
     if not found.passed:
         wrong = [f"{file.name} {file.problem}" for file in found.files if file.problem]
-        raise ValueError(f"{folder} is not as hf_zspa wrote it: {'; '.join(wrong + found.problems)}")
+        raise ValueError(
+            f"{folder} is not as hf_zspa wrote it: {'; '.join(wrong + found.problems)}. To make it anew: hf-zspa "
+            "convert BASE OUT"
+        )
     return complete
 
 

@@ -112,7 +112,10 @@ class Push:
         tagged = self._is_tagged(remote)
         there = self._card_there(remote)
         existing = self._existing_card(there, remote.head)
-        bases = base_names(metadata_of(existing or "").get("base_model"))
+        head = metadata_of(existing or "")
+        if lacking := [name for name in ("license", "base_model") if not head.get(name)]:
+            self.say(f"the card has no {' and no '.join(lacking)}: add it to the metadata of {self.folder}/README.md")
+        bases = base_names(head.get("base_model"))
         files = self._content()
         content = self._compared(files, remote)
         for problem in content.reported:

@@ -1,5 +1,6 @@
 """What `hf-zspa eval` is asked for: the cells that a request means, and the requests that are refused."""
 
+import shutil
 import sys
 
 import pytest
@@ -7,10 +8,11 @@ from asking import request
 from rich.console import Console
 
 from hf_zspa.cli import main
-from hf_zspa.embedded import CHECKPOINT
+from hf_zspa.embedded import CHECKPOINT, EVALUATED
 from hf_zspa.evaluation import command
 from hf_zspa.evaluation.cells import CORE_RATIOS, Cell, make_cell, plan, pooling_cells, table_plan
 from hf_zspa.evaluation.command import evaluate
+from hf_zspa.evaluation.lmms_model import HfZspa
 from hf_zspa.evaluation.requests import SampleError
 from hf_zspa.evaluation.scoring import ScoreError
 
@@ -127,3 +129,15 @@ def test_the_command_shows_the_table_and_says_where_the_rest_is(run, loaded_once
     words = " ".join(out.split())
     assert not status and "Scores (measured here)" in words and "Paired differences" not in words
     assert f"2 rows in {tmp_path / 'results.json'}, see {tmp_path / 'results.md'}" in words
+
+
+def test_foreign_code_is_not_run_unasked(run, tmp_path):
+    folder = shutil.copytree(EVALUATED["embedded"], tmp_path / "foreign")
+    with (folder / "modeling_zspa_llava.py").open("a") as file:
+        file.write("raise SystemExit(7)\n")
+    arguments = (str(folder), "--tasks", "zspa_scenes_chart", "--methods", "zspa", "--limit", "1")
+    status, _, err = run(*arguments)
+    assert status == 1 and f"hf-zspa verify {folder} says where" in err
+    with pytest.raises(ValueError, match="says where"):
+        HfZspa(str(folder))
+    assert run(*arguments, "--trust-remote-code")[0] == 7

@@ -2,6 +2,9 @@
 
 import json
 import re
+import signal
+import subprocess
+import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import Any
@@ -24,6 +27,7 @@ class Fault:
         answer: it is answered with this, and nothing is done.
         cut: the connection is closed after so many bytes are read.
         lost: what it asks for is done, and the connection is closed without an answer.
+        interrupts: the client's process, which gets a Ctrl-C while it waits for an answer.
     """
 
     method: str
@@ -35,6 +39,7 @@ class Fault:
     answer: Any = None
     cut: int | None = None
     lost: bool = False
+    interrupts: subprocess.Popen | None = None
 
 
 class Refused(Exception):
@@ -56,6 +61,11 @@ class Handler(BaseHTTPRequestHandler):
         self.where, self.query = unquote(parts.path), parse_qs(parts.query)
         length = int(self.headers.get("Content-Length") or 0)
         fault = self.fault = self._next_fault()
+        if fault and fault.interrupts:
+            fault.interrupts.send_signal(signal.SIGINT)
+            time.sleep(0.5)  # until it has arrived, before the connection does
+            self._hang_up()
+            return
         if fault and fault.cut is not None:
             self.rfile.read(min(length, fault.cut))
             self._hang_up()

@@ -65,6 +65,25 @@ def test_after_a_failure_nothing_is_published_and_the_same_push_goes_on(
         assert uploaded(hub, repository) == 0 and len(hub.repos[repository].stored) == stored
 
 
+@pytest.mark.parametrize(
+    "fault, options, message",
+    [
+        (("PUT", "/lfs/"), [], "interrupted. Nothing was published"),
+        (("POST", "/commit/"), [], "interrupted. Nothing was published"),
+        (("POST", "/tag/"), ["--tag", "v1"], "is published, but the tag v1 may be missing. Run the same command again"),
+    ],
+)
+def test_an_interrupted_push_says_what_it_has_left_and_goes_on(
+    hub, client, checkpoint, repository, fault, options, message
+):
+    hub.faults.append(Fault(*fault, interrupts=client.process))
+    done = client.run("push", checkpoint, repository, *options)
+    assert done.status == 130 and message in done.err and "Traceback" not in done.err, done.err
+    assert client.run("push", checkpoint, repository, *options).status == 0
+    assert arrived(hub, repository) == local(checkpoint)
+    assert not options or hub.repos[repository].tags["v1"]
+
+
 def test_a_commit_in_between_is_not_overwritten(hub, client, checkpoint, repository):
     """Somebody commits between the look at the repository and the commit."""
     client.run("push", checkpoint, repository)
