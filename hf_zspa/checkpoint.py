@@ -9,6 +9,7 @@ from .base_checkpoint import (
     Family,
     checkpoint_folder,
     family_of,
+    local_folder,
     other_files,
     read_config,
     read_json,
@@ -64,7 +65,7 @@ def convert_checkpoint(
     family = family_of(source, stock)
     weights, others = weight_files(source), other_files(source)
     config = _converted(stock, family, stock_fields(source) | fields)
-    repository = None if Path(base).expanduser().is_dir() else str(base)
+    repository = None if local_folder(base) else str(base).partition("@")[0]
     metadata = base_metadata(source, repository)
     copied = [*code_files(family), *(source / name for name in others)]
     with all_or_nothing(target) as folder:

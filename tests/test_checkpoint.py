@@ -235,10 +235,12 @@ def test_the_weights_of_a_hub_id_are_downloaded_only_for_a_family_that_converts(
     monkeypatch.setattr(hf_zspa.base_checkpoint, "snapshot_download", snapshot)
     out = convert_checkpoint("org/base", tmp_path / "out", revision="v1")
     assert asked_for_weights == [False, True] and "base_model: org/base" in (out / "README.md").read_text()
+    card = (convert_checkpoint("org/base@v1", tmp_path / "same") / "README.md").read_text()
+    assert "base_model: org/base\n" in card and "org/base@" not in card
     edit_config(base, model_type="bert")
     with pytest.raises(ValueError, match="'bert', but must be one of"):
         convert_checkpoint("org/base", tmp_path / "second", revision="v1")
-    assert asked_for_weights == [False, True, False]
+    assert asked_for_weights == [False, True, False, True, False]
 
 
 @pytest.mark.parametrize("name", ["no_such/checkpoint", "not a hub id", "./nowhere"])
