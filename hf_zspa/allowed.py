@@ -44,8 +44,8 @@ def problem_of(name: str, in_folder: bool) -> str | None:
         return "is compiled code, which cannot be compared"
     if path.name not in _OF_GIT and not is_plain(name):
         return (
-            "has a name that some systems take for another one: rename it with letters of ASCII, digits and . _ + -, "
-            "or move it away"
+            "is hidden, or has a name that not every system reads alike: rename it with letters of ASCII, digits and "
+            ". _ + -, or move it away"
         )
     if _is_known(path) or lowered.endswith(".py"):
         return None

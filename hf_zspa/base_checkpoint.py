@@ -102,8 +102,19 @@ def checkpoint_folder(checkpoint: str | Path, revision: str | None = None, *, we
 
 def local_folder(checkpoint: str | Path) -> Path | None:
     """The folder of a checkpoint that is on this machine, or inside this package by a name such as "embedded"; None
-    where it can only be on the Hub. A folder of such a name is meant with `./` before it."""
-    folder = EVALUATED.get(str(checkpoint)) or Path(checkpoint).expanduser()
+    where it can only be on the Hub.
+
+    Raises:
+        ValueError: it is such a name, and that of a checkpoint's folder too.
+    """
+    folder = Path(checkpoint).expanduser()
+    if str(checkpoint) in EVALUATED:
+        if (folder / "config.json").is_file():
+            raise ValueError(
+                f"{checkpoint} is a checkpoint inside hf_zspa, and a folder here: give ./{checkpoint} for the folder, "
+                "or rename it"
+            )
+        folder = EVALUATED[str(checkpoint)]
     return folder.resolve() if folder.is_dir() else None
 
 
@@ -266,7 +277,7 @@ def other_files(folder: Path) -> list[str]:
 
 
 def _travels(path: Path) -> bool:
-    weights = path.suffix == ".safetensors" or path.name.endswith(".index.json")
+    weights = path.suffix == ".safetensors" or ".index." in path.name
     if path.name == "config.json" or weights or not is_plain(path.name) or file_effect(path.name):
         return False
     return path.suffix in STOCK or is_legal(path.name)

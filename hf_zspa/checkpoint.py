@@ -19,6 +19,7 @@ from .model_card import PICTURE, SHIPPED_PICTURE, base_metadata, card, picture_c
 from .remote_code.zspa_config import FIELDS, check_fields
 from .transfer import Progress, all_or_nothing, check_target, transfer
 from .travelling import DIGESTS, VERSION, auto_map, code_digests, code_files
+from .trust import verify_checkpoint
 from .turn_markers import find_turn_markers, load_tokenizer, read_chat_template, special_token_ids
 from .version import __version__
 
@@ -52,8 +53,8 @@ def convert_checkpoint(
         The folder `out`.
 
     Raises:
-        ValueError: a field, the base or the target is not what it should be; nothing has been written.
-        OSError: reading or writing failed, for instance because the disk is full; nothing is left behind.
+        ValueError: a field, the base or the target is not what it should be, or reading or writing failed, for instance
+            because the disk is full; nothing is left behind.
     """
     target = Path(out).expanduser().resolve()
     _check_names(fields)
@@ -76,6 +77,8 @@ def convert_checkpoint(
         picture = picture_caption(folder / PICTURE)
         text = card(config, target.name, metadata=metadata, picture=picture)
         (folder / "README.md").write_text(text, encoding="utf-8")
+        if problems := verify_checkpoint(folder).problems:
+            raise ValueError(f"{base} would make a checkpoint that hf-zspa verify does not pass: {problems[0]}")
         _transfer_weights(source, folder, weights, link, progress)
     return target
 

@@ -78,9 +78,12 @@ def replace_file(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written; `path` is as it was.
     """
-    fresh = path.with_name(f".{path.name}.new")
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    fresh = Path(name)
     try:
-        fresh.write_bytes(content)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        fresh.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
@@ -98,7 +101,7 @@ def all_or_nothing(target: Path) -> Iterator[Path]:
         yield from _filled(target, hidden)
     except OSError as error:
         elsewhere = error.filename and not str(error.filename).startswith(str(target.parent / hidden))
-        why = f"{error.filename}: {error.strerror}" if elsewhere else error.strerror
+        why = f"{error.filename}: {error.strerror}" if elsewhere else error.strerror or str(error)
         raise ValueError(f"{target} was not made ({why}), and nothing is left of it") from error
 
 

@@ -89,13 +89,15 @@ def check_code(folder: Path, checkpoint: str | Path) -> None:
         checkpoint: what its `folder` was given as.
 
     Raises:
-        ValueError: its code is not that of the installed package, or it leads transformers past that.
+        ValueError: it does not pass `hf-zspa verify`.
     """
-    if not verify_checkpoint(folder).passed:
+    found = verify_checkpoint(folder)
+    if not found.passed:
+        of_files = [f"{file.name} {file.problem}" for file in found.files if file.problem]
+        first = [*filter(None, [found.other_version]), *of_files, *found.problems][0]
         raise ValueError(
-            f"{checkpoint} is not run, because its code is not that of hf_zspa {__version__}, or leads past it: "
-            f"hf-zspa verify {checkpoint} says where. If you trust it, say so with --trust-remote-code, or "
-            "trust_remote_code=True"
+            f"{checkpoint} is not run before it passes hf-zspa verify: {first}. To run it as it is, because you trust "
+            "it, give --trust-remote-code, or trust_remote_code=True"
         )
 
 

@@ -45,7 +45,7 @@ def test_an_index_of_anything_else_is_one_line(sharded, tmp_path, weight_map, me
 @pytest.mark.parametrize(
     "failure, raised",
     [(OSError(errno.ENOSPC, "No space left"), (ValueError, r"out was not made \(No space left\)")),
-     (KeyboardInterrupt(), (KeyboardInterrupt, ""))],
+     (KeyboardInterrupt(), (KeyboardInterrupt, None))],
 )  # fmt: skip
 @pytest.mark.parametrize("had_one", [False, True])
 def test_a_failure_halfway_changes_nothing(sharded, tmp_path, monkeypatch, failure, raised, had_one):

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from .shared import byte_progress, console, quiet
+from .shared import byte_progress, console, quiet, say
 
 if TYPE_CHECKING:
     from ..inspection import CheckpointInfo
@@ -48,8 +48,8 @@ def convert_command(
     with byte_progress("weights") as progress:
         target = convert_checkpoint(base, out, force=force, link=link, revision=revision, progress=progress, **fields)
     if not read_config(target)["zspa_query_start_ids"]:
-        console.print("no chat template says where a question begins: relevance is measured against all text")
-    console.print(f"wrote {target}: load it with trust_remote_code=True", highlight=False, soft_wrap=True)
+        say("no chat template says where a question begins: relevance is measured against all text")
+    say(f"wrote {target}: load it with trust_remote_code=True")
 
 
 @app.command("inspect")

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..allowed import shown
-from .shared import console, quiet
+from .shared import console, quiet, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,27 +41,23 @@ def push_command(
 
     quiet(progress=not dry_run)
     request = Request(checkpoint, repository, private, revision, create_pr, tag, message, results, picture)
-    push = Push(request, _say)
+    push = Push(request, say)
     if dry_run:
         _show(push.plan(), request)
         return
     done = push.run()
     if done.commit is None:
-        _say(f"{done.url} has all of it already")
+        say(f"{done.url} has all of it already")
     else:
         tagged = f", tag {done.plan.tag}" if done.plan.tag else ""
         sent, copied = done.plan.bytes_to("send"), done.plan.bytes_to("copy")
-        _say(f"{done.url}: commit {done.commit[:8]}{tagged}, {sent:,} bytes sent, {copied:,} copied on the Hub")
+        say(f"{done.url}: commit {done.commit[:8]}{tagged}, {sent:,} bytes sent, {copied:,} copied on the Hub")
         revision = done.plan.tag or done.commit
-        _say(f"to check it there: hf-zspa verify {repository}@{revision}")
+        say(f"to check it there: hf-zspa verify {repository}@{revision}")
     if removed := [step.name for step in done.plan.changes if step.action == "remove"]:
-        _say(f"removed there, for they are not in {checkpoint}: {shown(', '.join(removed))}")
+        say(f"removed there, for they are not in {checkpoint}: {shown(', '.join(removed))}")
     if done.plan.left:
-        _say(f"left there, though they are not in {checkpoint}: {shown(', '.join(done.plan.left))}")
-
-
-def _say(line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(f"left there, though they are not in {checkpoint}: {shown(', '.join(done.plan.left))}")
 
 
 def _show(plan: "Plan", request: "Request") -> None:
@@ -77,18 +73,16 @@ def _show(plan: "Plan", request: "Request") -> None:
         table.add_row(Text(shown(name)), f"{plan.remote.files[name].size:,}", "stays")
     console.print(table)
     for line in _foretold(plan, request) if plan.compared else ():
-        _say(line)
+        say(line)
     if not plan.compared:
-        _say(f"HF_HUB_OFFLINE is set: the Hub was not asked what {request.repository} has of it")
+        say(f"HF_HUB_OFFLINE is set: the Hub was not asked what {request.repository} has of it")
 
 
 def _foretold(plan: "Plan", request: "Request") -> "Iterator[str]":
     """What a push would do beside sending files."""
-    who = "public, for all to see" if not (plan.remote.private or request.private) else "private"
-    if plan.remote.exists:
-        yield f"the repository is there, and is {who}"
-    else:
-        yield f"the repository would be made, and be {who}"
+    private = plan.remote.private if plan.remote.exists else request.private
+    who = {True: "private", False: "public, for all to see", None: "public or private, as it was made"}[private]
+    yield f"the repository {'is there, and is' if plan.remote.exists else 'would be made, and be'} {who}"
     if plan.remote.lacks_branch:
         head = plan.remote.head
         yield f"the branch {request.revision} would be made" + (f" from {head[:8]}" if head else "")
@@ -120,10 +114,10 @@ def verify_command(
         if problem:
             console.print(Text(problem), soft_wrap=True)
     if found.commit:
-        console.print(f"commit: {found.commit}", highlight=False, soft_wrap=True)
+        say(f"commit: {found.commit}")
     if not found.passed:
-        console.print(f"{checkpoint} is not verified: the lines above say why", highlight=False, soft_wrap=True)
+        say(f"{shown(checkpoint)} is not verified: the lines above say why")
         raise typer.Exit(1)
-    console.print(f"{checkpoint} has the code of hf_zspa {__version__}, and no other", highlight=False, soft_wrap=True)
+    say(f"{shown(checkpoint)} has the code of hf_zspa {__version__}, and no other")
     if found.commit:
-        console.print(f'to load what was verified: revision="{found.commit}"', highlight=False, soft_wrap=True)
+        say(f'to load what was verified: revision="{found.commit}"')

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from .shared import Trust, console, names, numbers, quiet
+from .shared import Trust, console, names, numbers, quiet, say
 
 app = typer.Typer()
 
@@ -81,7 +81,7 @@ def eval_command(
         raise ValueError(str(error)) from error
     report = output / f"{request.stem}.md"
     _print_tables(report.read_text(encoding="utf-8").split("\n## Paired differences")[0])
-    console.print(f"\n{len(results['rows'])} rows in {report.with_suffix('.json')}, see {report}", soft_wrap=True)
+    say(f"\n{len(results['rows'])} rows in {report.with_suffix('.json')}, see {report}")
 
 
 @app.command("bench")
@@ -146,7 +146,7 @@ def bench_command(
     )
     results = bench(request, Console(stderr=True))
     _print_tables(paper_table_3(results) if table else markdown(results))
-    console.print(f"\n{len(results['rows'])} rows in {output / 'results.json'}", soft_wrap=True)
+    say(f"\n{len(results['rows'])} rows in {output / 'results.json'}")
 
 
 def _print_tables(text: str) -> None:
@@ -154,7 +154,7 @@ def _print_tables(text: str) -> None:
     if console.is_terminal and max(map(len, text.splitlines())) <= console.width:
         console.print(Markdown(text))
     else:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(text)
 
 
 def _grid(text: str) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .shared import Trust, console, quiet
+from .shared import Trust, console, quiet, say
 
 app = typer.Typer()
 ImageFile = Annotated[Path | None, typer.Option("--image", help="A picture; by default one of the shipped scenes.")]
@@ -54,8 +54,4 @@ def visualize_command(
             core_ratio=core_ratio,
             trust_remote_code=trust_remote_code,
         )
-    console.print(
-        f"kept {len(selection.kept)} of {len(selection.scores)} visual tokens, see {output}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    say(f"kept {len(selection.kept)} of {len(selection.scores)} visual tokens, see {output}")

@@ -14,6 +14,11 @@ Trust = Annotated[
 ]
 
 
+def say(line: str) -> None:
+    """Prints a line as it is, whatever its length and whatever looks like markup in it."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def quiet(progress: bool = False) -> None:
     """Leaves the terminal to the command's own words and, if wanted, the Hub's progress bars."""
     from huggingface_hub.utils import disable_progress_bars

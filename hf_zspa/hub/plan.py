@@ -20,6 +20,7 @@ CARD = ("README.md", PICTURE)
 
 # What transformers would load before, or beside, the weights and the config of the checkpoint.
 _WEIGHTS = ("*.safetensors", "*.index.json")
+_READ = 1 << 24  # bytes of JSON that are fetched to be looked at; what transformers reads is smaller
 
 Content = Path | bytes
 
@@ -151,15 +152,15 @@ def files_at(api: HfApi, repository: str, revision: str | None) -> dict[str, Any
 def must_go(name: str) -> bool:
     """Whether a file of a repository, which the checkpoint does not have, must not stay beside it.
 
-    These are weights that transformers would load before or beside those of the checkpoint, and what `hf-zspa verify`
-    refuses in any folder: code, compiled or not, and pickled files, which a user's machine could run, and files that
-    lead transformers elsewhere by their names. What `verify` refuses only because it does not know it, such as a
-    notebook, is a person's and stays. JSON that leads elsewhere by what it holds is for `make_plan`, which can read it.
+    These are weights and pickled files beside the checkpoint's own, which transformers could load, and in any folder
+    code, compiled or not, and files that lead transformers elsewhere by their names. What else `hf-zspa verify`
+    refuses, such as a notebook, or the state of an optimizer in the folder of a training, is a person's and stays. JSON
+    that leads elsewhere by what it holds is for `make_plan`, which can read it.
     """
     folder, _, file = taken_for(name).rpartition("/")
-    if file.endswith((".py", *PICKLED, *COMPILED)) or file_effect(name):
+    if file.endswith((".py", *COMPILED)) or file_effect(name):
         return True
-    return not folder and any(fnmatchcase(file, pattern) for pattern in _WEIGHTS)
+    return not folder and (file.endswith(PICKLED) or any(fnmatchcase(file, pattern) for pattern in _WEIGHTS))
 
 
 def make_plan(files: Mapping[str, Content], remote: Remote, read: Callable[[str], bytes]) -> Plan:
@@ -174,20 +175,23 @@ def make_plan(files: Mapping[str, Content], remote: Remote, read: Callable[[str]
     steps = [_step(name, content, remote.files.get(name)) for name, content in sorted(files.items())]
     left, reported = [], []
     for name in sorted(name for name in remote.files if name not in files and name != ".gitattributes"):
-        leading, problem = _led_elsewhere(name, read), problem_of(name, in_folder=False)
+        leading = _led_elsewhere(name, remote.files[name].size, read)
+        problem = problem_of(name, in_folder=False)
         if _goes(name) or leading or is_another_of(name, files):
             steps.append(Step(name, remote.files[name].size, "remove"))
             continue
         left.append(name)
         if problem or leading is None:
-            reported.append(f"{shown(name)} {problem or 'is not valid JSON'}")
+            reported.append(f"{shown(name)} {problem or 'is no JSON, or more of it than anybody reads'}")
     return Plan(remote, steps, left, reported)
 
 
-def _led_elsewhere(name: str, read: Callable[[str], bytes]) -> list[str] | None:
-    """Where a file leads transformers, if it is JSON; None where it should be and is not, and so leads nowhere."""
+def _led_elsewhere(name: str, size: int, read: Callable[[str], bytes]) -> list[str] | None:
+    """Where a file leads transformers, if it is JSON; None where it cannot be read as that."""
     if _goes(name) or not taken_for(name).endswith(".json"):
         return []
+    if size > _READ:
+        return None
     try:
         return leads_elsewhere(name, read(name))
     except ValueError:

@@ -49,7 +49,8 @@ class Progress:
         """What the failed push has left, and what to do; nothing where it had not begun."""
         again = "" if self.refused else f". {AGAIN}"
         if self.commit:
-            return f"Commit {self.commit[:8]} is published, but {self.missing} may be missing. {AGAIN}"
+            missing = f", but {self.missing} may be missing" if self.missing else ""
+            return f"Commit {self.commit[:8]} is published{missing}. {AGAIN}"
         if not self.started or self._is_unchanged:
             made = self._made()
             return f"Nothing was published{made}{again}" if made or self.started else ""

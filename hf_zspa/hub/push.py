@@ -90,16 +90,15 @@ class Push:
             if plan.changes:
                 commit, plan = self._commit(plan, files, progress.start)
                 head, url = commit.oid, commit.pr_url or url
+            progress.missing = f"the tag {plan.tag}" if plan.tag else "the revision in its model card" * plan.pins
             progress.commit = head
             self._keep(files)
             if plan.tag:
-                progress.missing = f"the tag {plan.tag}"
                 self._tag(str(head), files)
             elif plan.content_changes and request.to_pull_request:
                 option = "--create-pr" if request.create_pr else f"--revision {request.revision}"
                 self.say(f"when it is merged, run the same without {option}: the card then names the merged commit")
             elif plan.pins and head:
-                progress.missing = "the revision in its model card"
                 head = self._pin(head, files)
             return Pushed(plan, url, head)
 

@@ -81,10 +81,11 @@ def check_fits(request: Request, remote: Remote) -> None:
             that of something else.
     """
     repository, branch = request.repository, request.revision
-    if request.private and remote.private is False:
+    if request.private and remote.exists and not remote.private:
+        known = "is public" if remote.private is False else "is there, and the Hub did not say that it is private"
         raise ValueError(
-            f"{repository} is public, and a push does not change that: make it private in its settings on the Hub "
-            "first, or leave --private out"
+            f"{repository} {known}, and a push does not change that: make it private in its settings on the Hub first, "
+            "or leave --private out"
         )
     if branch in remote.tags and remote.lacks_branch:
         raise ValueError(f"{branch} is a tag of {repository}, which never moves: --revision must name a branch")

@@ -181,6 +181,17 @@ def a_backbone(folder):
     put(folder / "config.json", vision_config=config["vision_config"] | {"backbone": "else/where"})
 
 
+def a_part_from_a_checkpoint_of_its_own(folder):
+    config = json.loads((folder / "config.json").read_text())
+    put(folder / "config.json", vision_config=config["vision_config"] | {"checkpoint_path": "other.pth"})
+
+
+def a_part_with_arguments_for_a_backbone(folder):
+    config = json.loads((folder / "config.json").read_text())
+    own = {"backbone_kwargs": {"trust_remote_code": True}}
+    put(folder / "config.json", vision_config=config["vision_config"] | own)
+
+
 def weights_of_a_variant_by_another_name(folder):
     put(folder / "model.safetensors.index.fp16.json", weight_map={"a": "more/../../a.safetensors"})
 
@@ -228,6 +239,8 @@ TAMPERING = {
     a_part_with_kernels_of_its_own: 'text_config in its config.json is of model type "falcon_mamba", which may load',
     a_part_that_is_a_name: 'text_config in its config.json is of model type "else/where", which may load more',
     a_backbone: 'config.json has a part of the model loaded from another place: vision_config.backbone is "else/where"',
+    a_part_from_a_checkpoint_of_its_own: 'vision_config.checkpoint_path is "other.pth"',
+    a_part_with_arguments_for_a_backbone: "vision_config.backbone_kwargs is {",
     weights_of_a_variant_by_another_name: "index.fp16.json names more/../../a.safetensors as weights",
     an_unknown_kind: "demo.ipynb is of a kind that nobody here vouches for: move it away. What may be there",
     a_file_that_is_config_to_some_systems: "Config.json is the same file as config.json to some systems",

@@ -71,6 +71,7 @@ def test_after_a_failure_nothing_is_published_and_the_same_push_goes_on(
         (("PUT", "/lfs/"), [], "interrupted. Nothing was published"),
         (("POST", "/commit/"), [], "interrupted. Nothing was published"),
         (("POST", "/tag/"), ["--tag", "v1"], "is published, but the tag v1 may be missing. Run the same command again"),
+        (("POST", "/commit/", 1, 1), [], "is published, but the revision in its model card may be missing"),
     ],
 )
 def test_an_interrupted_push_says_what_it_has_left_and_goes_on(

@@ -30,7 +30,10 @@ LEADING = {
     "Zspa_Prompt.PY": b"",
 }  # fmt: skip
 # What verify does not know, or cannot read, and nothing loads.
-UNKNOWN = {"demo.ipynb": b"{}", "onnx/model.onnx": b"", "my photo.png": b"", "broken.json": b'{"auto_map": 1,'}
+UNKNOWN = {
+    "demo.ipynb": b"{}", "onnx/model.onnx": b"", "my photo.png": b"", "broken.json": b'{"auto_map": 1,',
+    "checkpoint-5/optimizer.pt": b"", "openvino/openvino_model.bin": b"",
+}  # fmt: skip
 
 
 @pytest.fixture
