@@ -1,5 +1,7 @@
 """Two cards as one: with the card that both were made of, changes and removals of both sides stay; nothing is lost."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -118,6 +120,14 @@ def test_metadata_typed_here_is_not_lost_to_that_of_an_unrelated_card(edit):
     with pytest.raises(ValueError, match=r"its metadata \(language\) differs"):
         merged(here, there, NAME)
     assert metadata_of(merged(card(CONFIG, "out", metadata={"language": "en"}), there, NAME))["language"] is False
+
+
+@pytest.mark.parametrize("there", [PERSONS, WRITTEN])
+def test_a_card_without_markers_is_not_said_to_be_made_of_another(there):
+    here = there.replace(BEGIN, "").replace(END, "").replace("# ", "# A ")
+    here = re.sub("<!-- hf-zspa.*\n", "", here)
+    with pytest.raises(ValueError, match="nobody knows whether it or that in org/pruned is the edited one, and its"):
+        merged(here, there, NAME, [there])
 
 
 def test_notes_of_a_folder_published_elsewhere_are_not_lost_to_another_card():
