@@ -234,6 +234,12 @@ def test_what_a_base_says_is_inherited_as_it_is_spelt(tmp_path):
     assert {name: metadata_of(card(CONFIG, NAME, metadata=known))[name] for name in known} == known
 
 
+@pytest.mark.parametrize("line", ["model-index: foo", "license: bsd"])
+def test_what_is_not_inherited_from_a_base_need_not_be_in_order(tmp_path, line):
+    (tmp_path / "README.md").write_text(f"---\n{line}\nlicense: mit\n---\n")
+    assert base_metadata(tmp_path, None) == {"license": "mit"}
+
+
 def test_a_base_whose_card_is_not_utf8_is_named(tmp_path):
     (tmp_path / "README.md").write_bytes(b"caf\xe9")
     with pytest.raises(ValueError, match=f"{tmp_path}/README.md is not UTF-8"):
