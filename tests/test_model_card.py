@@ -107,6 +107,32 @@ def test_results_of_other_ratios_are_refused():
         card(CONFIG, NAME, results={"rows": [ROW | {"keep_ratio": 0.25}]})
 
 
+def test_results_name_the_ratios_that_they_were_measured_with():
+    old = card(CONFIG, NAME, results={"rows": [ROW]})
+    ratios = {"zspa_keep_ratio": 0.1, "zspa_core_ratio": 0.2, "zspa_pooling": "mean"}
+    assert results_of(old)[0]["metrics"][0]["args"] == ratios
+    row = "| 81.23 | zspa_keep_ratio 0.1, zspa_core_ratio 0.2, zspa_pooling mean"
+    assert f"{row} |" in old
+    for change in ({"zspa_keep_ratio": 0.5}, {"zspa_core_ratio": 0.4}, {"zspa_core_ratio": 0}):
+        now = card(CONFIG | change, NAME, existing=old)
+        assert f"{row}; **this checkpoint is set otherwise now** |" in now
+        assert f"{row} |" in card(CONFIG, NAME, existing=now)
+    now = card(CONFIG | {"zspa_keep_ratio": 0.5}, NAME, existing=now, results={"rows": [ROW | {"keep_ratio": 0.5}]})
+    assert "| 81.23 | zspa_keep_ratio 0.5, " in now and "0.1, zspa_core" not in now and "otherwise" not in now
+    diverse = ROW | {"method": "divprune", "core_ratio": None, "pooling": None}
+    now = card(CONFIG | {"zspa_core_ratio": 0}, NAME, results={"rows": [diverse]})
+    assert "| 81.23 | zspa_keep_ratio 0.1, zspa_core_ratio 0 |" in now
+    assert "zspa_core_ratio 0; **this checkpoint is set otherwise now** |" in card(CONFIG, NAME, existing=now)
+
+
+@pytest.mark.parametrize("args", [None, "odd", {"zspa_keep_ratio": 0.1}])
+def test_results_of_ours_that_name_no_ratios_are_not_said_to_be_of_these(args):
+    data = metadata_of(old := card(CONFIG, NAME, results={"rows": [ROW]}))
+    data["model-index"][0]["results"][0]["metrics"][0]["args"] = args
+    now = card(CONFIG, NAME, existing=f"---\n{yaml.safe_dump(data)}---\n" + old.split("---\n", 2)[2])
+    assert "| 81.23 | ratios that were not noted |" in now
+
+
 def test_a_model_index_that_is_none_is_named():
     broken = card(CONFIG, NAME).replace("---\n", "---\nmodel-index: [1]\n", 1)
     with pytest.raises(ValueError, match="model-index without `results` lists"):

@@ -1,12 +1,14 @@
 """Two cards as one: with the card that both were made of, changes and removals of both sides stay; nothing is lost."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from test_model_card import CONFIG, NAME, OTHERS, ROW, pushed, results_of
 
 from hf_zspa.model_card import card, merged, metadata_of
-from hf_zspa.model_card.front_matter import dump
+from hf_zspa.model_card.front_matter import dump, split
 from hf_zspa.model_card.own_text import BEGIN, END
 from hf_zspa.model_card.three_way import three_way
 
@@ -104,6 +106,28 @@ def test_another_licence_than_that_of_the_base_is_left_to_the_person():
     here = card(CONFIG, "out", metadata={"license": "apache-2.0"})
     with pytest.raises(ValueError, match=r"was not made of that in org/pruned, and its metadata \(license\) differs"):
         merged(here, PERSONS, NAME)
+
+
+@pytest.mark.parametrize("edit", ["text", "metadata", "markers"])
+def test_metadata_typed_here_is_not_lost_to_that_of_an_unrelated_card(edit):
+    """Only where no word here is a person's does the card there say what is so."""
+    there = PERSONS.replace("---\n", "---\nlanguage: no\n", 1)
+    here = {
+        "text": f"{card(CONFIG, 'out', metadata={'language': 'en'})}\n{split(there)[1]}",
+        "metadata": card(CONFIG, "out").replace("---\n", "---\nlanguage: en\n", 1),
+        "markers": there.replace("language: no", "language: en"),
+    }[edit]
+    with pytest.raises(ValueError, match=r"its metadata \(language\) differs"):
+        merged(here, there, NAME)
+    assert metadata_of(merged(card(CONFIG, "out", metadata={"language": "en"}), there, NAME))["language"] is False
+
+
+@pytest.mark.parametrize("there", [PERSONS, WRITTEN])
+def test_a_card_without_markers_is_not_said_to_be_made_of_another(there):
+    here = there.replace(BEGIN, "").replace(END, "").replace("# ", "# A ")
+    here = re.sub("<!-- hf-zspa.*\n", "", here)
+    with pytest.raises(ValueError, match="nobody knows whether it or that in org/pruned is the edited one, and its"):
+        merged(here, there, NAME, [there])
 
 
 def test_notes_of_a_folder_published_elsewhere_are_not_lost_to_another_card():

@@ -10,6 +10,7 @@ from test_model_card import CONFIG, NAME, OTHERS, ROW
 from hf_zspa.checkpoint import convert_checkpoint
 from hf_zspa.embedded import CHECKPOINT
 from hf_zspa.model_card import base_metadata, card, metadata_of, read_card
+from hf_zspa.model_card.front_matter import load, with_list
 from hf_zspa.model_card.own_text import BEGIN
 
 LINES = [
@@ -184,6 +185,46 @@ def test_rows_that_no_eval_wrote_are_named(row, said):
         card(CONFIG, NAME, results={"rows": [ROW, row]})
 
 
+@pytest.mark.parametrize(
+    ("tags", "comments"),
+    [
+        ("tags: [vision, 'a # b']  # see issue 3", "# see issue 3\n"),
+        ("# above\ntags: vision   # why", "# above\n# why\n"),
+        (
+            "tags: [  # all\n    vision,  # by Ann\n    # next\n    'a # b',\n  ]\n  # last",
+            "# all\n# by Ann\n# next\n# last\n",
+        ),
+        ("tags:  # none yet", "# none yet\n"),
+        ("tags: >-  # folded\n  a # b", "# folded\n"),
+    ],
+    ids=["brackets", "word", "lines", "null", "block"],
+)  # fmt: skip
+def test_comments_within_an_entry_that_is_rewritten_stand_above_it(tags, comments):
+    now = refreshed(of("x: 1", tags, "after: 2"))
+    assert f"x: 1\n{comments}tags:\n-" in now and metadata_of(now)["tags"][0] in ("vision", "a # b", "custom_code")
+    assert refreshed(now) == now
+
+
+@pytest.mark.parametrize(
+    ("drop", "left"),
+    [
+        ([0], "tags:\n# nobody's\n\n  # b is because of Ann\n  # and Bob\n- b\n- c  # c\n# end\n"),
+        ([1], "tags:\n# a\n- a  # too\n# nobody's\n\n- c  # c\n# end\n"),
+        ([0, 2], "tags:\n# nobody's\n\n  # b is because of Ann\n  # and Bob\n- b\n# end\n"),
+    ],
+)
+def test_an_item_goes_with_its_own_comments_only(drop, left):
+    head = "tags:\n# a\n- a  # too\n# nobody's\n\n  # b is because of Ann\n  # and Bob\n- b\n- c  # c\n# end\n"
+    assert with_list(head, ("tags",), drop=drop) == left
+    assert with_list(head, ("tags",), ["d"], drop) == left.replace("# end\n", "- d\n# end\n")
+
+
+def test_items_that_are_aliases_are_dropped_with_no_comment_lost():
+    head = "x: &x\n- 1\n# y\ny: &y [2]\ntags:\n- *y\n# why\n- *x\n"
+    now = with_list(head, ("tags",), drop=[0])
+    assert load(now)["tags"] == [[1]] and "# y\n" in now and "# why\n" in now
+
+
 def test_what_a_base_says_is_inherited_as_it_is_spelt(tmp_path):
     (tmp_path / "README.md").write_text(
         "---\nlanguage: [no, en]\nlicense: other\nlicense_name: 1.10\nlicense_link:\n---\n"
@@ -191,6 +232,12 @@ def test_what_a_base_says_is_inherited_as_it_is_spelt(tmp_path):
     known = base_metadata(tmp_path, None)
     assert known == {"license": "other", "license_name": "1.10", "language": ["no", "en"]}
     assert {name: metadata_of(card(CONFIG, NAME, metadata=known))[name] for name in known} == known
+
+
+@pytest.mark.parametrize("line", ["model-index: foo", "license: bsd"])
+def test_what_is_not_inherited_from_a_base_need_not_be_in_order(tmp_path, line):
+    (tmp_path / "README.md").write_text(f"---\n{line}\nlicense: mit\n---\n")
+    assert base_metadata(tmp_path, None) == {"license": "mit"}
 
 
 def test_a_base_whose_card_is_not_utf8_is_named(tmp_path):

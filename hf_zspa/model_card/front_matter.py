@@ -7,13 +7,14 @@ and written anew would be `false` and 1.1.
 import math
 import re
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import yaml
 
 _BLOCK = re.compile(r"\A\s*---[ \t]*\n(.*?\n)??---[ \t]*(?:\n|\Z)", re.DOTALL)
 _COMMENTS = re.compile(r"(?:^#.*\n)*\Z", re.MULTILINE)
+_INDENTED = re.compile(r"(?:^[ \t]*#.*\n)*\Z", re.MULTILINE)
 # YAML takes some words for numbers, or for yes and no, which do no harm as a tag.
 _WORDS = {"tags": (str, int, float, type(None)), "base_model": (str,)}
 Path = tuple[str | int, ...]
@@ -103,8 +104,9 @@ def with_entry(head: str, name: str, value: Any) -> str:
 def with_list(head: str, path: Path, add: Sequence[Any] = (), drop: Collection[int] = ()) -> str:
     """A head in which the list at a path of names and indices has other items at its end, and some less.
 
-    Where it is written with one item to a line, all other lines stay. A list in brackets, or one word in place of a
-    list, is written with one item to a line first.
+    Where it is written with one item to a line, all other lines stay; comments right above an item go with it. A list
+    in brackets, or one word in place of a list, is written with one item to a line first, and the comments within it
+    come to stand above the entry.
 
     Args:
         add: the items to put behind the others.
@@ -125,7 +127,7 @@ def with_list(head: str, path: Path, add: Sequence[Any] = (), drop: Collection[i
         if changed is not None and _same(changed, wanted):
             return changed
     parts = entries(head)
-    parts[name] = _comments_above(parts.get(name, "")) + dump({name: wanted[name]})
+    parts[name] = _all_comments(parts.get(name, "")) + dump({name: wanted[name]})
     if not _same(changed := without_names(parts), wanted):
         raise ValueError(f"the metadata of README.md shares {name} with another entry by an & anchor: write both out")
     return changed
@@ -140,15 +142,21 @@ def _with_lines(head: str, path: Path, add: Sequence[Any], drop: Collection[int]
     if not isinstance(node, yaml.SequenceNode) or node.flow_style or not node.value:
         return None
     dashes = [head.rfind("-", 0, item.start_mark.index) for item in node.value]
-    starts = [head.rfind("\n", 0, dash) + 1 for dash in dashes]
-    ends = [*starts[1:], _end(head, node.value[-1])]
-    kept = [head[start:end] for i, (start, end) in enumerate(zip(starts, ends)) if i not in drop]
-    more = textwrap.indent(dump(list(add)), " " * (dashes[0] - starts[0])) if add else ""
-    return head[: starts[0]] + "".join(kept) + more + head[ends[-1] :]
+    lines = [head.rfind("\n", 0, dash) + 1 for dash in dashes]
+    starts = [_above(head, line, indented=True) for line in lines]
+    ends = [_end(head, item) for item in node.value]
+    places = [place for pair in zip(starts, ends) for place in pair]
+    if places != sorted(places):  # an alias, which has the marks of its anchor
+        return None
+    more = textwrap.indent(dump(list(add)), " " * (dashes[0] - lines[0])) if add else ""
+    changed = head[: ends[-1]] + more + head[ends[-1] :]
+    for i in sorted(drop, reverse=True):
+        changed = changed[: starts[i]] + changed[ends[i] :]
+    return changed
 
 
 def _in_lines(head: str, name: str) -> str:
-    """A head in which an entry is written with one item to a line; its scalars stay as they are."""
+    """A head in which an entry is written with one item to a line, below its comments; its scalars stay as they are."""
     parts, node = entries(head), _node(head, (name,))
     if node is None:
         return head
@@ -157,7 +165,7 @@ def _in_lines(head: str, name: str) -> str:
     _unfold(node)
     key = yaml.ScalarNode("tag:yaml.org,2002:str", name)
     whole = yaml.MappingNode("tag:yaml.org,2002:map", [(key, node)], flow_style=False)
-    parts[name] = _comments_above(parts[name]) + yaml.serialize(whole, allow_unicode=True, width=math.inf)
+    parts[name] = _all_comments(parts[name]) + yaml.serialize(whole, allow_unicode=True, width=math.inf)
     return without_names(parts)
 
 
@@ -191,15 +199,27 @@ def _end(head: str, node: yaml.Node) -> int:
     return (head.find("\n", written) + 1) or len(head)
 
 
-def _above(head: str, line: int) -> int:
-    """Where the comments begin that stand, at the left margin, right above a line."""
-    found = _COMMENTS.search(head[:line])
+def _above(head: str, line: int, indented: bool = False) -> int:
+    """Where the comments begin that stand right above a line: at the left margin, or anywhere."""
+    found = (_INDENTED if indented else _COMMENTS).search(head[:line])
     return found.start() if found else line
 
 
-def _comments_above(lines: str) -> str:
+def _all_comments(lines: str) -> str:
+    """The comments of an entry, first those above it, as lines to stand above it."""
     found = re.match(r"(?:[ \t]*(?:#.*)?\n)*", lines)
-    return found.group() if found else ""
+    above = found.group() if found else ""
+    return above + "".join(f"{comment.rstrip()}\n" for comment in _comments_within(lines[len(above) :]))
+
+
+def _comments_within(lines: str) -> Iterator[str]:
+    """The comments of an entry: what is between the tokens of YAML, and behind the | or > of a block."""
+    last = 0
+    for token in yaml.scan(lines, Loader=yaml.SafeLoader):
+        yield from re.findall("#.*", lines[last : token.start_mark.index])
+        last = max(last, token.end_mark.index)
+        if isinstance(token, yaml.ScalarToken) and token.style in ("|", ">"):
+            yield from re.findall("#.*", lines[token.start_mark.index :].partition("\n")[0])
 
 
 def _same(head: str, wanted: dict[str, Any]) -> bool:

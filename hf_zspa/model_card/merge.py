@@ -42,9 +42,8 @@ def merged(here: str, there: str, repository: str, older: Iterable[str] = ()) ->
         body = three_way(base_body, ours, theirs)
     if body is None or differing:
         what = f"its metadata ({', '.join(differing)})" if differing else "its text"
-        how = f"was changed here and in {repository}" if base else f"was not made of that in {repository}"
         raise ValueError(
-            f"README.md {how}, and {what} differs: fetch that with "
+            f"README.md {_relation(here, base, repository)}, and {what} differs: fetch that with "
             f"hf download {repository} README.md --local-dir FOLDER, make one of the two, send it with "
             f"hf upload {repository} README.md, and push again"
         )
@@ -58,6 +57,18 @@ def _origin(here: str, there: str, older: Iterable[str]) -> str | None:
         return None
     near = [there, here] if mark_of(there) == mark else [there]
     return next((card for card in chain(near, older) if fits(card, mark)), None)
+
+
+def _relation(here: str, base: str | None, repository: str) -> str:
+    """How two cards that differ came to be, as far as that is known."""
+    if base is not None:
+        return f"was changed here and in {repository}"
+    if mark_of(here) is None:  # that there may well be what it was made of, and an older one as well
+        return (
+            "has no hf-zspa markers, or none that a push has written between, so nobody knows whether it or that in "
+            f"{repository} is the edited one"
+        )
+    return f"was not made of that in {repository}"
 
 
 def _body_without_base(here: str, there: str) -> str | None:

@@ -7,18 +7,20 @@ anybody has changed it since.
 import hashlib
 import re
 
-from .front_matter import metadata_of, plain, split
+from .front_matter import entries, metadata_of, plain, split
+from .results import index_of
 
 BEGIN = "<!-- hf-zspa: what follows is written by hf-zspa, up to the closing marker; write your own text outside -->"
 END = "<!-- hf-zspa: end -->"
 _MARK = "<!-- hf-zspa: outside the markers, as it was: {} -->"
 
 
-def read_card(data: bytes, where: str) -> str:
+def read_card(data: bytes, where: str, to_change: bool = True) -> str:
     """The card in the bytes of a README.md.
 
     Args:
         where: names the file in an error.
+        to_change: it is to be written anew or merged, for which more of its metadata must be in order.
 
     Raises:
         ValueError: it is not UTF-8, has no readable metadata, or has only one of the two markers.
@@ -30,7 +32,10 @@ def read_card(data: bytes, where: str) -> str:
             f"{where} is not UTF-8: byte {error.start} is {data[error.start]:#04x}; save it as UTF-8"
         ) from error
     try:
-        metadata_of(card)
+        metadata = metadata_of(card)
+        if to_change:
+            entries(split(card)[0])
+            index_of(metadata)
         check_markers(card)
     except ValueError as error:
         raise ValueError(str(error).replace("README.md", where, 1)) from error
@@ -39,7 +44,10 @@ def read_card(data: bytes, where: str) -> str:
 
 def check_markers(card: str) -> None:
     if (BEGIN in card) != (END in card) or card.find(BEGIN) > card.find(END):
-        raise ValueError("README.md has only one of the two hf-zspa markers: put the other one back, or remove both")
+        raise ValueError(
+            "README.md has only one of the two hf-zspa markers: put the other one back; or remove both, after which "
+            "hf-zspa writes no text into it, and later edits are to be sent with hf upload"
+        )
 
 
 def own_text(card: str) -> str:

@@ -66,15 +66,35 @@ def results_in(metadata: dict[str, Any]) -> list[dict[str, Any]]:
     return [result for entry in index_of(metadata) for result in entry["results"]]
 
 
-def table(metadata: dict[str, Any]) -> str:
-    """The results in the metadata as a table; nothing where there are none."""
+def table(metadata: dict[str, Any], config: dict[str, Any]) -> str:
+    """The results in the metadata as a table; nothing where there are none.
+
+    Those of hf-zspa stand there with the ratios that they were measured with, which need not be those of `config`.
+    """
     index = index_of(metadata)
     if not index:
         return ""
     _, results = model_index_to_eval_results([{"name": ""} | entry for entry in index])
-    lines = ["| benchmark | metric | score |", "|---|---|---|"]
-    lines += [f"| {r.dataset_name} | {r.metric_name or r.metric_type} | {r.metric_value} |" for r in results]
+    lines = ["| benchmark | metric | score | measured with |", "|---|---|---|---|"]
+    for found in results:
+        ratios = _said(found.metric_args, config) if _MEASURED.search(str(found.metric_name)) else ""
+        name = found.metric_name or found.metric_type
+        lines.append(f"| {found.dataset_name} | {name} | {found.metric_value} | {ratios} |")
     return "\n".join(lines)
+
+
+def _said(args: Any, config: dict[str, Any]) -> str:
+    """What a result of hf-zspa was measured with, and whether the checkpoint is set otherwise now."""
+    if not isinstance(args, dict) or not {"zspa_keep_ratio", "zspa_core_ratio"} <= set(args):
+        return "ratios that were not noted"
+    now = "" if args == _ratios(config) else "; **this checkpoint is set otherwise now**"
+    return ", ".join(f"{name} {value}" for name, value in args.items()) + now
+
+
+def _ratios(config: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a `config.json` on which a score depends: the ratios, and the pooling where it has a say."""
+    names = ["zspa_keep_ratio", "zspa_core_ratio", *(["zspa_pooling"] if config["zspa_core_ratio"] else [])]
+    return {name: config[name] for name in names}
 
 
 def eval_results(results: dict[str, Any], config: dict[str, Any]) -> list[EvalResult]:
@@ -110,6 +130,7 @@ def eval_results(results: dict[str, Any], config: dict[str, Any]) -> list[EvalRe
             metric_type=row["metric"],
             metric_value=round(row["value"], 2),
             metric_name=f"{row['metric']}, n = {row['n']}" + _beside(unpruned.get(row["task"])),
+            metric_args=_ratios(config),
         )
         for row in rows
     ]

@@ -31,7 +31,7 @@ def text(config: dict, name: str, head: dict, revision: str | None, picture: str
         parts.append(picture)
     parts += [
         _savings(config),
-        _measured(head),
+        _measured(head, config),
         _use(name, revision, config),
         _ratios(keep, core),
         _trust(name, revision, config.get("zspa_version") or __version__),
@@ -68,8 +68,8 @@ def _savings(config: dict) -> str:
     )
 
 
-def _measured(head: dict) -> str:
-    found = table(head)
+def _measured(head: dict, config: dict) -> str:
+    found = table(head, config)
     return f"## What was measured\n\n{found}" if found else ""
 
 

@@ -21,7 +21,7 @@ INHERITED = ("license", "license_name", "license_link", "language")
 def base_metadata(folder: Path, repository: str | None) -> dict[str, Any]:
     """What the card of a base, in its folder, says that holds for a conversion too: licence, language, and its name."""
     readme = folder / "README.md"
-    head = split(read_card(readme.read_bytes(), str(readme)))[0] if readme.is_file() else ""
+    head = split(read_card(readme.read_bytes(), str(readme), to_change=False))[0] if readme.is_file() else ""
     # As strings: the language `no` is Norwegian.
     known, spelt = load(head), load(head, yaml.BaseLoader)
     found = {name: spelt[name] for name in INHERITED if known.get(name) is not None}

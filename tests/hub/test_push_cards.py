@@ -84,3 +84,34 @@ def test_a_card_that_is_not_utf8_is_named(hub, client, checkpoint, repository, s
     done = client.run("push", checkpoint, repository, "--dry-run")
     where = f"{checkpoint}/README.md" if side == "here" else f"README.md in {repository}"
     assert done.status == 1 and f"{where} is not UTF-8" in done.err and "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("side", ["here", "there"])
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [("model-index: foo", "without `results` lists"), ("language: en\nlanguage: de", "language twice")],
+)
+def test_metadata_that_cannot_be_merged_is_named_with_its_card(hub, client, checkpoint, repository, side, line, said):
+    card = f"---\n{line}\n---\n# Mine\n".encode()
+    if side == "here":
+        (checkpoint / "README.md").write_bytes(card)
+    else:
+        hub.add(repository, {"README.md": card})
+    done = client.run("push", checkpoint, repository, "--dry-run")
+    where = f"{checkpoint}/README.md" if side == "here" else f"README.md in {repository}"
+    assert done.status == 1 and f"the metadata of {where} has " in done.err and said in done.err, done.err
+
+
+def test_a_card_without_markers_that_is_edited_again_goes_as_the_message_says(hub, client, checkpoint, repository):
+    plain = "---\nlicense: mit\nbase_model: org/base\n---\n\n# Mine\n\nOne.\n"
+    hub.add(repository, {"README.md": plain.encode()})
+    (checkpoint / "README.md").write_text(plain)
+    assert client.run("push", checkpoint, repository).status == 0
+    edited = (checkpoint / "README.md").read_text().replace("One.", "Two.")
+    (checkpoint / "README.md").write_text(edited)
+    done = client.run("push", checkpoint, repository)
+    assert done.status == 1 and "nobody knows whether it or that in" in done.err and "hf upload" in done.err
+    assert "was not made of" not in done.err and "changed here" not in done.err
+    client.upload(repository, "README.md", edited.encode())
+    assert client.run("push", checkpoint, repository).status == 0
+    assert arrived(hub, repository)["README.md"].decode() == edited
