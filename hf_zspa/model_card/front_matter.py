@@ -1,7 +1,8 @@
 """The metadata at the head of a card, read as YAML and changed as text.
 
 What need not change stays as it was written, with its comments, quotes, order and spelling: `no` and 1.10 read as YAML
-and written anew would be `false` and 1.1.
+and written anew would be `false` and 1.1. (ruamel.yaml keeps these, but drops a comment with the item before it, and
+writes indentation anew.)
 """
 
 import math

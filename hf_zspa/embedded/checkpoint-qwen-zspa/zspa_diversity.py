@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .zspa_kernels import greedy
-from .zspa_similarity import Cosines
+from .zspa_similarity import Cosines, unit_vectors
 
 _ROUNDING = 2.0**-20  # cosines this close are equal as far as float32 can tell
 _BLOCK = 1 << 24  # similarities held at once while looking for the most isolated token (64 MiB in float32)
@@ -163,7 +163,7 @@ def _add_contenders(cosines: Cosines, closest: Tensor, steps: int, limit: float)
     """
     added: list[int] = []
     columns: dict[int, Any] = {}
-    nearest = closest.numpy()
+    nearest, sketch = closest.numpy(), None
     for left in range(steps, 0, -1):
         level = nearest.min() + _ROUNDING
         if added and level >= limit:
@@ -172,7 +172,8 @@ def _add_contenders(cosines: Cosines, closest: Tensor, steps: int, limit: float)
         if cosines.pairs is not None:
             columns[pick] = cosines.pairs[pick].numpy()
         if pick not in columns:
-            ahead = _likely_next(cosines, closest, pick, columns, min(_AHEAD, 2 * left))
+            sketch = unit_vectors(cosines.tokens[0, :, :_SKETCH]) if sketch is None else sketch
+            ahead = _likely_next(sketch, closest, pick, columns, min(_AHEAD, 2 * left))
             for token in list(columns)[: max(0, len(columns) + len(ahead) - _COLUMNS)]:
                 del columns[token]
             columns.update(zip(ahead, cosines.to_tokens(torch.tensor([ahead]))[0].numpy()))
@@ -182,15 +183,15 @@ def _add_contenders(cosines: Cosines, closest: Tensor, steps: int, limit: float)
     return torch.tensor(added, dtype=torch.long)
 
 
-def _likely_next(cosines: Cosines, closest: Tensor, pick: int, columns: dict[int, Any], most: int) -> list[int]:
+def _likely_next(sketch: Tensor, closest: Tensor, pick: int, columns: dict[int, Any], most: int) -> list[int]:
     """`pick`, and tokens without a column that are likely to be added soon, about `most` in all.
 
     Those that are best now, as `_look_ahead` has it in `closest`, but not two that are much alike, because adding one
-    makes the other a bad choice. Whether they are is guessed from the first entries of both.
+    makes the other a bad choice. Whether they are is guessed from the first entries of both, in `sketch`.
     """
     values, tokens = closest.topk(min(_CANDIDATES, len(closest)), largest=False)
-    sketch = torch.nn.functional.normalize(cosines.tokens[0, tokens, :_SKETCH], dim=1)
-    guess = sketch @ sketch.T
+    alike_to = sketch[tokens]
+    guess = alike_to @ alike_to.T
     spoiled_by = (guess - _DOUBT * (1 - guess**2) > values).numpy()  # row: by which, column: the one spoiled
     ahead, alike, spoiled = [pick], [], spoiled_by[0] & False
     for place, token in enumerate(tokens.tolist()):

@@ -68,21 +68,28 @@ class Cosines:
 
     def compare_all(self) -> None:
         """Fills `pairs`."""
-        self.pairs = (self.tokens[0] * self.scale[0, :, None]) @ self.tokens[0].T * self.scale[0]
+        self.pairs = (self.tokens[0] @ self.tokens[0].T).mul_(self.scale[0, :, None]).mul_(self.scale[0])
 
     def to_tokens(self, picks: Tensor) -> Tensor:
         """Cosines `(images, s, n)` of the tokens `picks` `(images, s)` to all tokens of their image."""
         if self.pairs is not None:
             return self.pairs[picks]
-        image, count = torch.arange(len(picks), device=picks.device)[:, None], picks.shape[1]
+        image = torch.arange(len(picks), device=picks.device)[:, None]
         scale = self.scale[image, picks][..., None]
         if self.gram is not None:
-            return self.gram[image, picks] * scale * self.scale[:, None]
-        chosen = self.tokens[image, picks] * scale
-        if self.on_cpu:
-            chosen = torch.nn.functional.pad(chosen, (0, 0, 0, -count % _WIDTH))
-        # In this order the long side of the product is its rows, which is faster on a CPU.
-        return (self.tokens @ chosen.mT)[..., :count].mul_(self.scale[..., None]).mT.contiguous()
+            products = self.gram[image, picks]
+        elif self.on_cpu:
+            products = self._products_on_cpu(picks[0])
+        else:
+            products = self.tokens[image, picks] @ self.tokens.mT
+        return products * scale * self.scale[:, None]
+
+    def _products_on_cpu(self, picks: Tensor) -> Tensor:
+        """Products `(1, s, n)` of tokens `(s,)` with all of the one image. It is faster to have the long side of the
+        product as its rows, and a token more than once than an odd number of columns."""
+        count = len(picks)
+        wide = torch.cat([picks, picks[:1].expand(-count % _WIDTH)])
+        return (self.tokens[0] @ self.tokens[0].index_select(0, wide).T)[:, :count].T.contiguous()[None]
 
     def among(self, image: int, rows: slice, columns: slice) -> Tensor:
         """Cosines `(rows, columns)` between two ranges of an image's tokens; those of a token to itself, and
@@ -91,7 +98,7 @@ class Cosines:
         if self.gram is not None:
             products = self.gram[image, rows, columns] * scale[rows, None]
         else:
-            products = (self.tokens[image, rows] * scale[rows, None]) @ self.tokens[image, columns].T
+            products = (self.tokens[image, rows] @ self.tokens[image, columns].T).mul_(scale[rows, None])
         products.mul_(scale[columns])
         if len(self.valid) > 1:
             products.masked_fill_(~(self.valid[image, rows, None] & self.valid[image, columns]), -torch.inf)
