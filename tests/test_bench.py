@@ -12,7 +12,9 @@ from hf_zspa.bench.clock import TensorMemory
 from hf_zspa.bench.command import read_pairs
 from hf_zspa.bench.measure import METHODS, SAMPLES, Race, Settings, packed_prompt, stock_view
 from hf_zspa.bench.report import markdown, paper_table_3
+from hf_zspa.bench.selection_profile import PARTS, profile
 from hf_zspa.cli import main
+from hf_zspa.remote_code.zspa_similarity import Cosines
 
 SETTINGS = Settings(pairs.KEEP / 100, pairs.CORE / 100, new_tokens=3)
 
@@ -220,3 +222,13 @@ def test_axes_measured_anew_take_their_old_place_beside_the_others(monkeypatch, 
 
 def test_the_power_of_a_power_law_is_found():
     assert scaling.power({x: 3 * x**1.5 for x in (1.0, 2.0, 5.0)}) == pytest.approx(1.5)
+
+
+def test_a_profile_of_the_selection_names_its_parts():
+    init = Cosines.__init__
+    _, n, kind, *numbers, _ = (cell.strip() for cell in profile(300, "random", 0).split("|"))
+    total, *parts, passes, of_pairs, of_kept = map(float, numbers)
+    assert (n, kind, len(parts)) == ("300", "random", len(PARTS))
+    assert all(parts) and sum(parts) <= total * 1.01 and passes >= 2  # times have three digits
+    assert 0.1 <= of_pairs < 1 and of_kept == pytest.approx(of_pairs * 10, rel=0.1)
+    assert Cosines.__init__ is init

@@ -4,6 +4,7 @@
 set -euo pipefail
 out=docs/performance
 python -m hf_zspa.bench.selection --output $out/selection-cpu.json
+python -m hf_zspa.bench.selection_profile --output $out/selection-profile-cpu.md
 hf-zspa bench --shape llava-1.5-7b-small --seconds 600 --output $out/llava-1.5-7b-small
 hf-zspa bench embedded --table 3 --seconds 60 --output $out/embedded
 python -m hf_zspa.bench.scaling --output $out/scaling-cpu

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..allowed import STOCK
+
 PACKAGE = Path(__file__).parents[1]
-CHECKPOINT_SUFFIXES = (".safetensors", ".json", ".py", ".model", ".txt", ".jinja")
+CHECKPOINT_SUFFIXES = (*STOCK, ".py")
 DATA_SUFFIXES = (".parquet", ".arrow", ".json", ".md")
 # What decides a score: the methods that do not travel in a checkpoint, how they are run, the embedded questions.
 MEASURING = (

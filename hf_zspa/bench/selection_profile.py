@@ -1,0 +1,92 @@
+"""What the selection on a CPU spends its time on, and how much of all similarities it computes.
+
+    python -m hf_zspa.bench.selection_profile --output docs/performance/selection-profile-cpu.md
+
+The features are those of `hf_zspa.bench.selection`. Milliseconds are those of the fastest of many calls, by part.
+"""
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from torch import Tensor
+
+from ..remote_code import zspa_diversity
+from ..remote_code.zspa_selection import ZspaPruner
+from ..remote_code.zspa_similarity import Cosines
+from .selection import KINDS, features
+
+PARTS = {
+    "norms": (Cosines, "__init__"),
+    "relevance": (Cosines, "to_prompt"),
+    "similarities": (Cosines, "to_tokens"),
+    "guesses": (zspa_diversity, "_likely_next"),
+}
+KEEP_RATIO = 0.1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[576, 2880, 8192], help="numbers of visual tokens")
+    parser.add_argument("--seconds", type=float, default=3, help="about how long each may take")
+    parser.add_argument("--output", type=Path, help="Markdown file")
+    options = parser.parse_args()
+    lines = [
+        f"| tokens | features | ms | {' | '.join(PARTS)} | passes | of all pairs | of tokens × kept |",
+        "|---" * (len(PARTS) + 6) + "|",
+    ]
+    for n in options.tokens:
+        for kind in KINDS:
+            lines.append(profile(n, kind, options.seconds))
+            print(lines[-1], flush=True)
+    if options.output:
+        options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def profile(n: int, kind: str, seconds: float) -> str:
+    """A row of the table."""
+    visual, prompt = features(n, kind)
+    pruner = ZspaPruner(KEEP_RATIO)
+    spent: dict[str, float] = defaultdict(float)
+    shapes: list[tuple[int, int]] = []
+
+    def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            found = call(*arguments)
+            spent[name] += time.perf_counter() - start
+            if name == "similarities":
+                shapes.append(tuple(found.shape[1:]))
+            return found
+
+        return run
+
+    best: tuple[float, dict[str, float]] = (float("inf"), {})
+    end = time.monotonic() + seconds
+    with_parts = [patch.object(place, name, timed(part, getattr(place, name))) for part, (place, name) in PARTS.items()]
+    for wrapped in with_parts:
+        wrapped.start()
+    while not best[1] or time.monotonic() < end:
+        spent.clear()
+        shapes.clear()
+        best = min(best, (_seconds(pruner, visual, prompt), dict(spent)), key=lambda found: found[0])
+    patch.stopall()
+    total, parts = best
+    products = sum(rows * columns for rows, columns in shapes)
+    times = " | ".join(f"{1e3 * parts[part]:.3g}" for part in PARTS)
+    shares = f"{products / n**2:.2f} | {products / n / pruner.budget(n):.2f}"
+    return f"| {n} | {kind} | {1e3 * total:.3g} | {times} | {len(shapes)} | {shares} |"
+
+
+def _seconds(pruner: ZspaPruner, visual: Tensor, prompt: Tensor) -> float:
+    start = time.perf_counter()
+    pruner([visual], [prompt])
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
