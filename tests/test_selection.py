@@ -36,7 +36,8 @@ def way(request, monkeypatch):
     or in the kernel, which Triton interprets on a CPU."""
     if request.param == "looking ahead":
         small = {
-            "_FEW": 0, "_BOUNDING": 3, "_AHEAD": 4, "_CANDIDATES": 9, "_COLUMNS": 30, "_CONTENDERS": 5, "_TOO_FEW": 2,
+            "_FEW": 0, "_BOUNDING": 3, "_AHEAD": 4, "_CANDIDATES": 9, "_COLUMNS": 30, "_CONTENDERS": 5, "_PER_STEP": 2,
+            "_TOO_FEW": 2,
         }  # fmt: skip
         for name, value in small.items():
             monkeypatch.setattr(zspa_diversity, name, value)

@@ -12,7 +12,7 @@ READ = {
     "math": {"floor", "isfinite"},
     "torch": {
         "arange", "bmm", "bool", "cat", "device", "empty", "finfo", "float32", "full", "full_like", "inf", "int32",
-        "isin", "linalg.vecdot", "linalg.vector_norm", "long", "maximum", "minimum", "nan_to_num",
+        "isin", "linalg.vector_norm", "long", "maximum", "minimum", "nan_to_num",
         "nn.functional.normalize", "nn.functional.pad", "nn.utils.rnn.pad_sequence", "no_grad", "ones_like",
         "ops.aten.bmm.overloads", "stack", "tensor", "zeros", "zeros_like",
     },
@@ -26,6 +26,7 @@ READ = {
 IMPORTED = {
     "bisect": {"bisect_left"},
     "contextlib": {"contextmanager"},
+    "copy": {"copy"},
     "dataclasses": {"dataclass", "field"},
     "functools": {"partial"},
     "itertools": {"accumulate"},

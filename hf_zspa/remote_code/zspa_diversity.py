@@ -6,18 +6,18 @@ import torch
 from torch import Tensor
 
 from .zspa_kernels import greedy
-from .zspa_similarity import Cosines, unit_vectors
+from .zspa_similarity import WIDTH, Cosines
 
 _ROUNDING = 2.0**-20  # cosines this close are equal as far as float32 can tell
 _BLOCK = 1 << 24  # similarities held at once while looking for the most isolated token (64 MiB in float32)
 _FEW = 192  # tokens of an image whose pairs are all computed at once on a CPU
 _BOUNDING = 32  # tokens whose nearest neighbour is found at once, to rule out others as the most isolated
-_AHEAD = 48  # columns of similarities computed in one pass over the features, which takes hardly longer than for a few
+_AHEAD = 32  # columns of similarities computed in one pass over the features
 _CONTENDERS = 512  # tokens at least among which the next one is looked for, while the others are left behind
+_PER_STEP = 8  # or so many for each step left, in the later half
 _TOO_FEW = 8  # added before the others must catch up: then more tokens are to contend
 _COLUMNS = 256  # kept at most, for later steps
-_CANDIDATES = 128  # tokens that the columns are chosen from
-_SKETCH = 128  # entries of a token that a guess at its similarities is made from
+_CANDIDATES = 64  # tokens that the columns are chosen from
 _DOUBT = 0.25  # how much of a guessed similarity between unlike tokens may be chance: about three standard deviations
 
 
@@ -104,7 +104,7 @@ def add_diverse(cosines: Cosines, order: Tensor, seeds: list[int], steps: int) -
         order = order.where(seeded.to(order.device, non_blocking=True), order[:, :1])
     closest = cosines.to_tokens(order).amax(1).masked_fill(~cosines.valid, torch.inf).scatter(1, order, torch.inf)
     if cosines.on_cpu:
-        return torch.stack([_look_ahead(cosines, closest[0], steps)])
+        return torch.tensor([_look_ahead(cosines, closest[0], steps)], dtype=torch.long)
     added = None
     if cosines.gram is not None:
         added = greedy(cosines.gram, cosines.scale, closest, steps, _ROUNDING)
@@ -121,85 +121,88 @@ def _step_by_step(cosines: Cosines, closest: Tensor, steps: int) -> Tensor:
     return added
 
 
-def _look_ahead(cosines: Cosines, closest: Tensor, steps: int) -> Tensor:
-    """The loop of `add_diverse` for one image on a CPU, where reading all features at each step is what takes time.
+def _look_ahead(cosines: Cosines, closest: Tensor, steps: int, limit: float = torch.inf) -> list[int]:
+    """The loop of `add_diverse` for one image on a CPU, where computing similarities is what takes time.
 
-    Cosines to selected tokens only ever grow, so a token far from being the next one may be left behind: nothing about
-    it is computed as long as another is below what it had. When none is, it catches up on all that were added.
+    A step needs the cosines of one token to all. One pass over the features computes those of several tokens that may
+    be next; which ones never changes a choice. And cosines to selected tokens only ever grow, so a token far from being
+    the next one may be left behind: nothing about it is computed as long as another is below what it had. When none is,
+    it catches up on all that were added. The steps themselves are array operations of numpy, which on rows this short
+    start faster than torch's.
 
     Args:
         closest: `(n,)` cosine to the closest selected token, infinite on those selected; it is overwritten.
         steps: tokens to add.
+        limit: once a token is added, where to stop: when all others have reached it.
 
     Returns:
-        The tokens added, `(steps,)`.
-    """
-    n, most = len(closest), _CONTENDERS
-    added: list[Tensor] = []
-    while steps:
-        most = max(most, 2 * steps)
-        bound = float(closest.kthvalue(most).values) + 2 * _ROUNDING if 2 * most < n else torch.inf
-        contends = closest <= bound
-        rows = contends.nonzero()[:, 0]
-        if cosines.pairs is not None or 2 * len(rows) > n:
-            return torch.cat([*added, _add_contenders(cosines, closest, steps, torch.inf)])
-        limit = float(closest.masked_fill(contends, torch.inf).min())
-        picks = rows[_add_contenders(Cosines([cosines.tokens[0, rows]]), closest[rows], steps, limit)]
-        added.append(picks)
-        steps -= len(picks)
-        most *= 2 if len(picks) < _TOO_FEW else 1
-        for some in picks.split(_COLUMNS) if steps else ():
-            torch.maximum(closest, cosines.to_tokens(some[None])[0].amax(0), out=closest)
-        closest[picks] = torch.inf
-    return torch.cat(added)
-
-
-def _add_contenders(cosines: Cosines, closest: Tensor, steps: int, limit: float) -> Tensor:
-    """At least one step of the loop, and at most `steps`, until all tokens but for those selected have reached `limit`.
-
-    A step needs the cosines of one token to all. One pass over the features computes those of several tokens that may
-    be next; which ones never changes a choice. The steps themselves are array operations of numpy, which on rows this
-    short start faster than torch's.
+        The tokens added, at least one.
     """
     added: list[int] = []
     columns: dict[int, Any] = {}
-    nearest, sketch = closest.numpy(), None
-    for left in range(steps, 0, -1):
+    nearest, few, many = closest.numpy(), _CONTENDERS, _PER_STEP
+    while len(added) < steps:
         level = nearest.min() + _ROUNDING
         if added and level >= limit:
             break
-        pick = int((nearest <= level).argmax())
+        pick, left = int((nearest <= level).argmax()), steps - len(added)
         if cosines.pairs is not None:
             columns[pick] = cosines.pairs[pick].numpy()
         if pick not in columns:
-            sketch = unit_vectors(cosines.tokens[0, :, :_SKETCH]) if sketch is None else sketch
-            ahead = _likely_next(sketch, closest, pick, columns, min(_AHEAD, 2 * left))
+            few = max(few, 2 * left)
+            contenders = _contenders(closest, min(few, many * left) if len(added) >= left else few)
+            if contenders:
+                rows, behind = contenders
+                picks = rows[_look_ahead(cosines.only(rows), closest[rows], left, min(limit, behind))]
+                added += picks.tolist()
+                for some in picks.split(_COLUMNS) if len(added) < steps else ():
+                    torch.maximum(closest, cosines.to_tokens(some[None])[0].amax(0), out=closest)
+                closest[picks] = torch.inf
+                if len(picks) < _TOO_FEW:
+                    few, many = 2 * few, 2 * many
+                continue
+            ahead = _likely_next(cosines, closest, pick, columns, min(_AHEAD, 2 * left))
             for token in list(columns)[: max(0, len(columns) + len(ahead) - _COLUMNS)]:
                 del columns[token]
             columns.update(zip(ahead, cosines.to_tokens(torch.tensor([ahead]))[0].numpy()))
         nearest.clip(min=columns.pop(pick), out=nearest)  # the elementwise maximum
         nearest[pick] = torch.inf
         added.append(pick)
-    return torch.tensor(added, dtype=torch.long)
+    return added
 
 
-def _likely_next(sketch: Tensor, closest: Tensor, pick: int, columns: dict[int, Any], most: int) -> list[int]:
+def _contenders(closest: Tensor, most: int) -> tuple[Tensor, float] | None:
+    """The tokens `(s,)` that are best now, `most` or as many as are equal, and what the best of the others has.
+
+    None where that leaves less than half behind."""
+    if 2 * most >= len(closest):
+        return None
+    contends = closest <= closest.kthvalue(most).values + 2 * _ROUNDING
+    rows = contends.nonzero()[:, 0]
+    return None if 2 * len(rows) > len(closest) else (rows, float(closest.masked_fill(contends, torch.inf).min()))
+
+
+def _likely_next(cosines: Cosines, closest: Tensor, pick: int, columns: dict[int, Any], most: int) -> list[int]:
     """`pick`, and tokens without a column that are likely to be added soon, about `most` in all.
 
-    Those that are best now, as `_look_ahead` has it in `closest`, but not two that are much alike, because adding one
-    makes the other a bad choice. Whether they are is guessed from the first entries of both, in `sketch`.
+    Those that are best now, as `_look_ahead` has it in `closest`, but not two that are guessed to be much alike,
+    because adding one makes the other a bad choice.
     """
     values, tokens = closest.topk(min(_CANDIDATES, len(closest)), largest=False)
-    alike_to = sketch[tokens]
-    guess = alike_to @ alike_to.T
-    spoiled_by = (guess - _DOUBT * (1 - guess**2) > values).numpy()  # row: by which, column: the one spoiled
-    ahead, alike, spoiled = [pick], [], spoiled_by[0] & False
-    for place, token in enumerate(tokens.tolist()):
-        if token == pick or token in columns or len(ahead) >= most:
-            continue
-        if spoiled[place]:
-            alike.append(token)
-        else:
-            ahead.append(token)
-            spoiled |= spoiled_by[place]
-    return ahead + alike[: -len(ahead) % 16]  # wider products up to a multiple of 16 cost nothing
+    guess = cosines.guess(tokens)
+    spared_by = (guess - _DOUBT * (1 - guess**2) <= values).numpy()  # row: by which, column: the one it leaves good
+    ahead, names = [pick], tokens.tolist()
+    others = spared_by[0] | True
+    for place, token in enumerate(names):
+        if token == pick or token in columns:
+            others[place] = False
+    free, place = others.copy(), names.index(pick) if pick in names else 0
+    while len(ahead) < most:
+        free &= spared_by[place]
+        place = int(free.argmax())
+        if not free[place]:
+            break
+        ahead.append(names[place])
+        free[place] = others[place] = False
+    alike = others.nonzero()[0][: -len(ahead) % WIDTH].tolist()  # wider products up to a multiple cost nothing
+    return ahead + [names[place] for place in alike]

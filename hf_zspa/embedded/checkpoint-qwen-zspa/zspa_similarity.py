@@ -1,10 +1,14 @@
 """Cosine similarities between visual tokens, and between them and a prompt, without a second copy of the tokens."""
 
+from copy import copy
+
 import torch
 from torch import Tensor
 
 _GRAM = 1 << 28  # similarities of all pairs held at once on a GPU (1 GiB): one image of 16,384 tokens
-_WIDTH = 16  # a matrix product with a multiple of so many columns is up to twice as fast on a CPU
+_ROWS = 128  # tokens at a time, for what would else be another copy of all of them
+_SKETCH = 128  # entries of a token that a guess at its similarities is made from
+WIDTH = 16  # a matrix product with a multiple of so many columns is up to twice as fast on a CPU
 
 
 def on_cpu(tensor: Tensor) -> bool:
@@ -49,6 +53,8 @@ class Cosines:
         gram: `(images, n, n)` float32, all products, on a GPU and where they fit; else None.
         pairs: `(n, n)` float32, all cosines of the one image, on a CPU where it has few tokens or once they had to be
             computed; else None.
+        sketch: `(n, s)` float32, the first entries of the one image's tokens as unit vectors, once guesses are made
+            from them; else None.
     """
 
     def __init__(self, visual_tokens: list[Tensor]):
@@ -60,11 +66,27 @@ class Cosines:
         self.valid = torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
         self.gram: Tensor | None = None
         self.pairs: Tensor | None = None
+        self.sketch: Tensor | None = None
         if not self.on_cpu:
             if padded.shape[0] * padded.shape[1] ** 2 <= _GRAM:
                 self.gram = _products(self.tokens, self.tokens)
             else:
                 self.tokens = self.tokens.float()
+
+    def only(self, rows: Tensor) -> "Cosines":
+        """Those between some tokens `(s,)` of the one image, on a CPU."""
+        chosen = copy(self)
+        chosen.tokens, chosen.scale = self.tokens.index_select(1, rows), self.scale.index_select(1, rows)
+        chosen.valid = self.valid.index_select(1, rows)
+        chosen.sketch = None if self.sketch is None else self.sketch.index_select(0, rows)
+        return chosen
+
+    def guess(self, tokens: Tensor) -> Tensor:
+        """Guesses at the cosines `(s, s)` among tokens `(s,)` of the one image, from their first entries."""
+        if self.sketch is None:
+            self.sketch = unit_vectors(self.tokens[0, :, :_SKETCH])
+        some = self.sketch.index_select(0, tokens)
+        return some @ some.T
 
     def compare_all(self) -> None:
         """Fills `pairs`."""
@@ -88,7 +110,7 @@ class Cosines:
         """Products `(1, s, n)` of tokens `(s,)` with all of the one image. It is faster to have the long side of the
         product as its rows, and a token more than once than an odd number of columns."""
         count = len(picks)
-        wide = torch.cat([picks, picks[:1].expand(-count % _WIDTH)])
+        wide = torch.cat([picks, picks[:1].expand(-count % WIDTH)])
         return (self.tokens[0] @ self.tokens[0].index_select(0, wide).T)[:, :count].T.contiguous()[None]
 
     def among(self, image: int, rows: slice, columns: slice) -> Tensor:
@@ -115,7 +137,8 @@ class Cosines:
         pooled = unit_vectors(prompt.mean(0) if pooling == "mean" else prompt.amax(0))
         # Row by row, because a matrix product may round equal tokens differently.
         if self.on_cpu:  # without a second copy of the tokens; blocks stay in the cache
-            return torch.cat([torch.linalg.vecdot(block, pooled[None]) for block in tokens.split(512)]) * scale
+            blocks = tokens.tensor_split(-(-len(tokens) // _ROWS))
+            return torch.cat([(block * pooled).sum(1) for block in blocks]) * scale
         return (tokens * pooled).sum(1) * scale
 
 
