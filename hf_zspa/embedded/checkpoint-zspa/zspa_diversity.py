@@ -192,7 +192,7 @@ def _likely_next(cosines: Cosines, closest: Tensor, pick: int, columns: dict[int
     guess = cosines.guess(tokens)
     spared_by = (guess - _DOUBT * (1 - guess**2) <= values).numpy()  # row: by which, column: the one it leaves good
     ahead, names = [pick], tokens.tolist()
-    others = spared_by[0] | True
+    others = (values < torch.inf).numpy()
     for place, token in enumerate(names):
         if token == pick or token in columns:
             others[place] = False
