@@ -11,6 +11,8 @@ import pytest
 import tiny
 import torch
 
+from hf_zspa.remote_code import zspa_diversity, zspa_kernels, zspa_similarity
+
 torch.set_num_threads(1)
 
 # A landing must not hang on luck; everywhere else every run draws new examples.
@@ -45,3 +47,28 @@ def load(base_checkpoint):
 def pair(request, load):
     """The models of each family in turn."""
     return load(request.param)
+
+
+@pytest.fixture
+def looking_ahead(monkeypatch):
+    """Few tokens are not all compared, and looking ahead and leaving behind begin with a handful."""
+    small = {
+        "_FEW": 0, "_BOUNDING": 3, "_AHEAD": 4, "_CANDIDATES": 9, "_COLUMNS": 30, "_CONTENDERS": 5, "_PER_STEP": 2,
+        "_TOO_FEW": 2,
+    }  # fmt: skip
+    for name, value in small.items():
+        monkeypatch.setattr(zspa_diversity, name, value)
+
+
+@pytest.fixture(params=["all pairs", "looking ahead", "torch", "triton"])
+def way(request, monkeypatch):
+    """Selects as on a CPU, where few tokens are all compared and many only as needed, or as on a GPU: in plain torch,
+    or in the kernel, which Triton interprets on a CPU."""
+    if request.param == "looking ahead":
+        request.getfixturevalue("looking_ahead")
+    elif request.param != "all pairs":
+        monkeypatch.setattr(zspa_similarity, "on_cpu", lambda tensor: False)
+    if request.param == "torch":
+        monkeypatch.setattr(zspa_diversity, "greedy", lambda *arguments: None)
+    yield request.param
+    assert request.param != "triton" or zspa_kernels._usable

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hf_zspa import VisualTokenPruner, ZspaPruner, select_tokens
 from hf_zspa.bench.published import published_divprune
 from hf_zspa.bench.selection import KINDS, features, markdown, time_methods
-from hf_zspa.remote_code import zspa_diversity, zspa_kernels, zspa_similarity
+from hf_zspa.remote_code import zspa_kernels, zspa_similarity
 
 TIE = 1e-5  # cosines closer than this may be ordered either way in float32
 PERCENT = st.integers(1, 100)
@@ -28,25 +28,6 @@ def tokens(draw, min_n=1, max_n=40):
         visual[row] = {"duplicate": other, "zero": other * 0, "tiny": other * 1e-30, "opposite": -other}[change]
     dtype = draw(DTYPES)
     return visual.to(dtype), prompt.to(dtype)
-
-
-@pytest.fixture(params=["all pairs", "looking ahead", "torch", "triton"])
-def way(request, monkeypatch):
-    """Selects as on a CPU, where few tokens are all compared and many only as needed, or as on a GPU: in plain torch,
-    or in the kernel, which Triton interprets on a CPU."""
-    if request.param == "looking ahead":
-        small = {
-            "_FEW": 0, "_BOUNDING": 3, "_AHEAD": 4, "_CANDIDATES": 9, "_COLUMNS": 30, "_CONTENDERS": 5, "_PER_STEP": 2,
-            "_TOO_FEW": 2,
-        }  # fmt: skip
-        for name, value in small.items():
-            monkeypatch.setattr(zspa_diversity, name, value)
-    elif request.param != "all pairs":
-        monkeypatch.setattr(zspa_similarity, "on_cpu", lambda tensor: False)
-    if request.param == "torch":
-        monkeypatch.setattr(zspa_diversity, "greedy", lambda *arguments: None)
-    yield request.param
-    assert request.param != "triton" or zspa_kernels._usable
 
 
 def assert_greedy(visual, prompt, pruner: ZspaPruner):
@@ -242,47 +223,6 @@ def test_equal_tokens_are_chosen_in_order_wherever_they_stand(way):
     together = [ZspaPruner(0.02, c)([torch.randn(311, 96), visual], [prompt, prompt])[1] for c in (0.0, 0.5, 1.0)]
     assert alone[2].tolist() == [7, 60, 131, 202]
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("ahead, columns", [(1, 1), (3, 4), (16, 16), (48, 256)])
-def test_looking_ahead_changes_no_choice(monkeypatch, kind, ahead, columns):
-    visual, prompt = features(400, kind)
-    monkeypatch.setattr(zspa_diversity, "_FEW", 400)
-    expected = [select_tokens(visual, prompt, keep_ratio=0.3, core_ratio=core) for core in (0, 0.2)]
-    monkeypatch.setattr(zspa_diversity, "_FEW", 0)
-    monkeypatch.setattr(zspa_diversity, "_AHEAD", ahead)
-    monkeypatch.setattr(zspa_diversity, "_COLUMNS", columns)
-    found = [select_tokens(visual, prompt, keep_ratio=0.3, core_ratio=core) for core in (0, 0.2)]
-    assert all(map(torch.equal, found, expected))
-
-
-def test_the_most_isolated_token_is_found_without_comparing_all_where_some_stand_out(monkeypatch):
-    compared = []
-    to_tokens = zspa_similarity.Cosines.to_tokens
-    monkeypatch.setattr(
-        zspa_similarity.Cosines,
-        "to_tokens",
-        lambda self, picks: compared.append(picks.numel()) or to_tokens(self, picks),
-    )
-    visual, _ = features(576, "trained")
-    cosines = zspa_similarity.Cosines([visual])
-    found = int(zspa_diversity.most_isolated(cosines, 0))
-    unit = torch.nn.functional.normalize(visual.double(), dim=1)
-    similarity = (unit @ unit.T).fill_diagonal_(-torch.inf)
-    assert cosines.pairs is None and sum(compared) < 576 / 4
-    assert found == int(similarity.amax(1).argmin())
-
-
-def test_one_pass_over_the_features_serves_several_steps(monkeypatch):
-    passes = []
-    to_tokens = zspa_similarity.Cosines.to_tokens
-    monkeypatch.setattr(
-        zspa_similarity.Cosines, "to_tokens", lambda self, picks: passes.append(picks) or to_tokens(self, picks)
-    )
-    visual, prompt = features(1024, "random")
-    select_tokens(visual, prompt, keep_ratio=0.1, core_ratio=0.2)
-    assert passes and len(passes) <= 82 // 3
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,7 +14,7 @@ READ = {
         "arange", "bmm", "bool", "cat", "device", "empty", "finfo", "float32", "full", "full_like", "inf", "int32",
         "isin", "linalg.vector_norm", "long", "maximum", "minimum", "nan_to_num",
         "nn.functional.normalize", "nn.functional.pad", "nn.utils.rnn.pad_sequence", "no_grad", "ones_like",
-        "ops.aten.bmm.overloads", "stack", "tensor", "zeros", "zeros_like",
+        "ops.aten.bmm.overloads", "tensor", "zeros", "zeros_like",
     },
     "triton": {"jit", "next_power_of_2"},
     "triton.language": {

@@ -25,6 +25,7 @@ PARTS = {
     "relevance": (Cosines, "to_prompt"),
     "similarities": (Cosines, "to_tokens"),
     "guesses": (zspa_diversity, "_likely_next"),
+    "leaving behind": (Cosines, "only"),
 }
 KEEP_RATIO = 0.1
 

@@ -13,10 +13,10 @@ _BLOCK = 1 << 24  # similarities held at once while looking for the most isolate
 _FEW = 192  # tokens of an image whose pairs are all computed at once on a CPU
 _BOUNDING = 32  # tokens whose nearest neighbour is found at once, to rule out others as the most isolated
 _AHEAD = 32  # columns of similarities computed in one pass over the features
-_CONTENDERS = 512  # tokens at least among which the next one is looked for, while the others are left behind
-_PER_STEP = 8  # or so many for each step left, in the later half
+_CONTENDERS = 512  # among so many tokens, or twice the steps left, the next one is looked for; others are left behind
+_PER_STEP = 8  # and once half of the steps are done, among so many for each one left
 _TOO_FEW = 8  # added before the others must catch up: then more tokens are to contend
-_COLUMNS = 256  # kept at most, for later steps
+_COLUMNS = 256  # columns of similarities held at once
 _CANDIDATES = 64  # tokens that the columns are chosen from
 _DOUBT = 0.25  # how much of a guessed similarity between unlike tokens may be chance: about three standard deviations
 
@@ -94,7 +94,7 @@ def add_diverse(cosines: Cosines, order: Tensor, seeds: list[int], steps: int) -
         steps: tokens to add.
 
     Returns:
-        The tokens added, `(images, steps)`. A row that has run out of tokens is filled up with any index.
+        The tokens added, `(images, steps)`. On a GPU a row that has run out of tokens is filled up with any index.
     """
     if not steps:
         return order[:, :0]
@@ -102,13 +102,22 @@ def add_diverse(cosines: Cosines, order: Tensor, seeds: list[int], steps: int) -
     if min(seeds) < order.shape[1]:
         seeded = torch.arange(order.shape[1]) < torch.tensor(seeds)[:, None]
         order = order.where(seeded.to(order.device, non_blocking=True), order[:, :1])
-    closest = cosines.to_tokens(order).amax(1).masked_fill(~cosines.valid, torch.inf).scatter(1, order, torch.inf)
+    closest = _closest(cosines, order).masked_fill(~cosines.valid, torch.inf).scatter(1, order, torch.inf)
     if cosines.on_cpu:
         return torch.tensor([_look_ahead(cosines, closest[0], steps)], dtype=torch.long)
     added = None
     if cosines.gram is not None:
         added = greedy(cosines.gram, cosines.scale, closest, steps, _ROUNDING)
     return _step_by_step(cosines, closest, steps) if added is None else added
+
+
+def _closest(cosines: Cosines, selected: Tensor) -> Tensor:
+    """Cosines `(images, n)` of all tokens to the closest of those selected, `(images, s)`."""
+    first, *others = selected.split(_COLUMNS, 1)
+    closest = cosines.to_tokens(first).amax(1)
+    for some in others:
+        closest = torch.maximum(closest, cosines.to_tokens(some).amax(1))
+    return closest
 
 
 def _step_by_step(cosines: Cosines, closest: Tensor, steps: int) -> Tensor:
@@ -126,21 +135,21 @@ def _look_ahead(cosines: Cosines, closest: Tensor, steps: int, limit: float = to
 
     A step needs the cosines of one token to all. One pass over the features computes those of several tokens that may
     be next; which ones never changes a choice. And cosines to selected tokens only ever grow, so a token far from being
-    the next one may be left behind: nothing about it is computed as long as another is below what it had. When none is,
-    it catches up on all that were added. The steps themselves are array operations of numpy, which on rows this short
-    start faster than torch's.
+    the next one may be left behind: it calls itself for the others, and nothing about those left behind is computed as
+    long as one of the others is below what they had. When none is, they catch up on all that were added. The steps
+    themselves are array operations of numpy, which on rows this short start faster than torch's.
 
     Args:
         closest: `(n,)` cosine to the closest selected token, infinite on those selected; it is overwritten.
         steps: tokens to add.
-        limit: once a token is added, where to stop: when all others have reached it.
+        limit: what the best token that a caller left behind had; the loop stops where all tokens have reached it.
 
     Returns:
-        The tokens added, at least one.
+        The tokens added, one to `steps`.
     """
     added: list[int] = []
     columns: dict[int, Any] = {}
-    nearest, few, many = closest.numpy(), _CONTENDERS, _PER_STEP
+    nearest, contending, per_step = closest.numpy(), _CONTENDERS, _PER_STEP
     while len(added) < steps:
         level = nearest.min() + _ROUNDING
         if added and level >= limit:
@@ -149,17 +158,20 @@ def _look_ahead(cosines: Cosines, closest: Tensor, steps: int, limit: float = to
         if cosines.pairs is not None:
             columns[pick] = cosines.pairs[pick].numpy()
         if pick not in columns:
-            few = max(few, 2 * left)
-            contenders = _contenders(closest, min(few, many * left) if len(added) >= left else few)
+            contending = max(contending, 2 * left)
+            half_done = len(added) >= left
+            contenders = _contenders(closest, min(contending, per_step * left) if half_done else contending)
             if contenders:
                 rows, behind = contenders
                 picks = rows[_look_ahead(cosines.only(rows), closest[rows], left, min(limit, behind))]
                 added += picks.tolist()
-                for some in picks.split(_COLUMNS) if len(added) < steps else ():
-                    torch.maximum(closest, cosines.to_tokens(some[None])[0].amax(0), out=closest)
+                if len(added) < steps:
+                    torch.maximum(closest, _closest(cosines, picks[None])[0], out=closest)
                 closest[picks] = torch.inf
+                for token in picks.tolist():
+                    columns.pop(token, None)
                 if len(picks) < _TOO_FEW:
-                    few, many = 2 * few, 2 * many
+                    contending, per_step = 2 * contending, 2 * per_step
                 continue
             ahead = _likely_next(cosines, closest, pick, columns, min(_AHEAD, 2 * left))
             for token in list(columns)[: max(0, len(columns) + len(ahead) - _COLUMNS)]:
@@ -171,13 +183,13 @@ def _look_ahead(cosines: Cosines, closest: Tensor, steps: int, limit: float = to
     return added
 
 
-def _contenders(closest: Tensor, most: int) -> tuple[Tensor, float] | None:
-    """The tokens `(s,)` that are best now, `most` or as many as are equal, and what the best of the others has.
+def _contenders(closest: Tensor, count: int) -> tuple[Tensor, float] | None:
+    """The `count` tokens that are best now, with those equal to the last of them, and what the best other one has.
 
-    None where that leaves less than half behind."""
-    if 2 * most >= len(closest):
+    None where fewer than half of the tokens would be left behind."""
+    if 2 * count >= len(closest):
         return None
-    contends = closest <= closest.kthvalue(most).values + 2 * _ROUNDING
+    contends = closest <= closest.kthvalue(count).values + 2 * _ROUNDING  # once, and for sure: none behind may be equal
     rows = contends.nonzero()[:, 0]
     return None if 2 * len(rows) > len(closest) else (rows, float(closest.masked_fill(contends, torch.inf).min()))
 
@@ -196,7 +208,8 @@ def _likely_next(cosines: Cosines, closest: Tensor, pick: int, columns: dict[int
     for place, token in enumerate(names):
         if token == pick or token in columns:
             others[place] = False
-    free, place = others.copy(), names.index(pick) if pick in names else 0
+    free = others.copy()
+    place = names.index(pick) if pick in names else 0  # it is missing only among many that are equal to it
     while len(ahead) < most:
         free &= spared_by[place]
         place = int(free.argmax())
@@ -204,5 +217,5 @@ def _likely_next(cosines: Cosines, closest: Tensor, pick: int, columns: dict[int
             break
         ahead.append(names[place])
         free[place] = others[place] = False
-    alike = others.nonzero()[0][: -len(ahead) % WIDTH].tolist()  # wider products up to a multiple cost nothing
+    alike = others.nonzero()[0][: -len(ahead) % WIDTH].tolist()  # so many more columns cost nothing
     return ahead + [names[place] for place in alike]

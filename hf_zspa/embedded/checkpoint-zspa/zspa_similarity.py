@@ -1,4 +1,4 @@
-"""Cosine similarities between visual tokens, and between them and a prompt, without a second copy of the tokens."""
+"""Cosine similarities between visual tokens, and between them and a prompt, without unit vectors of all tokens."""
 
 from copy import copy
 
@@ -60,6 +60,7 @@ class Cosines:
     def __init__(self, visual_tokens: list[Tensor]):
         several = len(visual_tokens) > 1
         padded = torch.nn.utils.rnn.pad_sequence(visual_tokens, True) if several else visual_tokens[0][None]
+        padded = padded.contiguous()  # sums along other strides may round equal tokens differently
         self.on_cpu = on_cpu(padded)
         self.tokens, self.scale = _tokens_and_scale(padded)
         lengths = torch.tensor([len(v) for v in visual_tokens]).to(padded.device, non_blocking=True)
@@ -77,7 +78,7 @@ class Cosines:
         """Those between some tokens `(s,)` of the one image, on a CPU."""
         chosen = copy(self)
         chosen.tokens, chosen.scale = self.tokens.index_select(1, rows), self.scale.index_select(1, rows)
-        chosen.valid = self.valid.index_select(1, rows)
+        chosen.valid, chosen.pairs = self.valid.index_select(1, rows), None
         chosen.sketch = None if self.sketch is None else self.sketch.index_select(0, rows)
         return chosen
 
@@ -128,14 +129,15 @@ class Cosines:
         return products
 
     def to_prompt(self, image: int, prompt: Tensor, pooling: str) -> Tensor:
-        """Cosines `(n,)` to the pooled prompt (eq. 4, 5); "none" takes each token's best one over prompt tokens."""
+        """Cosines `(n,)` to the pooled prompt (eq. 4, 5); "none" takes each token's best one over prompt tokens,
+        out of a matrix product, which may round equal tokens differently."""
         tokens, scale = self.tokens[image], self.scale[image]
         if pooling == "none":
             return (tokens.float() @ unit_vectors(prompt).T).amax(1) * scale
         prompt = prompt.float()
         prompt = prompt / prompt.abs().amax().clamp_min(torch.finfo(torch.float32).tiny)
         pooled = unit_vectors(prompt.mean(0) if pooling == "mean" else prompt.amax(0))
-        # Row by row, because a matrix product may round equal tokens differently.
+        # Row by row, so that equal tokens get equal cosines.
         if self.on_cpu:  # without a second copy of the tokens; blocks stay in the cache
             blocks = tokens.tensor_split(-(-len(tokens) // _ROWS))
             return torch.cat([(block * pooled).sum(1) for block in blocks]) * scale
