@@ -6,6 +6,8 @@ out=docs/performance
 python -m hf_zspa.bench.selection --output $out/selection-cpu.json
 python -m hf_zspa.bench.selection_profile --output $out/selection-profile-cpu.md
 hf-zspa bench --shape llava-1.5-7b-small --seconds 600 --output $out/llava-1.5-7b-small
+methods="zspa,limit,divprune (published)"
+hf-zspa bench --shape llava-1.5-7b-small --methods "$methods" --new-tokens 2 --seconds 330 --output $out/first-token-cpu
 hf-zspa bench embedded --table 3 --seconds 60 --output $out/embedded
 python -m hf_zspa.bench.scaling --output $out/scaling-cpu
 # In an environment with the extra `vllm`:
