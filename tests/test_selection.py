@@ -144,6 +144,20 @@ def test_a_kernel_that_cannot_run_is_replaced_with_a_warning(monkeypatch):
     assert not zspa_kernels._usable
 
 
+def test_the_kernel_is_launched_on_the_device_of_its_tensors(monkeypatch):
+    entered = []
+
+    class Spy(torch.cuda.device_of):
+        def __init__(self, tensor):
+            entered.append(tensor.shape)
+            super().__init__(tensor)
+
+    monkeypatch.setattr(torch.cuda, "device_of", Spy)
+    monkeypatch.setattr(zspa_similarity, "on_cpu", lambda tensor: False)
+    select_tokens(torch.randn(50, 8), torch.randn(3, 8), keep_ratio=0.4, core_ratio=0.2)
+    assert entered == [(1, 50)] and zspa_kernels._usable
+
+
 def test_ties_go_to_the_lowest_index(way):
     visual = torch.eye(6)
     assert select_tokens(visual, torch.ones(1, 6), keep_ratio=0.5, core_ratio=1).tolist() == [0, 1, 2]

@@ -11,8 +11,8 @@ READ = {
     "inspect": {"signature"},
     "math": {"floor", "isfinite"},
     "torch": {
-        "arange", "bmm", "bool", "cat", "device", "empty", "finfo", "float32", "full", "full_like", "inf", "int32",
-        "isin", "linalg.vector_norm", "long", "maximum", "minimum", "nan_to_num",
+        "arange", "bmm", "bool", "cat", "cuda.device_of", "device", "empty", "finfo", "float32", "full", "full_like",
+        "inf", "int32", "isin", "linalg.vector_norm", "long", "maximum", "minimum", "nan_to_num",
         "nn.functional.normalize", "nn.functional.pad", "nn.utils.rnn.pad_sequence", "no_grad", "ones_like",
         "ops.aten.bmm.overloads", "tensor", "zeros", "zeros_like",
     },

@@ -53,10 +53,11 @@ def greedy(gram: Tensor, scale: Tensor, closest: Tensor, steps: int, rounding: f
     block = max(16, triton.next_power_of_2(n))
     added = torch.empty(images, steps, dtype=torch.long, device=closest.device)
     try:
-        _greedy_kernel[(images,)](
-            gram, scale, closest.contiguous(), added, n, steps, rounding,
-            BLOCK=block, num_warps=min(32, max(4, block // 512)),
-        )  # fmt: skip
+        with torch.cuda.device_of(closest):  # Triton launches on the current GPU, whichever its tensors are on
+            _greedy_kernel[(images,)](
+                gram, scale, closest.contiguous(), added, n, steps, rounding,
+                BLOCK=block, num_warps=min(32, max(4, block // 512)),
+            )  # fmt: skip
     except Exception as error:  # no C compiler, no driver that fits: a checkpoint must run there too
         _usable = False
         warnings.warn(f"the selection runs in plain torch, because Triton failed: {error}", stacklevel=2)
