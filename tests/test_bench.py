@@ -174,11 +174,22 @@ def test_pairs_are_read_from_json_lines(tmp_path):
 def test_everything_for_a_gpu_runs_on_a_cpu_too(monkeypatch):
     """With every width divided; on a GPU the same command runs the real shapes."""
     tiny_model("llava-1.5-7b-small", monkeypatch)
-    results = gpu.measure(torch.device("cpu"), ("llava-1.5-7b-small",), (32,), torch.float32, allowed=0)
+    *_, results = gpu.measure(torch.device("cpu"), ("llava-1.5-7b-small",), (32,), torch.float32, allowed=0)
     assert [row["method"] for row in results["races"][0]["rows"]] == list(METHODS)
-    assert {row["tokens"] for row in results["selection"]} == {32}
+    assert {row["tokens"] for row in results["selection"]} == {32} and not results["failed"]
     text = gpu.markdown(results | {"tests": {"last_line": "9 passed"}})
     assert "9 passed" in text and "| 32 → 3 | random, bfloat16 | zspa |" in text and "| zspa | 576 → 58 |" in text
+
+
+def test_what_fails_on_a_gpu_loses_nothing_that_was_measured(monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError("no memory left")
+
+    monkeypatch.setattr(gpu, "race", fail)
+    stages = [dict(found) for found in gpu.measure(torch.device("cpu"), ("llava-1.5-7b", "llava-next-7b"), (32,))]
+    assert len(stages) == 3 and stages[0]["selection"] and stages[-1]["selection"]
+    assert [*stages[-1]["failed"]] == ["llava-1.5-7b", "llava-next-7b"]
+    assert "llava-next-7b failed: OutOfMemoryError: no memory left" in gpu.markdown(stages[-1])
 
 
 def test_scaling_measures_every_axis_and_fits_it(monkeypatch):
@@ -224,11 +235,14 @@ def test_the_power_of_a_power_law_is_found():
     assert scaling.power({x: 3 * x**1.5 for x in (1.0, 2.0, 5.0)}) == pytest.approx(1.5)
 
 
-def test_a_profile_of_the_selection_names_its_parts():
+@pytest.mark.parametrize("tokens, left_behind", [(100, False), (1100, True)])
+def test_a_profile_of_the_selection_names_its_parts(tokens, left_behind):
     init = Cosines.__init__
-    _, n, kind, *numbers, _ = (cell.strip() for cell in profile(300, "random", 0).split("|"))
+    _, n, kind, *numbers, _ = (cell.strip() for cell in profile(tokens, "random", 0).split("|"))
     total, *parts, passes, of_pairs, of_kept = map(float, numbers)
-    assert (n, kind, len(parts)) == ("300", "random", len(PARTS))
-    assert all(parts) and sum(parts) <= total * 1.01 and passes >= 2  # times have three digits
-    assert 0.1 <= of_pairs < 1 and of_kept == pytest.approx(of_pairs * 10, rel=0.1)
+    spent = dict(zip(PARTS, parts, strict=True))
+    assert (n, kind) == (str(tokens), "random") and spent["norms"] and spent["relevance"] and spent["similarities"]
+    assert bool(spent["leaving behind"]) == bool(spent["guesses"]) == left_behind
+    assert sum(parts) <= total * 1.01 and passes >= 1  # times have three digits
+    assert 0 < of_pairs < 1 and of_kept == pytest.approx(of_pairs * 10, rel=0.1)
     assert Cosines.__init__ is init

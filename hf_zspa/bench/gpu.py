@@ -7,18 +7,22 @@ methods on random weights in the shapes of the three 7B models. Writes JSON and,
 """
 
 import argparse
+import gc
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
+from ..remote_code import zspa_kernels
 from . import shapes
 from .measure import Race, Settings
 from .report import markdown as race_table
@@ -31,22 +35,22 @@ TOKENS = (576, 2880, 8192, 16384)
 
 def run_tests(root: Path) -> dict[str, Any]:
     """The tests marked for a GPU, in a process of their own, and how they ended."""
-    arguments = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_gpu.py"]
-    found = subprocess.run(
-        arguments, cwd=root, env={**os.environ, "TRITON_INTERPRET": "0"}, capture_output=True, text=True
-    )
+    arguments = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "tests/test_gpu.py"]
+    environment = {**os.environ, "TRITON_INTERPRET": "0"}
+    try:
+        found = subprocess.run(arguments, cwd=root, env=environment, capture_output=True, text=True, timeout=200)
+    except subprocess.TimeoutExpired:
+        return {"exit_status": 1, "last_line": "stopped after 200 seconds"}
     lines = found.stdout.strip().splitlines()
-    return {"exit_status": found.returncode, "last_line": lines[-1] if lines else found.stderr.strip()[-500:]}
+    ended = {"exit_status": found.returncode, "last_line": lines[-1] if lines else found.stderr.strip()[-500:]}
+    return ended if found.returncode == 0 else ended | {"output": found.stdout[-5000:]}
 
 
-def time_selections(device: torch.device, tokens: tuple[int, ...], allowed: float) -> list[dict[str, Any]]:
-    """Rows of `bench.selection` on bfloat16 features, as a model in that dtype has them."""
-    rows = []
-    for n in tokens:
-        generator = torch.Generator(device).manual_seed(n)
-        pair = [torch.randn(m, 4096, generator=generator, device=device).bfloat16() for m in (n, 40)]
-        rows += time_methods((pair[0], pair[1]), "random, bfloat16", 0.1, allowed)
-    return rows
+def time_selection(device: torch.device, n: int, allowed: float) -> list[dict[str, Any]]:
+    """Rows of `bench.selection` on `n` bfloat16 features, as a model in that dtype has them."""
+    generator = torch.Generator(device).manual_seed(n)
+    visual, prompt = (torch.randn(m, 4096, generator=generator, device=device).bfloat16() for m in (n, 40))
+    return time_methods((visual, prompt), "random, bfloat16", 0.1, allowed)
 
 
 def race(name: str, device: torch.device, dtype: torch.dtype, settings: Settings, allowed: float) -> dict[str, Any]:
@@ -66,24 +70,54 @@ def measure(
     tokens: tuple[int, ...] = TOKENS,
     dtype: torch.dtype = torch.bfloat16,
     allowed: float = 90.0,
-) -> dict[str, Any]:
-    """The selection at each number of tokens and a race of each model; `allowed` seconds a race."""
-    on_gpu = device.type == "cuda"
-    return {
+) -> Iterator[dict[str, Any]]:
+    """The selection at each number of tokens and a race of each model; `allowed` seconds a race.
+
+    Yields the results so far after each of them, so that none is lost to what comes after it. What fails is named under
+    "failed" with its error.
+    """
+    results: dict[str, Any] = {
         "command": "python -m hf_zspa.bench.gpu",
         "created": date.today().isoformat(),
-        "device": torch.cuda.get_device_name(device) if on_gpu else "no GPU",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU",
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "selection": time_selections(device, tokens, allowed / 10),
-        "races": [race(name, device, dtype, Settings(), allowed) for name in models],
+        "triton": zspa_kernels.triton and zspa_kernels.triton.__version__,
+        "selection": [],
+        "races": [],
+        "failed": {},
     }
+    stages: list[tuple[str, Callable[[], None]]] = [
+        *((f"{n} tokens", partial(_add_selection, results, device, n, allowed / 10)) for n in tokens),
+        *((name, partial(_add_race, results, name, device, dtype, allowed)) for name in models),
+    ]
+    for name, stage in stages:
+        try:
+            stage()
+        except (RuntimeError, ValueError) as error:  # out of memory, most of all
+            results["failed"][name] = f"{type(error).__name__}: {error}"
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        results["kernel"] = zspa_kernels._usable  # whether it ran until here, or plain torch took its place
+        yield results
+
+
+def _add_selection(results: dict[str, Any], device: torch.device, n: int, allowed: float) -> None:
+    results["selection"] += time_selection(device, n, allowed)
+
+
+def _add_race(results: dict[str, Any], name: str, device: torch.device, dtype: torch.dtype, allowed: float) -> None:
+    results["races"].append(race(name, device, dtype, Settings(), allowed))
 
 
 def markdown(results: dict[str, Any]) -> str:
     parts = [f"{results['device']}, torch {results['torch']}, {results['created']}"]
     if "tests" in results:
         parts.append(f"Tests on the GPU: {results['tests']['last_line']}")
+    if not results["kernel"]:
+        parts.append("Triton did not run: the selection is plain torch.")
+    parts += [f"{name} failed: {error}" for name, error in results["failed"].items()]
     parts.append(selection_table(results["selection"]))
     parts += [f"{found['model']}, {found['dtype']}\n\n{race_table(found)}" for found in results["races"]]
     return "\n\n".join(parts)
@@ -96,13 +130,16 @@ def main() -> None:
     options = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("there is no GPU that torch can use")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     tests = run_tests(Path(__file__).parents[2])
     print(tests["last_line"], flush=True)
-    results = measure(torch.device("cuda"), allowed=options.seconds) | {"tests": tests}
-    options.output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    options.output.with_suffix(".md").write_text(markdown(results) + "\n", encoding="utf-8")
+    results: dict[str, Any] = {}
+    for results in measure(torch.device("cuda"), allowed=options.seconds):
+        results["tests"] = tests
+        options.output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        options.output.with_suffix(".md").write_text(markdown(results) + "\n", encoding="utf-8")
     print(markdown(results))
-    sys.exit(tests["exit_status"])
+    sys.exit(tests["exit_status"] or bool(results["failed"]) or not results["kernel"])
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def main() -> None:
         f"| tokens | features | ms | {' | '.join(PARTS)} | passes | of all pairs | of tokens × kept |",
         "|---" * (len(PARTS) + 6) + "|",
     ]
+    print("\n".join(lines))
     for n in options.tokens:
         for kind in KINDS:
             lines.append(profile(n, kind, options.seconds))
@@ -78,7 +79,7 @@ def profile(n: int, kind: str, seconds: float) -> str:
     patch.stopall()
     total, parts = best
     products = sum(rows * columns for rows, columns in shapes)
-    times = " | ".join(f"{1e3 * parts[part]:.3g}" for part in PARTS)
+    times = " | ".join(f"{1e3 * parts.get(part, 0.0):.3g}" for part in PARTS)
     shares = f"{products / n**2:.2f} | {products / n / pruner.budget(n):.2f}"
     return f"| {n} | {kind} | {1e3 * total:.3g} | {times} | {len(shapes)} | {shares} |"
 
