@@ -9,6 +9,7 @@ import argparse
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -69,14 +70,13 @@ def profile(n: int, kind: str, seconds: float) -> str:
 
     best: tuple[float, dict[str, float]] = (float("inf"), {})
     end = time.monotonic() + seconds
-    with_parts = [patch.object(place, name, timed(part, getattr(place, name))) for part, (place, name) in PARTS.items()]
-    for wrapped in with_parts:
-        wrapped.start()
-    while not best[1] or time.monotonic() < end:
-        spent.clear()
-        shapes.clear()
-        best = min(best, (_seconds(pruner, visual, prompt), dict(spent)), key=lambda found: found[0])
-    patch.stopall()
+    with ExitStack() as patched:
+        for part, (place, name) in PARTS.items():
+            patched.enter_context(patch.object(place, name, timed(part, getattr(place, name))))
+        while not best[1] or time.monotonic() < end:
+            spent.clear()
+            shapes.clear()
+            best = min(best, (_seconds(pruner, visual, prompt), dict(spent)), key=lambda found: found[0])
     total, parts = best
     products = sum(rows * columns for rows, columns in shapes)
     times = " | ".join(f"{1e3 * parts.get(part, 0.0):.3g}" for part in PARTS)
