@@ -89,7 +89,7 @@ def answer(model, processor, inputs, **ratios) -> Answer:
     """Generates greedily, a few times."""
     runs = []
     for _ in range(1 + REPEATS):
-        clock = FirstTokenClock()
+        clock = FirstTokenClock(model.device)
         ids = model.generate(
             **inputs, do_sample=False, max_new_tokens=8, stopping_criteria=StoppingCriteriaList([clock]), **ratios
         )

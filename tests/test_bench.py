@@ -1,6 +1,8 @@
 """The benchmark of whole answers, on small random models and on the embedded one."""
 
 import json
+import math
+import random
 from dataclasses import replace
 
 import pairs
@@ -13,9 +15,15 @@ from hf_zspa.bench.command import read_pairs
 from hf_zspa.bench.measure import METHODS, SAMPLES, Race, Settings, packed_prompt, stock_view
 from hf_zspa.bench.report import markdown, paper_table_3
 from hf_zspa.bench.selection_profile import PARTS, profile
+from hf_zspa.bench.summary import in_turn, median_interval
 from hf_zspa.cli import main
 from hf_zspa.remote_code.zspa_similarity import Cosines
 
+ABOUT = {
+    "model": "a model", "weights": "checkpoint", "dtype": "float32", "attention": "sdpa", "device": "a CPU",
+    "torch": "2", "transformers": "5", "created": "today",
+    "settings": {"keep_ratio": 1, "core_ratio": 0, "new_tokens": 3},
+}  # fmt: skip
 SETTINGS = Settings(pairs.KEEP / 100, pairs.CORE / 100, new_tokens=3)
 
 
@@ -24,7 +32,7 @@ def test_every_method_is_measured(pair):
     answered = []
     race = Race(pair.model, SETTINGS, advance=lambda: answered.append(1))
     race.run(inputs)
-    race.run(inputs, new=False)
+    race.run(inputs)
     rows = race.rows()
     assert [row["method"] for row in rows] == list(METHODS) and len(answered) == 2 * len(METHODS)
     samples = {row["method"]: row["samples"][0] for row in rows}
@@ -43,18 +51,49 @@ def test_every_method_is_measured(pair):
     assert samples["limit"]["cache_bytes"] == samples["zspa"]["cache_bytes"]
     peaks = {name: sample["peak_memory"]["tensors"] for name, sample in samples.items()}
     assert peaks["original"] - peaks["zspa"] >= dropped * per_token
-    assert {row["method"]: row["to"] for row in rows}["limit"]["limit"] == {"first_token": 1, "end_to_end": 1}
-    assert "| zspa |" in markdown({"rows": rows})
+    same = {"median": 1, "interval": None}
+    assert {row["method"]: row["to"] for row in rows}["limit"]["limit"] == {"first_token": same, "end_to_end": same}
+    text = markdown(ABOUT | {"rows": rows})
+    assert text.count("| zspa |") == 3 and "Too few for intervals" in text
+
+
+def test_the_average_counts_every_question_once(pair, monkeypatch):
+    inputs = dict(pair.inputs([pairs.image(), pairs.QUESTION]))
+    race = Race(pair.model, SETTINGS, ("original",))
+    times = iter([1.0, 9.0, 3.0, 5.0])
+    monkeypatch.setattr(race, "_size", lambda *_: {})
+    monkeypatch.setattr(race, "_warm", {(len(pair.model.visual_and_prompt_tokens(**inputs)[0][0]),)})
+    monkeypatch.setattr(race, "_answer", lambda *_: ((0.5, next(times)), None))
+    for question in (0, 1, 0, 0):
+        race.run(inputs, question)
+    (row,) = race.rows()
+    assert row["average"] == 6000 and row["end_to_end"]["mean"] == 4500 and row["answers"] == 4
+
+
+def test_a_new_size_is_answered_once_before_it_is_timed(pair, monkeypatch):
+    race = Race(pair.model, SETTINGS, ("zspa",))
+    answer, answers = race._answer, []
+    monkeypatch.setattr(race, "_answer", lambda *a: answers.append(1) or answer(*a))
+    counts = []
+    for size in [(56, 84), (56, 84), (112, 140)]:
+        race.run(dict(pair.inputs([pairs.image(1, size), pairs.QUESTION])))
+        counts.append(len(answers))
+        del answers[:]
+    first_of_all = 3  # to warm up, for its memory, and timed
+    fixed = len(race._warm) == 1  # LLaVA makes every image one size
+    assert counts == [first_of_all, 1, 1 if fixed else 2]
 
 
 def test_table_3_has_the_mean_time_and_the_memory_of_the_first_three(pair):
     race = Race(pair.model, SETTINGS, ("original", "zspa"))
     for seed in range(SAMPLES + 1):
-        race.run(dict(pair.inputs([pairs.image(seed), pairs.QUESTION])))
+        race.run(dict(pair.inputs([pairs.image(seed), pairs.QUESTION])), seed)
     rows = race.rows()
-    lines = paper_table_3({"rows": rows}).splitlines()
+    text = paper_table_3(ABOUT | {"rows": rows})
+    assert text.startswith("The paper's columns: LLaVA-1.5-7B")
+    lines = text.splitlines()[2:]
     assert lines[0] == "|  | original, here | zspa, here | original, paper | divprune, paper | zspa, paper |"
-    assert lines[2].endswith("| 365.6 | 256.9 | 264.2 |") and f"{rows[1]['end_to_end']['mean']:.4g}" in lines[2]
+    assert lines[2].endswith("| 365.6 | 256.9 | 264.2 |") and f"{rows[1]['average']:.4g}" in lines[2]
     assert len(lines) == 3 + 2 * SAMPLES and lines[4].endswith("| 14336.8 | 14164.8 | 14164.8 |")
 
 
@@ -68,6 +107,12 @@ def test_the_limit_computes_what_the_pruned_model_computes(pair):
     assert logits.shape == own.shape
     if not pair.model.rope_rows:
         torch.testing.assert_close(logits, own)
+
+
+def test_methods_take_turns_in_changing_order():
+    orders = {tuple(in_turn(METHODS, turn)) for turn in range(20)}
+    assert len(orders) > 10 and all(sorted(order) == sorted(METHODS) for order in orders)
+    assert in_turn(METHODS, 3) == in_turn(METHODS, 3)
 
 
 def test_tensor_memory_counts_what_is_alive():
@@ -131,18 +176,27 @@ def test_bench_on_the_embedded_checkpoint(tmp_path, monkeypatch, capsys):
     assert "\n| average end to end (ms) |" in out  # whole rows, where there is no terminal to draw a table on
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert [row["method"] for row in results["rows"]] == list(METHODS)
-    assert (tmp_path / "out" / "results.md").read_text().startswith("| method |")
+    assert "| method |" in (tmp_path / "out" / "results.md").read_text()
+    assert (tmp_path / "out" / "table-3.md").read_text().strip() in out
 
 
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "give a checkpoint or --shape"),
+        ([], "give a checkpoint or --shape, one of llava-1.5-7b"),
+        (["embedded", "--shape", "llava-1.5-7b-small"], "give a checkpoint or --shape, not both"),
+        (["embedded", "--methods", ""], "--methods has none, but must be of original, zspa"),
+        (["embedded", "--methods", "zspa,limit,zspa"], "--methods is zspa,limit,zspa, but must name each method once"),
+        (["embedded", "--data", "."], "--data has the questions of --task: name that as well"),
+        (["embedded", "--attention", "foo"], "--attention is 'foo', which transformers cannot use here"),
+        (["--shape", "llava-1.5-7b-small", "--attention", "flash_attention_2"], "--attention is 'flash_attention_2'"),
+        (["--shape", "llava-1.5-7b-small", "--patches", "8x8"], "--patches and --frames are for the qwen2.5-vl shapes"),
+        (["--shape", "llava-1.5-7b-small", "--frames", "8"], "--patches and --frames are for the qwen2.5-vl shapes"),
         (["--shape", "llava-2"], "--shape is 'llava-2', but must be one of llava-1.5-7b"),
         (["embedded", "--table", "1"], "--table is 1, but must be 3"),
         (["embedded", "--dtype", "int8"], "--dtype is 'int8'"),
-        (["embedded", "--keep-ratio", "0"], "keep_ratio is 0"),
-        (["embedded", "--device", "gpu0"], "device is 'gpu0', but must be such as cpu or cuda:0"),
+        (["embedded", "--keep-ratio", "0"], "--keep-ratio is 0"),
+        (["embedded", "--device", "gpu0"], "--device is 'gpu0', but must be such as cpu or cuda:0"),
         (["embedded", "--seconds", "-3"], "--seconds is -3, but must be 0 or above"),
         (["embedded", "--batch", "2"], "--batch, --images, --frames and --patches are for --shape"),
         (["embedded", "--output", __file__], "is a file: give a folder"),
@@ -150,7 +204,7 @@ def test_bench_on_the_embedded_checkpoint(tmp_path, monkeypatch, capsys):
         (["embedded", "--pairs", "nowhere.jsonl"], "there is no file nowhere.jsonl"),
         (["embedded", "--methods", "zspa,fastv"], "--methods has fastv, but must be of original, zspa"),
         (["--shape", "qwen2.5-vl-7b-small", "--patches", "7x8"], "--patches is '7x8', but must be two even numbers"),
-        (["--shape", "llava-1.5-7b-small", "--pairs", "a.jsonl"], "leave out --pairs and --task"),
+        (["--shape", "llava-1.5-7b-small", "--pairs", "a.jsonl"], "leave out --pairs, --task, --data and --limit"),
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing(arguments, message, tmp_path, monkeypatch, capsys):
@@ -232,7 +286,22 @@ def test_axes_measured_anew_take_their_old_place_beside_the_others(monkeypatch, 
 
 
 def test_the_power_of_a_power_law_is_found():
-    assert scaling.power({x: 3 * x**1.5 for x in (1.0, 2.0, 5.0)}) == pytest.approx(1.5)
+    assert scaling.power({x: 3 * x**1.5 for x in (1.0, 2.0, 5.0)}) == pytest.approx((1.5, 0.0), abs=1e-6)
+    assert scaling.power({1.0: 1.0, 2.0: 4.0}) == (2.0, 0.0)
+    slope, error = scaling.power({1.0: 1.0, math.e: math.exp(1.5), math.e**2: math.exp(2.0)})
+    assert slope == pytest.approx(1.0) and error == pytest.approx(math.sqrt(1 / 12), abs=1e-6)
+
+
+def test_the_interval_of_a_median_is_that_of_the_sign_test():
+    assert median_interval([1.0] * 5) is None
+    assert median_interval([6.0, 1.0, 5.0, 2.0, 4.0, 3.0]) == (1.0, 6.0)
+    assert median_interval([float(i) for i in range(1, 26)]) == (8.0, 18.0)  # as tables of the sign test have it
+
+
+def test_an_interval_holds_the_median_as_often_as_it_says():
+    draw = random.Random(0)
+    found = [median_interval([draw.lognormvariate(0, 1) for _ in range(24)]) for _ in range(2000)]
+    assert 0.95 <= sum(low <= 1 <= high for low, high in found) / len(found) < 0.99
 
 
 @pytest.mark.parametrize("tokens, left_behind", [(100, False), (1100, True)])

@@ -13,9 +13,10 @@ from transformers import StoppingCriteria
 
 
 class FirstTokenClock(StoppingCriteria):
-    """Never stops a generation, but notes when the first token is there."""
+    """Never stops a generation on a device, but notes when the first token is there."""
 
-    def __init__(self):
+    def __init__(self, device: torch.device):
+        self.device = device
         self.start = time.perf_counter()
         self.first_token = 0.0
 
@@ -24,9 +25,9 @@ class FirstTokenClock(StoppingCriteria):
         return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
 
     def now(self) -> float:
-        """Seconds since the clock was made, once the GPU has done what it was given."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        """Seconds since the clock was made, once a GPU has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
         return time.perf_counter() - self.start
 
 
@@ -37,11 +38,12 @@ def seconds(call: Callable[[], Any], device: torch.device) -> float:
         call()
         return time.perf_counter() - start
     start_event, end_event = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize()
-    start_event.record()
-    call()
-    end_event.record()
-    torch.cuda.synchronize()
+    with torch.cuda.device(device):  # events belong to the current GPU
+        torch.cuda.synchronize()
+        start_event.record()
+        call()
+        end_event.record()
+        torch.cuda.synchronize()
     return start_event.elapsed_time(end_event) / 1e3
 
 
@@ -49,12 +51,12 @@ def peak_memory(call: Callable[[], Any], device: torch.device) -> dict[str, int]
     """Bytes that `call` holds at most: `tensors` beyond what is there before; on a GPU also `total`, with what is there
     before, and on Linux without one `resident`, the growth of the process."""
     if device.type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        allocated = torch.cuda.memory_allocated()
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        allocated = torch.cuda.memory_allocated(device)
         call()
-        torch.cuda.synchronize()
-        total = torch.cuda.max_memory_allocated()
+        torch.cuda.synchronize(device)
+        total = torch.cuda.max_memory_allocated(device)
         return {"tensors": total - allocated, "total": total}
     before = _reset_resident_peak()
     with TensorMemory() as memory:

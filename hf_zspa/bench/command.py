@@ -1,17 +1,14 @@
 """`hf-zspa bench`: what is measured, and where it is written."""
 
 import json
-import os
-import platform
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -19,9 +16,11 @@ from ..devices import usable_device
 from ..embedded import EXAMPLES
 from ..images import open_image
 from ..inference import load_zspa, output_folder, question_inputs
+from ..remote_code.zspa_selection import check_ratio
 from . import shapes
+from .machine import machine
 from .measure import METHODS, Race, Settings
-from .report import markdown, plot
+from .report import markdown, paper_table_3, plot
 
 ROUNDS = 3  # answers of each method at least, whatever the time allowed
 _DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -38,6 +37,7 @@ class Request:
         task: in place of pairs, the questions of one of lmms-eval's tasks.
         data: folder of local benchmark data for `task`.
         limit: questions at most.
+        table: 3 to write the paper's table of this number as well.
         trust_remote_code: run the checkpoint's code whatever it is; else only if it is that of this package.
         time_allowed: seconds; every question is answered once, and again until these have passed.
     """
@@ -51,6 +51,7 @@ class Request:
     task: str | None = None
     data: Path | None = None
     limit: int | None = None
+    table: int | None = None
     dtype: str = "auto"
     device: str | None = None
     attention: str | None = None
@@ -60,14 +61,16 @@ class Request:
 
 
 def bench(request: Request, console: Console) -> dict[str, Any]:
-    """Measures, and writes `results.json`, `results.md` and, with matplotlib, `results.png` into the output folder.
+    """Measures, and writes `results.json`, `results.md` and, with matplotlib, `results.png` into the output folder, in
+    place of those that are there; with `table` also `table-3.md`.
 
     Raises:
-        ValueError: neither or both of checkpoint and shape, an unknown shape or method, pairs that cannot be read, a
-            device that there is not, or an output folder that cannot be made.
+        ValueError: neither or both of checkpoint and shape, an unknown shape or method, an option that has no meaning
+            beside the others, pairs that cannot be read, a device that there is not, or an output folder that cannot be
+            made.
     """
     _check(request)
-    device = usable_device(request.device)
+    device = usable_device(request.device, "--device")
     model, questions = _model_and_questions(request, device, console)
     if request.output:
         output_folder(request.output)
@@ -76,51 +79,74 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
         race = Race(model, request.settings, request.methods, advance=lambda: progress.advance(task))
-        again: list[dict[str, Any]] = []  # those that are asked again are few, or there is no time left for them
-        for inputs in questions:
-            race.run(inputs)
+        again: list[tuple[int, dict[str, Any]]] = []  # those that are asked again are few, or there is no time for them
+        for number, inputs in enumerate(questions):
+            race.run(inputs, number)
             if time.monotonic() < end or race.rounds < ROUNDS:
-                again.append(inputs)
+                again.append((number, inputs))
         while again and (race.rounds < ROUNDS or time.monotonic() < end):
-            race.run(again[race.rounds % len(again)], new=False)
+            number, inputs = again[race.rounds % len(again)]
+            race.run(inputs, number)
     results = {
         "model": request.shape or request.checkpoint,
         "weights": "random" if request.shape else "checkpoint",
         "prompt": asdict(request.prompt) if request.shape else request.task or str(request.pairs or "shipped examples"),
-        "questions": race.rounds if request.task else len(again),
-        "created": date.today().isoformat(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "questions": len(set(race.asked)),
+        **machine(device),
         "dtype": str(model.dtype).removeprefix("torch."),
         "attention": model.config.get_text_config()._attn_implementation,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
         "settings": asdict(request.settings),
         "rows": race.rows(),
     }
     if request.output:
-        (request.output / "results.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        (request.output / "results.md").write_text(markdown(results) + "\n", encoding="utf-8")
+        files = {"results.json": json.dumps(results, indent=1), "results.md": markdown(results)}
+        if request.table:
+            files["table-3.md"] = paper_table_3(results)
+        for name, text in files.items():
+            (request.output / name).write_text(text + "\n", encoding="utf-8")
         plot(results, request.output / "results.png")
     return results
 
 
 def _check(request: Request) -> None:
     if (request.checkpoint is None) == (request.shape is None):
-        raise ValueError(f"give a checkpoint or --shape, one of {', '.join(shapes.SHAPES)}")
+        both = "not both: --shape has random weights" if request.shape else f"one of {', '.join(shapes.SHAPES)}"
+        raise ValueError(f"give a checkpoint or --shape, {both}")
     if request.time_allowed < 0:
         raise ValueError(f"--seconds is {request.time_allowed:g}, but must be 0 or above")
-    if not request.shape and request.prompt != shapes.Prompt():
-        raise ValueError("--batch, --images, --frames and --patches are for --shape: a checkpoint has real questions")
-    if request.shape and (request.pairs or request.task):
-        raise ValueError("--shape has random weights and a prompt of its own: leave out --pairs and --task")
-    if request.pairs and request.task:
-        raise ValueError("give --pairs or --task, not both")
     if request.dtype not in _DTYPES:
         raise ValueError(f"--dtype is {request.dtype!r}, but must be one of {', '.join(_DTYPES)}")
+    _check_questions(request)
     unknown = [method for method in request.methods if method not in METHODS]
     if unknown or not request.methods:
         raise ValueError(f"--methods has {', '.join(unknown) or 'none'}, but must be of {', '.join(METHODS)}")
-    request.settings.pruner("zspa")  # checks the ratios
+    if len(set(request.methods)) < len(request.methods):
+        raise ValueError(f"--methods is {','.join(request.methods)}, but must name each method once")
+    for name in ("keep_ratio", "core_ratio"):
+        check_ratio(
+            f"--{name.replace('_', '-')}", getattr(request.settings, name), zero_allowed=name == "core_ratio"
+        )  # fmt: skip
+    request.settings.pruner("zspa")
+
+
+def _check_questions(request: Request) -> None:
+    """Raises `ValueError` where one option says what is asked and another has no part in it."""
+    at = shapes.Prompt()
+    if not request.shape and request.prompt != at:
+        raise ValueError("--batch, --images, --frames and --patches are for --shape: a checkpoint has real questions")
+    if request.shape and (request.pairs or request.task or request.limit or request.data):
+        raise ValueError(
+            "--shape has random weights and a prompt of its own: leave out --pairs, --task, --data and --limit"
+        )
+    if request.pairs and request.task:
+        raise ValueError("give --pairs or --task, not both")
+    if request.data and not request.task:
+        raise ValueError("--data has the questions of --task: name that as well")
+    shape = shapes.shape(request.shape) if request.shape else None
+    if shape and shape.model_type != "qwen2_5_vl" and (request.prompt.patches != at.patches or request.prompt.frames):
+        raise ValueError(
+            f"--patches and --frames are for the qwen2.5-vl shapes: {request.shape} has images of one size, no videos"
+        )
 
 
 def _model_and_questions(
@@ -130,7 +156,8 @@ def _model_and_questions(
     if request.shape:
         with console.status(f"building {request.shape} with random weights"):
             dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-            model = shapes.build(request.shape, device, dtype, request.attention)
+            with _said_of_attention(request.attention):
+                model = shapes.build(request.shape, device, dtype, request.attention)
         return model, iter([shapes.inputs(request.shape, model, request.prompt)])
     checkpoint = str(request.checkpoint)
     if request.task:
@@ -141,13 +168,26 @@ def _model_and_questions(
             "device": str(device), "dtype": request.dtype, "attn_implementation": request.attention,
             "trust_remote_code": request.trust_remote_code,
         }  # fmt: skip
-        return task_prompts(checkpoint, request.task, request.data, request.limit, log, **options)
+        with _said_of_attention(request.attention):
+            return task_prompts(checkpoint, request.task, request.data, request.limit, log, **options)
     pairs = read_pairs(request.pairs, request.limit)
     model, processor = load_zspa(checkpoint, request.trust_remote_code)
     model = model.to(device, dtype)
     if request.attention:
-        model.set_attn_implementation(request.attention)
+        with _said_of_attention(request.attention):
+            model.set_attn_implementation(request.attention)
     return model, (dict(question_inputs(model, processor, open_image(image), text)) for image, text in pairs)
+
+
+@contextmanager
+def _said_of_attention(name: str | None) -> Iterator[None]:
+    """Names the option where transformers does not know, or cannot use, an implementation of attention."""
+    try:
+        yield
+    except (ValueError, ImportError) as error:
+        if name is None or not any(word in str(error) for word in ("attn_implementation", "ttention")):
+            raise
+        raise ValueError(f"--attention is {name!r}, which transformers cannot use here: {error}") from error
 
 
 def read_pairs(path: Path | None, limit: int | None = None) -> list[tuple[Path, str]]:
@@ -173,8 +213,3 @@ def read_pairs(path: Path | None, limit: int | None = None) -> list[tuple[Path, 
     if not found:
         raise ValueError(f"{path} has no image-question pairs")
     return found[:limit]
-
-
-def processor() -> str:
-    """The processor that times are measured on."""
-    return f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"

@@ -14,16 +14,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import date
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 from ..remote_code import zspa_kernels
 from . import shapes
+from .machine import machine
 from .measure import Race, Settings
 from .report import markdown as race_table
 from .selection import markdown as selection_table
@@ -60,8 +60,17 @@ def race(name: str, device: torch.device, dtype: torch.dtype, settings: Settings
     found = Race(model, settings)
     end = time.monotonic() + allowed
     while not found.rounds or time.monotonic() < end:
-        found.run(inputs, new=not found.rounds)
-    return {"model": name, "dtype": str(dtype).removeprefix("torch."), "rows": found.rows()}
+        found.run(inputs)
+    return {
+        "model": name,
+        "weights": "random",
+        "prompt": asdict(shapes.Prompt()),
+        **machine(device),
+        "dtype": str(dtype).removeprefix("torch."),
+        "attention": model.config.get_text_config()._attn_implementation,
+        "settings": asdict(settings),
+        "rows": found.rows(),
+    }
 
 
 def measure(
@@ -78,11 +87,8 @@ def measure(
     """
     results: dict[str, Any] = {
         "command": "python -m hf_zspa.bench.gpu",
-        "created": date.today().isoformat(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU",
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "triton": zspa_kernels.triton and zspa_kernels.triton.__version__,
+        **machine(device),
+        "driver": _driver() if device.type == "cuda" else None,
         "selection": [],
         "races": [],
         "failed": {},
@@ -119,8 +125,17 @@ def markdown(results: dict[str, Any]) -> str:
         parts.append("Triton did not run: the selection is plain torch.")
     parts += [f"{name} failed: {error}" for name, error in results["failed"].items()]
     parts.append(selection_table(results["selection"]))
-    parts += [f"{found['model']}, {found['dtype']}\n\n{race_table(found)}" for found in results["races"]]
+    parts += map(race_table, results["races"])
     return "\n\n".join(parts)
+
+
+def _driver() -> str | None:
+    """The version of the GPU's driver, which torch does not know."""
+    try:
+        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.split()[0]
+    except (OSError, subprocess.SubprocessError, IndexError):
+        return None
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
 """Times and sizes of answers, method against method in one run: interleaved, warm, medians with quartiles."""
 
 import copy
-import random
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from ..remote_code.zspa_compat import cache_of
 from ..remote_code.zspa_selection import VisualTokenPruner, ZspaPruner
 from .clock import FirstTokenClock, peak_memory, seconds
 from .published import PublishedDivPrune
+from .summary import in_turn, paired_ratio, spread
 
 METHODS = ("original", "zspa", "relevance", "divprune", "divprune (published)", "limit")
 YARDSTICKS = ("limit", "divprune (published)", "original")
@@ -59,66 +59,78 @@ class Race:
     ):
         self.model, self.settings, self.methods, self.advance = model, settings, tuple(methods), advance
         self.stock = stock_view(model)
-        self.rounds = 0
+        self.asked: list[int] = []  # which question each round was about
         self.vision: list[float] = []
         self.selection: dict[str, list[float]] = {method: [] for method in self.methods}
         self.answers: dict[str, list[tuple[float, float]]] = {method: [] for method in self.methods}
         self.sizes: dict[str, list[dict[str, Any]]] = {method: [] for method in self.methods}
+        self._warm: set[tuple[int, ...]] = set()
+
+    @property
+    def rounds(self) -> int:
+        return len(self.asked)
 
     @torch.no_grad()
-    def run(self, inputs: dict[str, Any], new: bool = True) -> None:
+    def run(self, inputs: dict[str, Any], question: int = 0) -> None:
         """Answers one question by every method.
 
         Args:
             inputs: what the processor makes of it, on the model's device.
-            new: whether this question has not been answered before.
+            question: its number; the first questions have their memory measured when they are new.
         """
         visual = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
         tokens, prompts = self.model.visual_and_prompt_tokens(inputs["input_ids"], inputs["attention_mask"], **visual)
         packed = packed_prompt(self.model, inputs, self.settings.pruner("limit")) if "limit" in self.methods else {}
-        if not self.rounds:
+        sizes = tuple(map(len, tokens))
+        if sizes not in self._warm:  # a GPU may compile or choose what it runs for each size
+            self._warm.add(sizes)
             for method in self.methods:
                 self._answer(method, inputs, packed)
                 self.settings.pruner(method)(tokens, prompts)
-        if new and len(self.sizes[self.methods[0]]) < SAMPLES:
+        if question not in self.asked and len(self.sizes[self.methods[0]]) < SAMPLES:
             for method in self.methods:
-                self.sizes[method].append(self._size(method, inputs, packed, [len(v) for v in tokens]))
+                self.sizes[method].append(self._size(method, inputs, packed, sizes))
         self.vision.append(seconds(lambda: self._encode(inputs), self.model.device))
-        for method in random.Random(self.rounds).sample(self.methods, len(self.methods)):
+        for method in in_turn(self.methods, self.rounds):
             if method not in ("original", "limit"):
                 select = partial(self.settings.pruner(method), tokens, prompts)
                 self.selection[method].append(seconds(select, self.model.device))
             self.answers[method].append(self._answer(method, inputs, packed)[0])
             self.advance()
-        self.rounds += 1
+        self.asked.append(question)
 
     def rows(self) -> list[dict[str, Any]]:
         """A row per method. Times are milliseconds, `{"median": …, "mean": …, "quartiles": [low, high]}`; memory is
-        bytes. `to`: per yardstick the medians of a method's times divided by those it took beside it."""
+        bytes. `average`: the mean time of an answer, every question counting once, however often it was asked.
+        `to`: per yardstick a method's times divided by those it took beside it, as `paired_ratio` has them."""
         rows = []
         for method in self.methods:
             first, total = zip(*self.answers[method])
             steps = max(1, self.settings.new_tokens - 1)
             row = {
                 "method": method,
-                "answers": len(first),
+                "answers": self.rounds,
                 "vision": spread(self.vision),
                 "selection": spread(self.selection[method]) if self.selection[method] else None,
                 "first_token": spread(first),
                 "per_token": spread((t - f) / steps for f, t in self.answers[method]),
                 "end_to_end": spread(total),
+                "average": round(1e3 * self._mean_over_questions(total), 3),
                 "to": {name: self._compared(method, name) for name in YARDSTICKS if name in self.methods},
                 "samples": self.sizes[method],
             }
             rows.append(row)
         return rows
 
-    def _compared(self, method: str, yardstick: str) -> dict[str, float]:
-        both = list(zip(self.answers[method], self.answers[yardstick]))
-        return {
-            "first_token": round(statistics.median(own[0] / other[0] for own, other in both), 4),
-            "end_to_end": round(statistics.median(own[1] / other[1] for own, other in both), 4),
-        }
+    def _mean_over_questions(self, times: Iterable[float]) -> float:
+        per_question: dict[int, list[float]] = {}
+        for question, time in zip(self.asked, times):
+            per_question.setdefault(question, []).append(time)
+        return statistics.mean(map(statistics.mean, per_question.values()))
+
+    def _compared(self, method: str, yardstick: str) -> dict[str, Any]:
+        (own_first, own_total), (first, total) = (zip(*self.answers[name]) for name in (method, yardstick))
+        return {"first_token": paired_ratio(own_first, first), "end_to_end": paired_ratio(own_total, total)}
 
     def _encode(self, inputs: dict[str, Any]) -> None:
         for modality, names in self.model.visual_inputs.items():
@@ -128,7 +140,7 @@ class Race:
 
     def _answer(self, method: str, inputs: dict[str, Any], packed: dict[str, Any]) -> tuple[tuple[float, float], Any]:
         """Seconds until the first and until the last token, and the cache that is left."""
-        clock = FirstTokenClock()
+        clock = FirstTokenClock(self.model.device)
         options = {
             "do_sample": False, "num_beams": 1, "pad_token_id": 0, "return_dict_in_generate": True,
             "min_new_tokens": self.settings.new_tokens, "max_new_tokens": self.settings.new_tokens,
@@ -141,13 +153,16 @@ class Race:
             output = self.model.generate(**inputs, visual_token_pruner=self.settings.pruner(method), **options)
         return (clock.first_token, clock.now()), cache_of(output)
 
-    def _size(self, method: str, inputs: dict[str, Any], packed: dict[str, Any], tokens: list[int]) -> dict[str, Any]:
+    def _size(
+        self, method: str, inputs: dict[str, Any], packed: dict[str, Any], tokens: tuple[int, ...]
+    ) -> dict[str, Any]:
         found: list[int] = []
 
         def answer() -> None:
             found.append(cache_bytes(self._answer(method, inputs, packed)[1]))
 
         memory = peak_memory(answer, self.model.device)
+        memory.setdefault("total", memory["tensors"] + self.model.get_memory_footprint())
         kept = sum(map(self.settings.pruner(method).budget, tokens))
         return {"visual_tokens": sum(tokens), "kept": kept, "cache_bytes": found[0], "peak_memory": memory}
 
@@ -162,7 +177,7 @@ def stock_view(model):
 @torch.no_grad()
 def packed_prompt(model, inputs: dict[str, Any], pruner: VisualTokenPruner) -> dict[str, Any]:
     """The pruned prompt as inputs of the stock class: embeddings `(batch, P, d)`, mask `(batch, P)`, and positions
-    where its `generate` takes any. (That of Qwen2.5-VL counts its own, which takes as long.)"""
+    where its `generate` takes any. (That of Qwen2.5-VL counts its own, of the few tokens it is given.)"""
     ids, mask = inputs["input_ids"], inputs["attention_mask"]
     visual = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
     pruned = model._prune_visuals(ids, mask, pruner, visual)
@@ -175,14 +190,3 @@ def packed_prompt(model, inputs: dict[str, Any], pruner: VisualTokenPruner) -> d
 def cache_bytes(cache) -> int:
     """Bytes of the keys and values in a cache."""
     return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-
-
-def spread(values: Iterable[float]) -> dict[str, Any]:
-    """Median, mean and quartiles in milliseconds of times in seconds."""
-    found = [1e3 * value for value in values]
-    low, middle, high = statistics.quantiles(found, n=4, method="inclusive") if len(found) > 1 else found * 3
-    return {
-        "median": round(middle, 3),
-        "mean": round(statistics.mean(found), 3),
-        "quartiles": [round(low, 3), round(high, 3)],
-    }

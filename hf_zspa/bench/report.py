@@ -5,59 +5,108 @@ from typing import Any
 
 from ..evaluation.paper import paper_efficiency
 
-_HEAD = (
-    "method", "visual tokens", "vision tower", "selection", "first token", "per token", "end to end", "to limit",
-    "to published", "cache MB", "peak tensors MB",
-)  # fmt: skip
+FEW = 6  # answers below which a ratio has no interval
+_TIMES = ("method", "vision tower", "selection", "first token", "per token", "end to end", "quartiles")
+_SIZES = ("method", "visual tokens", "cache MB", "peak tensors MB", "with weights MB")
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The rows as a table. Times are medians in milliseconds, with quartiles for the whole answer; "to limit" and "to
-    published" divide it by that of the limit and of the published DivPrune; MB are millions of bytes."""
-    lines = [_line(_HEAD), "|" + "---|" * len(_HEAD)]
-    for row in results["rows"]:
-        sample = row["samples"][0]
+    """What was measured, as a heading and three tables: times, ratios and sizes."""
+    parts = [heading(results), _times(results["rows"]), _ratios(results["rows"]), _sizes(results["rows"])]
+    return "\n\n".join(part for part in parts if part)
+
+
+def heading(results: dict[str, Any]) -> str:
+    """What ran where, and how many answers the tables are made of."""
+    answers = results["rows"][0]["answers"]
+    kind = ", random weights" if results["weights"] == "random" else ""
+    few = "" if answers >= FEW else f" **Too few for intervals: give --seconds more time, for {FEW} or more.**"
+    kept = f"keep ratio {results['settings']['keep_ratio']:g}, core ratio {results['settings']['core_ratio']:g}"
+    return (
+        f"{results['model']}{kind}, {results['dtype']}, attention {results['attention']}, {kept}, "
+        f"{results['settings']['new_tokens']} new tokens. {results['device']}, torch {results['torch']}, transformers "
+        f"{results['transformers']}, {results['created']}. {answers} answers of each method.{few}"
+    )
+
+
+def _times(rows: list[dict[str, Any]]) -> str:
+    """Medians in milliseconds; quartiles are those of the whole answer."""
+    lines = [_line(_TIMES), "|" + "---|" * len(_TIMES)]
+    for row in rows:
         low, high = row["end_to_end"]["quartiles"]
+        times = [_ms(row[name]) for name in ("vision", "selection", "first_token", "per_token", "end_to_end")]
+        lines.append(_line([row["method"], *times, f"{low:.4g} to {high:.4g}"]))
+    return "\n".join(lines)
+
+
+def _ratios(rows: list[dict[str, Any]]) -> str:
+    """Times divided by those of the other methods in the same rounds: medians, and intervals that hold them in 95 of
+    100 cases. Nothing where there is nothing to compare with."""
+    yardsticks = list(rows[0]["to"])
+    head = [
+        f"{what} to {'published' if name == 'divprune (published)' else name}"
+        for name in yardsticks
+        for what in ("first token", "end to end")
+    ]
+    if not head:
+        return ""
+    lines = [_line(["method", *head]), "|" + "---|" * (len(head) + 1)]
+    for row in rows:
+        cells = [
+            "1" if name == row["method"] else ratio(row["to"][name][what])
+            for name in yardsticks
+            for what in ("first_token", "end_to_end")
+        ]
+        lines.append(_line([row["method"], *cells]))
+    return "\n".join(lines)
+
+
+def _sizes(rows: list[dict[str, Any]]) -> str:
+    """Of the first question; MB are millions of bytes."""
+    lines = [_line(_SIZES), "|" + "---|" * len(_SIZES)]
+    for row in rows:
+        sample = row["samples"][0]
+        peak = sample["peak_memory"]
         lines.append(
             _line([
                 row["method"],
                 f"{sample['visual_tokens']} → {sample['kept']}",
-                _ms(row["vision"]),
-                _ms(row["selection"]),
-                _ms(row["first_token"]),
-                _ms(row["per_token"]),
-                f"{_ms(row['end_to_end'])} ({low:.4g} to {high:.4g})",
-                _ratio(row, "limit"),
-                _ratio(row, "divprune (published)"),
                 f"{sample['cache_bytes'] / 1e6:.2f}",
-                f"{sample['peak_memory']['tensors'] / 1e6:.1f}",
+                f"{peak['tensors'] / 1e6:.1f}",
+                f"{peak['total'] / 1e6:.1f}",
             ])
         )  # fmt: skip
     return "\n".join(lines)
 
 
-def paper_table_3(results: dict[str, Any]) -> str:
-    """The paper's Table 3 and what was measured here: mean time of an answer, and tokens and memory of its first three.
+def ratio(found: dict[str, Any]) -> str:
+    """A paired ratio with its interval, if it has one."""
+    if found["interval"] is None:
+        return f"{found['median']:.3f}"
+    low, high = found["interval"]
+    return f"{found['median']:.3f} ({low:.3f} to {high:.3f})"
 
-    Memory is the most that was allocated, on a GPU with the weights as in the paper; on a CPU what the tensors of an
-    answer take beyond them.
-    """
+
+def paper_table_3(results: dict[str, Any]) -> str:
+    """The paper's Table 3 and what was measured here: mean time of an answer, every question counting once, and tokens
+    and peak memory of the first three, the weights included. On a GPU that is what torch had allocated; on a CPU the
+    weights and what the tensors of an answer took beside them."""
     latency, *memory = paper_efficiency()
     rows = results["rows"]
     lines = [
         _line(["", *(f"{row['method']}, here" for row in rows), *(f"{name}, paper" for name in _PAPER)]),
         "|" + "---|" * (len(rows) + len(_PAPER) + 1),
-        _line(["average end to end (ms)", *(f"{row['end_to_end']['mean']:.4g}" for row in rows),
+        _line(["average end to end (ms)", *(f"{row['average']:.4g}" for row in rows),
                *(latency[name] for name in _PAPER)]),
     ]  # fmt: skip
     for i in range(len(rows[0]["samples"])):
         samples = [row["samples"][i] for row in rows]
         tokens = [f"{sample['visual_tokens']} → {sample['kept']}" for sample in samples]
         lines.append(_line([f"sample {i + 1}: tokens", *tokens, "576", "576 → 58", "576 → 58"]))
-        peaks = [sample["peak_memory"].get("total", sample["peak_memory"]["tensors"]) for sample in samples]
-        own = [f"{peak / 1e6:.1f}" for peak in peaks]
+        own = [f"{sample['peak_memory']['total'] / 1e6:.1f}" for sample in samples]
         lines.append(_line([f"sample {i + 1}: peak memory (MB)", *own, *(memory[i][name] for name in _PAPER)]))
-    return "\n".join(lines)
+    about = "The paper's columns: LLaVA-1.5-7B on a GPU, 900 questions of MMMU. Those marked here: "
+    return "\n".join([about + heading(results), "", *lines])
 
 
 _PAPER = ("original", "divprune", "zspa")
@@ -91,10 +140,6 @@ def plot(results: dict[str, Any], path: Path) -> bool:
 
 def _ms(spread: dict[str, Any] | None) -> str:
     return f"{spread['median']:.4g}" if spread else "–"
-
-
-def _ratio(row: dict[str, Any], yardstick: str) -> str:
-    return f"{row['to'][yardstick]['end_to_end']:.3f}" if yardstick in row["to"] else "–"
 
 
 def _line(cells) -> str:

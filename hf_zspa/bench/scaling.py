@@ -3,28 +3,31 @@
     python -m hf_zspa.bench.scaling --output docs/performance/scaling-cpu
 
 On a GPU `--shape qwen2.5-vl-7b` takes the place of the small one. Each axis gets the power its time grows with, fitted
-to the logarithms by least squares: 1 is in proportion, 2 with the square, 0 not at all.
+to the logarithms by least squares, with its standard error: 1 is in proportion, 2 with the square, 0 not at all.
 """
 
 import argparse
 import json
 import math
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
+from ..devices import usable_device
 from ..remote_code.zspa_selection import ZspaPruner
 from . import shapes
 from .clock import seconds
-from .command import ROUNDS, processor
-from .measure import Race, Settings, spread
+from .command import ROUNDS
+from .machine import machine
+from .measure import Race, Settings
 from .published import PublishedDivPrune
+from .report import ratio
+from .summary import in_turn, paired_ratio, spread
 
 METHODS = ("original", "zspa", "limit")
 WIDTH, PROMPT = 4096, 40
@@ -86,18 +89,21 @@ def time_selection(case: Selection, device: torch.device, rounds: int) -> dict[s
         pruners["divprune (published)"] = PublishedDivPrune(case.keep_ratio)
     times: dict[str, list[float]] = {name: [] for name in pruners}
     for turn in range(rounds + 1):
-        for name, pruner in pruners.items():
-            taken = seconds(partial(pruner, images, prompts), device)
+        for name in in_turn(pruners, turn):
+            taken = seconds(partial(pruners[name], images, prompts), device)
             times[name] += [taken] if turn else []  # the first is to warm up
-    return {name: spread(found) for name, found in times.items()}
+    found = {name: spread(taken) for name, taken in times.items()}
+    if "divprune (published)" in found:
+        found["zspa"]["times_faster"] = paired_ratio(times["divprune (published)"], times["zspa"])
+    return found
 
 
 def time_answer(case: Answer, model, shape: str, rounds: int) -> dict[str, Any]:
     """Milliseconds of whole answers, first tokens and the vision tower by method; tokens and bytes of the cache."""
     race = Race(model, case.settings, METHODS)
     inputs = shapes.inputs(shape, model, case.prompt)
-    for turn in range(rounds):
-        race.run(inputs, new=not turn)
+    for _ in range(rounds):
+        race.run(inputs)
     found = {}
     for row in race.rows():
         names = ("vision", "selection", "first_token", "per_token", "end_to_end")
@@ -105,12 +111,19 @@ def time_answer(case: Answer, model, shape: str, rounds: int) -> dict[str, Any]:
     return found
 
 
-def power(points: dict[float, float]) -> float:
-    """The exponent b of the power law `a · x^b` through the points, by least squares of the logarithms."""
+def power(points: dict[float, float]) -> tuple[float, float]:
+    """The exponent b of the power law `a · x^b` through the points, by least squares of the logarithms, and its
+    standard error: how far the points are from any power law. Two points are always on one."""
     xs, ys = [math.log(x) for x in points], [math.log(y) for y in points.values()]
-    mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
-    spread_x = sum((x - mean_x) ** 2 for x in xs)
-    return sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys)) / spread_x
+    if len(xs) == 2:
+        return (ys[1] - ys[0]) / (xs[1] - xs[0]), 0.0
+    slope, start = statistics.linear_regression(xs, ys)
+    off = sum((y - start - slope * x) ** 2 for x, y in zip(xs, ys)) / (len(xs) - 2)
+    return slope, math.sqrt(off / (statistics.variance(xs) * (len(xs) - 1)))
+
+
+def _fit(points: dict[float, float]) -> str:
+    return "{:.2f} ± {:.2f}".format(*power(points))
 
 
 def axes() -> list[str]:
@@ -159,11 +172,11 @@ def _selection_tables(axes: dict[str, dict[float, Any]]) -> Iterator[str]:
     for axis, points in axes.items():
         lines = [f"| {axis} | zspa (ms) | divprune (published) (ms) | times faster |", "|---|---|---|---|"]
         for value, found in points.items():
-            own, other = found["zspa"]["median"], found.get("divprune (published)", {}).get("median")
-            more = f"{other:.4g} | {other / own:.1f}" if other else "– | –"
-            lines.append(f"| {value} | {own:.4g} | {more} |")
+            own, other = found["zspa"], found.get("divprune (published)")
+            more = f"{other['median']:.4g} | {own['times_faster']['median']:.1f}" if other else "– | –"
+            lines.append(f"| {value} | {own['median']:.4g} | {more} |")
         fits = [
-            f"{power({x: f[name]['median'] for x, f in points.items() if name in f}):.2f}"
+            _fit({x: f[name]["median"] for x, f in points.items() if name in f})
             for name in ("zspa", "divprune (published)")
         ]
         yield "\n".join([*lines, f"| grows with the power | {' | '.join(fits)} | |"])
@@ -182,11 +195,11 @@ def _answer_tables(axes: dict[str, dict[float, Any]]) -> Iterator[str]:
             lines.append(
                 f"| {value} | {own['visual_tokens']} → {own['kept']} | {whole['first_token']['median']:.4g} | "
                 f"{own['first_token']['median']:.4g} | {whole['end_to_end']['median']:.4g} | "
-                f"{own['end_to_end']['median']:.4g} | {own['to']['limit']['end_to_end']:.3f} | "
+                f"{own['end_to_end']['median']:.4g} | {ratio(own['to']['limit']['end_to_end'])} | "
                 f"{own['selection']['median']:.4g} | {' | '.join(caches)} |"
             )
         fits = [
-            f"{power({x: f[method][name]['median'] for x, f in points.items()}):.2f}"
+            _fit({x: f[method][name]["median"] for x, f in points.items()})
             for name in ("first_token", "end_to_end")
             for method in ("original", "zspa")
         ]
@@ -196,7 +209,7 @@ def _answer_tables(axes: dict[str, dict[float, Any]]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", default="qwen2.5-vl-7b-small", help="a Qwen2.5-VL shape of hf-zspa bench")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", help="such as cuda:0; by default the GPU if there is one")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="answers of each method at each point")
     parser.add_argument(
         "--axes", nargs="+", choices=axes(), default=[], metavar="AXIS",
@@ -204,14 +217,12 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, help="JSON and Markdown files, without their suffix")
     options = parser.parse_args()
-    device = torch.device(options.device)
-    about = {
-        "command": f"python -m hf_zspa.bench.scaling --shape {options.shape}",
-        "created": date.today().isoformat(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
+    try:
+        device = usable_device(options.device, "--device")
+        shapes.shape(options.shape)
+    except ValueError as error:
+        parser.error(str(error))
+    about = {"command": f"python -m hf_zspa.bench.scaling --shape {options.shape}", **machine(device)}
     file = options.output.with_suffix(".json")
     old = json.loads(file.read_text(encoding="utf-8")) if options.axes and file.exists() else {}
     for name in ("command", "device", "torch", "transformers") if old else ():

@@ -9,12 +9,8 @@ makes of many scenes, turned into the width of a large model, which leaves every
 
 import argparse
 import json
-import os
-import platform
-import statistics
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +18,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..devices import usable_device
 from ..embedded import EVALUATED
 from ..embedded.heldout import scene_questions
 from ..inference import load_zspa, question_inputs
 from ..remote_code.zspa_selection import ZspaPruner
+from .clock import seconds
+from .machine import machine
 from .published import published_divprune
+from .summary import in_turn, paired_ratio, spread
 
 WIDTH = 4096
 PROMPT = 40
@@ -36,26 +36,31 @@ KINDS = ("random", "clustered", "trained")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tokens", type=int, nargs="+", default=[576, 2880, 8192], help="numbers of visual tokens")
-    parser.add_argument("--keep-ratio", type=float, default=0.1)
+    parser.add_argument("--keep-ratio", type=float, default=0.1, help="share of the tokens kept, (0, 1]")
     parser.add_argument("--seconds", type=float, default=20, help="about how long each size may take")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", help="such as cuda:0; by default the GPU if there is one")
     parser.add_argument("--output", type=Path, help="JSON file; beside it a Markdown table")
     options = parser.parse_args()
+    try:
+        device = usable_device(options.device, "--device")
+        ZspaPruner(options.keep_ratio)
+    except ValueError as error:
+        parser.error(str(error))
     rows = [
         row
         for n in options.tokens
         for kind in KINDS
-        for row in time_methods(features(n, kind, options.device), kind, options.keep_ratio, options.seconds)
+        for row in time_methods(features(n, kind, device), kind, options.keep_ratio, options.seconds)
     ]
-    results = {"command": "python -m hf_zspa.bench.selection", **_machine(options.device), "rows": rows}
+    about = {"command": "python -m hf_zspa.bench.selection", **machine(device), "width": WIDTH, "dtype": "float32"}
     table = markdown(rows)
     print(table)
     if options.output:
-        options.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        options.output.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n", encoding="utf-8")
         options.output.with_suffix(".md").write_text(table + "\n", encoding="utf-8")
 
 
-def features(n: int, kind: str, device: str = "cpu") -> tuple[Tensor, Tensor]:
+def features(n: int, kind: str, device: str | torch.device = "cpu") -> tuple[Tensor, Tensor]:
     """Visual tokens `(n, 4096)` and prompt `(m, 4096)`, float32, of one of the `KINDS`."""
     generator = torch.Generator().manual_seed(n)
     if kind == "trained":
@@ -83,8 +88,9 @@ def scene_tokens(n: int) -> tuple[Tensor, Tensor]:
     return torch.cat(visual)[:n].float().cpu(), prompt.float().cpu()
 
 
-def time_methods(pair: tuple[Tensor, Tensor], kind: str, keep_ratio: float, seconds: float) -> list[dict[str, Any]]:
-    """A row per method: milliseconds (median and quartiles), and how many times faster than "divprune (published)"."""
+def time_methods(pair: tuple[Tensor, Tensor], kind: str, keep_ratio: float, allowed: float) -> list[dict[str, Any]]:
+    """A row per method: milliseconds, and how many times faster than "divprune (published)"; for about `allowed`
+    seconds."""
     visual, prompt = pair
     budget = ZspaPruner(keep_ratio).budget(len(visual))
 
@@ -98,54 +104,40 @@ def time_methods(pair: tuple[Tensor, Tensor], kind: str, keep_ratio: float, seco
         "relevance": pruner(1.0),
     }
     for method in methods.values():
-        _milliseconds(method, visual.device.type)
+        seconds(method, visual.device)
     times: dict[str, list[float]] = {name: [] for name in methods}
-    end = time.monotonic() + seconds
-    while len(times["zspa"]) < 3 or (time.monotonic() < end and len(times["zspa"]) < 200):
-        for name, method in methods.items():
-            times[name].append(_milliseconds(method, visual.device.type))
-    rows = []
-    for name, found in times.items():
-        low, middle, high = statistics.quantiles(found, n=4)
-        ratios = [published / own for published, own in zip(times["divprune (published)"], found)]
-        rows.append({
-            "tokens": len(visual), "kept": budget, "features": kind, "method": name, "runs": len(found),
-            "milliseconds": round(middle, 3), "quartiles": [round(low, 3), round(high, 3)],
-            "times_faster_than_published": round(statistics.median(ratios), 2),
-        })  # fmt: skip
-    return rows
+    end, turn = time.monotonic() + allowed, 0
+    while turn < 3 or (time.monotonic() < end and turn < 200):
+        for name in in_turn(methods, turn):
+            times[name].append(seconds(methods[name], visual.device))
+        turn += 1
+    published = times["divprune (published)"]
+    return [
+        {
+            "tokens": len(visual), "kept": budget, "features": kind, "method": name, "runs": turn,
+            "milliseconds": spread(found), "times_faster_than_published": paired_ratio(published, found),
+        }
+        for name, found in times.items()
+    ]  # fmt: skip
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
+    """Medians in milliseconds; how many times faster than the published algorithm in the same rounds, with the
+    interval that holds the median in 95 of 100 cases."""
     lines = [
-        "| tokens | features | method | ms | quartiles | times faster than published |",
-        "|---|---|---|---|---|---|",
+        "| tokens | features | method | ms | quartiles | times faster than published | interval |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        low, high = row["quartiles"]
+        low, high = row["milliseconds"]["quartiles"]
+        faster = row["times_faster_than_published"]
+        interval = faster["interval"]
         lines.append(
-            f"| {row['tokens']} → {row['kept']} | {row['features']} | {row['method']} | {row['milliseconds']:.4g} | "
-            f"{low:.4g} to {high:.4g} | {row['times_faster_than_published']:.1f} |"
+            f"| {row['tokens']} → {row['kept']} | {row['features']} | {row['method']} | "
+            f"{row['milliseconds']['median']:.4g} | {low:.4g} to {high:.4g} | {faster['median']:.3g} | "
+            f"{f'{interval[0]:.3g} to {interval[1]:.3g}' if interval else '–'} |"
         )
     return "\n".join(lines)
-
-
-def _milliseconds(call: Callable[[], Any], device: str) -> float:
-    if device == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return 1e3 * (time.perf_counter() - start)
-
-
-def _machine(device: str) -> dict[str, Any]:
-    name = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()}, {os.cpu_count()} cores"
-    return {
-        "created": date.today().isoformat(), "device": name, "threads": torch.get_num_threads(),
-        "torch": torch.__version__, "width": WIDTH, "dtype": "float32",
-    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import urllib.error
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from typing import Any
 import torch
 
 from ..embedded import QWEN_CHECKPOINT
-from .command import processor
+from .machine import machine
 from .server import label, metric, serving
 from .shapes import SHAPES
 
@@ -181,10 +180,7 @@ def main() -> None:
     results = {
         "command": f"python -m hf_zspa.bench.serving --shape {options.shape} --rounds {options.rounds} "
         f"--requests {options.requests}",
-        "created": date.today().isoformat(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
-        "torch": torch.__version__,
-        "transformers": version("transformers"),
+        **machine(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         "vllm": _vllm_version(),
         "requests": options.requests,
         "rows": rows,

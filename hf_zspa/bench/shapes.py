@@ -87,23 +87,28 @@ SHAPES = {
 SHAPES |= {f"{name}-small": shape.small() for name, shape in SHAPES.items()}
 
 
+def shape(name: str) -> Shape:
+    """The shape of this name; raises `ValueError` where there is none."""
+    if name not in SHAPES:
+        raise ValueError(f"--shape is {name!r}, but must be one of {', '.join(SHAPES)}")
+    return SHAPES[name]
+
+
 def build(name: str, device: torch.device, dtype: torch.dtype, attention: str | None = None):
     """A pruning model with random weights; `attention` is transformers' name, such as "sdpa".
 
     Raises:
         ValueError: there is no such shape.
     """
-    if name not in SHAPES:
-        raise ValueError(f"--shape is {name!r}, but must be one of {', '.join(SHAPES)}")
-    shape = SHAPES[name]
-    config = AutoConfig.for_model(**shape.config)
-    config = shape.model_class.config_class(**{k: v for k, v in config.to_dict().items() if k != "model_type"})
+    known = shape(name)
+    config = AutoConfig.for_model(**known.config)
+    config = known.model_class.config_class(**{k: v for k, v in config.to_dict().items() if k != "model_type"})
     config._attn_implementation = attention
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         with device:
-            model = shape.model_class(config)
+            model = known.model_class(config)
     finally:
         torch.set_default_dtype(before)
     return model.eval()

@@ -1,6 +1,7 @@
 """`hf-zspa eval` and `hf-zspa bench`."""
 
 import sys
+from collections.abc import Sized
 from pathlib import Path
 from typing import Annotated
 
@@ -81,7 +82,7 @@ def eval_command(
         raise ValueError(str(error)) from error
     report = output / f"{request.stem}.md"
     _print_tables(report.read_text(encoding="utf-8").split("\n## Paired differences")[0])
-    say(f"\n{len(results['rows'])} rows in {report.with_suffix('.json')}, see {report}")
+    say(f"\n{_count(results['rows'], 'row')} in {report.with_suffix('.json')}, see {report}")
 
 
 @app.command("bench")
@@ -90,7 +91,10 @@ def bench_command(
         str | None, typer.Argument(help="A zspa checkpoint: a folder, a Hub id, embedded or embedded-qwen.")
     ] = None,
     shape: Annotated[
-        str | None, typer.Option(help="Random weights instead, such as llava-1.5-7b or qwen2.5-vl-7b-small.")
+        str | None,
+        typer.Option(
+            help="Random weights instead: llava-1.5-7b, llava-next-7b or qwen2.5-vl-7b; with -small, two layers."
+        ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="With --shape: prompts at once.")] = 1,
     images: Annotated[int, typer.Option(min=1, help="With --shape: images in a prompt.")] = 1,
@@ -98,13 +102,17 @@ def bench_command(
     patches: Annotated[
         str, typer.Option(help="With a qwen2.5-vl shape: rows and columns of patches; four are a token.")
     ] = "72x72",
-    methods: Annotated[str | None, typer.Option(help="Some of the methods, separated by commas.")] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Of original, zspa, relevance, divprune, divprune (published), limit; by default all."),
+    ] = None,
     keep_ratio: Annotated[float, typer.Option(help="Share of tokens kept, (0, 1].")] = 0.1,
     core_ratio: Annotated[float, typer.Option(help="Share of those chosen by relevance, [0, 1].")] = 0.2,
     new_tokens: Annotated[int, typer.Option(min=2, help="Tokens of every answer.")] = 16,
     time_allowed: Annotated[float, typer.Option("--seconds", help="About how long to go on.")] = 60,
     pairs: Annotated[
-        Path | None, typer.Option(help="JSON Lines with image and question; by default shipped scenes.")
+        Path | None,
+        typer.Option(help='JSON Lines such as {"image": "a.png", "question": "what?"}; by default shipped scenes.'),
     ] = None,
     task: Annotated[str | None, typer.Option(help="The questions of a task of lmms-eval, such as mmmu_val.")] = None,
     data: Annotated[Path | None, typer.Option(help="With --task: folder of local benchmark data.")] = None,
@@ -113,10 +121,21 @@ def bench_command(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str | None, typer.Option(help="Such as cuda:0; by default the GPU if there is one.")] = None,
     attention: Annotated[str | None, typer.Option(help="transformers' name, such as sdpa.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path("zspa-bench"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the results; those in it are replaced.")
+    ] = Path("zspa-bench"),
     trust_remote_code: Trust = False,
 ) -> None:
-    """Times answers and measures their memory, method against method and against the limit, in one run."""
+    """Times answers and measures their memory, method against method, taking turns in one run.
+
+    Original: all visual tokens. Zspa, relevance, divprune: this package, with core ratio as given, 1 and 0. Divprune
+    (published): the cost of the published algorithm. Limit: the stock model, given what was selected already; no
+    selection can be faster.
+
+    Times are medians in milliseconds. Ratios are those of times in the same round, with the interval that holds
+    their median in 95 of 100 cases. The cache has the keys and values of prompt and answer; peak tensors are what an
+    answer holds at most beside the weights.
+    """
     from ..bench.command import Request, bench
     from ..bench.measure import METHODS, Settings
     from ..bench.report import markdown, paper_table_3
@@ -132,11 +151,12 @@ def bench_command(
         checkpoint,
         shape,
         Prompt(batch, images, _grid(patches), frames),
-        tuple(names(methods) or METHODS),
+        METHODS if methods is None else tuple(names(methods) or ()),
         pairs=pairs,
         task=task,
         data=data,
         limit=limit,
+        table=table,
         dtype=dtype,
         device=device,
         attention=attention,
@@ -146,7 +166,11 @@ def bench_command(
     )
     results = bench(request, Console(stderr=True))
     _print_tables(paper_table_3(results) if table else markdown(results))
-    say(f"\n{len(results['rows'])} rows in {output / 'results.json'}")
+    say(f"\n{_count(results['rows'], 'row')} in {output / 'results.json'}")
+
+
+def _count(things: Sized, name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
 def _print_tables(text: str) -> None:
