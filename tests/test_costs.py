@@ -5,33 +5,94 @@ import weakref
 import pairs
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 from hf_zspa import ZspaPruner
 from hf_zspa.bench.measure import cache_bytes
 from hf_zspa.remote_code import zspa_diversity, zspa_similarity, zspa_visuals
 
-WAITS = {"aten._local_scalar_dense.default", "aten.nonzero.default", "aten.masked_select.default", "aten.equal.default"}
+# What waits for a GPU: operators whose results have a size that depends on values, and looking at values.
+WAITS = (
+    "aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.equal", "aten.bincount", "aten._unique",
+    "aten.unique_", "aten.repeat_interleave.Tensor",
+)  # fmt: skip
+LOOKS = {"tolist", "item", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__", "__array__", "__format__"}
+# Operators that start nothing on a GPU.
+FREE = (
+    "_unsafe_view", "alias", "detach", "diagonal", "empty", "expand", "lift_fresh", "permute", "select", "slice",
+    "split", "t.default", "transpose", "unfold", "unsqueeze", "view",
+)  # fmt: skip
 
 
 class Operations(TorchDispatchMode):
-    """Lists what would wait for a GPU, and the largest tensor made."""
+    """Lists what would wait for a GPU and what would start something there, and the largest tensor made."""
 
     def __init__(self):
         super().__init__()
         self.waits: list[str] = []
+        self.launches: list[str] = []
         self.largest = 0
+        self._looks = _Looks(self.waits)
+
+    def __enter__(self):
+        self._looks.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self._looks.__exit__(*error)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        indices = args[1] if str(function).startswith("aten.index.Tensor") else []
-        if str(function) in WAITS or any(i is not None and i.dtype == torch.bool for i in indices):
-            self.waits.append(str(function))
+        name = str(function)
+        if name.startswith(WAITS) or (name.startswith(("aten.index.", "aten.index_put")) and _by_mask(args[1])):
+            self.waits.append(name)
+        if not name.removeprefix("aten.").startswith(FREE):
+            self.launches.append(name)
         given = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)}
         result = function(*args, **kwargs or {})
         if isinstance(result, torch.Tensor) and result.untyped_storage().data_ptr() not in given:  # made, not viewed
             self.largest = max(self.largest, result.untyped_storage().nbytes())
         return result
+
+
+class _Looks(TorchFunctionMode):
+    """Lists the calls that look at a tensor's values: on a CPU they reach no operator."""
+
+    def __init__(self, waits: list[str]):
+        super().__init__()
+        self.waits = waits
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        if name in LOOKS or (name == "to" and "cpu" in [a for a in args if isinstance(a, str)]):
+            self.waits.append(name)
+        return function(*args, **kwargs or {})
+
+
+def _by_mask(indices) -> bool:
+    return any(i is not None and i.dtype == torch.bool for i in indices)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda x: x.tolist(), lambda x: x[0].item(), lambda x: x.cpu(), lambda x: x.to("cpu"), lambda x: x.numpy(),
+        lambda x: bool(x[0]), lambda x: int(x[0]), lambda x: [0, 1][x[0]], lambda x: x.nonzero(), lambda x: x.unique(),
+        lambda x: x.bincount(), lambda x: x.repeat_interleave(x), lambda x: x[x > 0],
+        lambda x: x.masked_select(x > 0), lambda x: x.index_put((x > 0,), x[:1]), lambda x: torch.equal(x, x),
+        lambda x: torch.where(x > 0), lambda x: x.__setitem__(x > 0, 3), lambda x: f"{x[0]:d}",
+    ],
+)  # fmt: skip
+def test_what_waits_for_a_gpu_is_seen(look):
+    x = torch.tensor([1, 1])
+    with Operations() as operations:
+        x + x.to(torch.float32, non_blocking=True).sum()
+    assert operations.waits == [] and len(operations.launches) == 3
+    with Operations() as operations:
+        look(x)
+    assert operations.waits
 
 
 def pruned_columns(pair, inputs) -> int:
@@ -119,14 +180,17 @@ def test_nothing_waits_for_a_gpu_during_the_selection(monkeypatch, core_ratio, t
     assert len(launches) == (triton and core_ratio < 1)
 
 
-@pytest.mark.parametrize("family", ["llava", "llava_next"])
-def test_nothing_waits_for_a_gpu_between_the_vision_tower_and_the_language_model(load, family, monkeypatch):
-    pair = load(family)
-    inputs = pair.inputs([pairs.image(1), pairs.QUESTION], [pairs.image(2, (56, 140)), pairs.OTHER])
+def test_nothing_waits_for_a_gpu_between_the_vision_tower_and_the_language_model(pair, inputs, monkeypatch):
     monkeypatch.setattr(zspa_similarity, "on_cpu", lambda tensor: False)
     monkeypatch.setattr(zspa_diversity, "greedy", lambda *arguments: None)
     operations = Operations()
-    choose = zspa_visuals.choose
+    choose, count = zspa_visuals.choose, pair.model.full_position_ids
+
+    def on_the_cpu(*arguments):  # it is told so in words: here everything is on one
+        with torch._C.DisableTorchFunction(), _disable_current_modes():
+            return count(*arguments)
+
+    monkeypatch.setattr(pair.model, "full_position_ids", on_the_cpu)
     monkeypatch.setattr(zspa_visuals, "choose", lambda *a: operations.__enter__() and choose(*a))
     language_model = next(m for n, m in pair.model.named_modules() if n.endswith("language_model"))
     handle = language_model.register_forward_pre_hook(lambda *_: operations.__exit__(None, None, None))

@@ -15,7 +15,7 @@ def published_divprune(visual: Tensor, budget: int) -> Tensor:
     every token's smallest distance to them, so the work of the loop grows with the square of the budget.
 
     Args:
-        visual: `(n, d)` visual tokens, any floating dtype; distances are `1 - cosine` in float32.
+        visual: `(n, d)` visual tokens, any floating dtype; distances are `1 - cosine` in float32, as here everywhere.
         budget: tokens kept, 1 to n.
 
     Returns:
@@ -38,6 +38,7 @@ class PublishedDivPrune:
     """`published_divprune` as a `VisualTokenPruner`."""
 
     keep_ratio: float = 0.1
+    ascending = True  # not checked, as little as this package's own
 
     def budget(self, n: int) -> int:
         return ZspaPruner(self.keep_ratio).budget(n)

@@ -38,6 +38,7 @@ class ZspaQwen2_5_VLForConditionalGeneration(ZspaGenerationMixin, Qwen2_5_VLForC
         "video": ("pixel_values_videos", "video_grid_thw"),
     }
     rope_rows = 3
+    describing_positions = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts", "mm_token_type_ids")
 
     @functools.wraps(Qwen2_5_VLForConditionalGeneration.forward)
     def forward(self, *args, **kwargs):
@@ -50,10 +51,10 @@ class ZspaQwen2_5_VLForConditionalGeneration(ZspaGenerationMixin, Qwen2_5_VLForC
             return features
         return keep_tokens(feature_list(features), prompt_tokens, visual_token_pruner)
 
-    def full_position_ids(self, input_ids, attention_mask, visual):
+    def full_position_ids(self, input_ids, attention_mask, described):
         """Temporal, height and width positions `(3, batch, S)`; None without the token types that late 5.x needs."""
         rope_index = self.model.get_rope_index
-        given = named_arguments(rope_index, {"mm_token_type_ids": None} | visual)
+        given = named_arguments(rope_index, {"mm_token_type_ids": None} | described)
         if given.get("mm_token_type_ids", given) is None:
             return None
         return rope_index(**given | {"input_ids": input_ids, "attention_mask": attention_mask})[0]

@@ -105,6 +105,11 @@ def generic_inputs(model, input_ids: Tensor, cache, cache_position: Tensor | Non
     return generic(model, input_ids, **cache_argument(cache), **kwargs)
 
 
+def counted_positions(model, inputs_tensor: Tensor, model_kwargs: dict) -> Tensor:
+    """Positions as any text model counts them; 5.x prepares them once per call, 4.x never asks."""
+    return GenerationMixin._prepare_position_ids_for_generation(model, inputs_tensor, model_kwargs)
+
+
 def empty_cache(model) -> DynamicCache:
     """A cache for a first step without one: in assisted decoding 5.0 leaves it to the model, too late to be tied to."""
     return DynamicCache(config=model.config.get_text_config(decoder=True))

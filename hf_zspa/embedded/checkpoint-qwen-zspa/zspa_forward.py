@@ -40,10 +40,6 @@ class ZspaForwardMixin(ZspaVisualsMixin):
 
     rope_rows: int | None = None
 
-    def full_position_ids(self, input_ids: Tensor, attention_mask: Tensor | None, visual: dict) -> Tensor | None:
-        """Positions `(rope_rows, batch, S)` the stock class gives the full prompt; None where it just counts."""
-        return None
-
     def pruned_forward(self, stock_forward, *args, **kwargs):
         """`forward`. With images or videos it runs on the pruned sequence.
 
@@ -78,7 +74,7 @@ class ZspaForwardMixin(ZspaVisualsMixin):
         mask = torch.ones_like(input_ids) if mask is None else mask
         positions = kwargs.pop("position_ids", None)
         if positions is None:
-            positions = self.full_position_ids(input_ids, mask, kwargs)
+            positions = pruned.positions
         if positions is None:
             positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         prompt, packed, embeds, positions = self._pack(input_ids, mask, positions, pruned)

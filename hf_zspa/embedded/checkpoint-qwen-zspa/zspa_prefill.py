@@ -20,6 +20,7 @@ class PrunedVisuals:
         features: placeholder token id → kept visual tokens `(kept, d)`, in the order of their placeholders.
         indices: per image, then per video, the ascending indices of the kept tokens.
         width: the columns kept of the longest row, if they are known without looking at `keep`, which may be on a GPU.
+        positions: those of the full prompt `(rope_rows, batch, S)`, if it has other than those counted along a row.
         inputs: the visual inputs it was made from, for an assistant model that has to encode them itself.
         assisted: whether candidate tokens will be rolled back out of the cache.
     """
@@ -28,6 +29,7 @@ class PrunedVisuals:
     features: dict[int, Tensor]
     indices: list[Tensor]
     width: int | None = None
+    positions: Tensor | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
     assisted: bool = False
 

@@ -4,7 +4,15 @@ import inspect
 
 import torch
 
-from .zspa_compat import cache_argument, check_assistant, empty_cache, generic_inputs, roll_back_in_columns, take_cache
+from .zspa_compat import (
+    cache_argument,
+    check_assistant,
+    counted_positions,
+    empty_cache,
+    generic_inputs,
+    roll_back_in_columns,
+    take_cache,
+)
 from .zspa_forward import CALL_ARGUMENTS, ZspaForwardMixin
 from .zspa_prefill import (
     PrunedPrompt,
@@ -66,6 +74,14 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         return super()._prepare_cache_for_generation(
             generation_config, model_kwargs, mode, batch_size, max_cache_length
         )
+
+    def _prepare_position_ids_for_generation(self, inputs_tensor, model_kwargs):
+        """Counted along the rows: a pruned prompt has its own, and what the stock class makes of it would be unused."""
+        pruned = model_kwargs.get("zspa_prompt")
+        own = pruned is not None and pruned.positions is not None
+        if own or pruned_prompt_of(take_cache(dict(model_kwargs))) is not None:
+            return counted_positions(self, inputs_tensor, model_kwargs)
+        return super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
 
     def _without_pixels(self, kwargs: dict) -> dict:
         pixels = [names[0] for names in self.visual_inputs.values()]
@@ -136,8 +152,8 @@ class ZspaGenerationMixin(ZspaForwardMixin):
             )
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         positions = kwargs.get("position_ids")
-        if positions is None:
-            positions = self.full_position_ids(input_ids[:, :columns], mask[:, :columns], kwargs)
+        if pruned.positions is not None:
+            positions = pruned.positions.repeat_interleave(input_ids.shape[0] // batch, 1)
         if positions is None:
             positions = (mask.long().cumsum(1) - 1).clamp_min(0)
         prompt, _, embeds, positions = self._pack(

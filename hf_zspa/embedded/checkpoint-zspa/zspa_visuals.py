@@ -19,9 +19,11 @@ class ZspaVisualsMixin:
 
     Attributes:
         visual_inputs: modality → the arguments of `get_<modality>_features`, the pixels first.
+        describing_positions: the arguments of a call that `full_position_ids` needs.
     """
 
     visual_inputs: dict[str, tuple[str, ...]] = {}
+    describing_positions: tuple[str, ...] = ()
 
     def __init__(self, config, *args, **kwargs):
         for name, default in FIELDS.items():  # a stock config, loaded without trust, may lack them
@@ -45,6 +47,15 @@ class ZspaVisualsMixin:
         if visual_token_pruner is None:
             return features
         return keep_tokens(feature_list(features), prompt_tokens, visual_token_pruner)
+
+    def full_position_ids(self, input_ids: Tensor, attention_mask: Tensor, described: dict) -> Tensor | None:
+        """Positions `(rope_rows, batch, S)` the stock class gives the full prompt; None where it just counts.
+
+        Args:
+            input_ids: `(batch, S)`, on the CPU, as the mask is.
+            described: those of `describing_positions` that the call has, tensors on the CPU.
+        """
+        return None
 
     @torch.no_grad()
     def select_visual_tokens(
@@ -103,25 +114,27 @@ class ZspaVisualsMixin:
         # What the lengths follow from is looked at before the images are encoded, so that a GPU is waited for when it
         # has nothing to do yet, and not again.
         ids, mask = input_ids.cpu(), None if attention_mask is None else attention_mask.cpu().bool()
+        described = {name: kwargs[name] for name in self.describing_positions if kwargs.get(name) is not None}
+        described = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in described.items()}
         prompts = self._prompt_tokens(ids, mask, input_ids.device)
         lengths = [ids.shape[1]] * len(ids) if mask is None else mask.sum(1).tolist()
         masked_visuals = False
         pruned = PrunedVisuals(torch.ones_like(input_ids, dtype=torch.bool), {}, [])
         encoded = kwargs.get("mm_encoder_outputs") or {}
         for modality, names in self.visual_inputs.items():
+            given = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+            if encoded.get(modality) is None and names[0] not in given:
+                continue
             token_id = getattr(self.config, f"{modality}_token_id")
             spots = input_ids == token_id
             match = RowMatch(ids == token_id, prompts, modality)
             some_masked = mask is not None and bool((match.spots & ~mask).any())
-            given = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
             if encoded.get(modality) is not None:
                 kept, indices = keep_tokens(feature_list(encoded[modality]), match, pruner)
-            elif names[0] in given:
+            else:
                 encode = getattr(self, f"get_{modality}_features")
                 with loaded(self.model):
                     kept, indices = encode(**given, visual_token_pruner=pruner, prompt_tokens=match)
-            else:
-                continue
             pruned.keep = pruned.keep.masked_scatter(spots, match.kept_spots(indices).to(spots.device))
             features = torch.cat(kept)
             if some_masked:  # what is masked is dropped, features and all
@@ -134,6 +147,9 @@ class ZspaVisualsMixin:
             pruned.inputs.update(given)
         if not masked_visuals:
             pruned.width = max(lengths)
+        if kwargs.get("position_ids") is None:  # counted on the CPU, while a GPU still encodes
+            positions = self.full_position_ids(ids, torch.ones_like(ids) if mask is None else mask.long(), described)
+            pruned.positions = positions if positions is None else positions.to(input_ids.device, non_blocking=True)
         return pruned
 
     def _prompt_tokens(self, ids: Tensor, mask: Tensor | None, device: torch.device) -> list[Tensor]:
@@ -193,7 +209,12 @@ class RowMatch:
 
 @torch.no_grad()
 def choose(features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPruner) -> list[Tensor]:
-    """Runs `pruner` on detached features and checks that it did what it promised."""
+    """Runs `pruner` on detached features and checks that it did what it promised.
+
+    Looking at the indices waits for a GPU. A pruner with an attribute `ascending` that is True vouches for their order
+    and their range, and is spared that.
+    """
+    vouched = getattr(pruner, "ascending", False)
     indices = pruner([f.detach() for f in features], [p.detach().to(f.device) for f, p in zip(features, prompts)])
     name = type(pruner).__name__
     if len(indices) != len(features):
@@ -207,7 +228,7 @@ def choose(features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPru
                 f"{name} returned {tuple(i.shape)} indices for an image of {len(f)} tokens, but its budget({len(f)}) "
                 f"is {budget}: it must return that many, at least 1"
             )
-        if type(pruner) is not ZspaPruner and not bool(((i >= 0) & (i < len(f))).all() and (i.diff() > 0).all()):
+        if not vouched and not bool(((i >= 0) & (i < len(f))).all() and (i.diff() > 0).all()):
             raise ValueError(f"{name} must return ascending indices below {len(f)}, but returned {i}")
     return indices
 
