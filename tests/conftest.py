@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 
-from hf_zspa.remote_code import zspa_diversity, zspa_kernels, zspa_similarity
+from hf_zspa.remote_code import zspa_diversity, zspa_kernels, zspa_selection, zspa_similarity
 
 torch.set_num_threads(1)
 
@@ -60,15 +60,22 @@ def looking_ahead(monkeypatch):
         monkeypatch.setattr(zspa_diversity, name, value)
 
 
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Selects as on a GPU, without one: nothing may be looked at, and Triton's kernels are interpreted."""
+    for module in (zspa_similarity, zspa_selection):
+        monkeypatch.setattr(module, "on_cpu", lambda tensor: False)
+
+
 @pytest.fixture(params=["all pairs", "looking ahead", "torch", "triton"])
 def way(request, monkeypatch):
     """Selects as on a CPU, where few tokens are all compared and many only as needed, or as on a GPU: in plain torch,
-    or in the kernel, which Triton interprets on a CPU."""
+    or in the kernels, which Triton interprets on a CPU."""
     if request.param == "looking ahead":
         request.getfixturevalue("looking_ahead")
     elif request.param != "all pairs":
-        monkeypatch.setattr(zspa_similarity, "on_cpu", lambda tensor: False)
+        request.getfixturevalue("as_on_a_gpu")
     if request.param == "torch":
-        monkeypatch.setattr(zspa_diversity, "greedy", lambda *arguments: None)
+        monkeypatch.setattr(zspa_selection, "select", lambda *arguments: None)
     yield request.param
     assert request.param != "triton" or zspa_kernels._usable

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from hf_zspa import ZspaPruner
 from hf_zspa.bench.measure import cache_bytes
-from hf_zspa.remote_code import zspa_diversity, zspa_similarity, zspa_visuals
+from hf_zspa.remote_code import zspa_selection, zspa_visuals
 
 # What waits for a GPU: operators whose results have a size that depends on values, and looking at values.
 WAITS = (
@@ -160,29 +160,18 @@ def test_full_features_are_gone_before_the_language_model_runs(pair, inputs, mon
 
 
 @pytest.mark.parametrize("core_ratio", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize("triton", [True, False])
-def test_nothing_waits_for_a_gpu_during_the_selection(monkeypatch, core_ratio, triton):
-    monkeypatch.setattr(zspa_similarity, "on_cpu", lambda tensor: False)
-    launches = []
-    kernel = zspa_diversity.greedy
-    found = (lambda *a: launches.append(1) or kernel(*a)) if triton else (lambda *a: None)
-    monkeypatch.setattr(zspa_diversity, "greedy", found)
+def test_nothing_waits_for_a_gpu_during_a_selection_in_plain_torch(as_on_a_gpu, monkeypatch, core_ratio):
+    monkeypatch.setattr(zspa_selection, "select", lambda *arguments: None)
     images, prompts = [torch.randn(n, 16) for n in (40, 60)], [torch.randn(3, 16)] * 2
-    pruner = ZspaPruner(0.3, core_ratio)
-    expected = pruner(images, prompts)
-    launches.clear()
-    if triton:  # the interpreter itself looks at values
-        monkeypatch.setattr(zspa_diversity, "greedy", lambda gram, scale, c, steps, r: (
-            launches.append(1) or torch.zeros(len(c), steps, dtype=torch.long)))  # fmt: skip
     with Operations() as operations:
-        pruner(images, prompts)
-    assert operations.waits == [] and expected
-    assert len(launches) == (triton and core_ratio < 1)
+        ZspaPruner(0.3, core_ratio)(images, prompts)
+    assert operations.launches and operations.waits == []
 
 
-def test_nothing_waits_for_a_gpu_between_the_vision_tower_and_the_language_model(pair, inputs, monkeypatch):
-    monkeypatch.setattr(zspa_similarity, "on_cpu", lambda tensor: False)
-    monkeypatch.setattr(zspa_diversity, "greedy", lambda *arguments: None)
+def test_nothing_waits_for_a_gpu_between_the_vision_tower_and_the_language_model(
+    pair, inputs, as_on_a_gpu, monkeypatch
+):  # fmt: skip
+    monkeypatch.setattr(zspa_selection, "select", lambda *arguments: None)
     operations = Operations()
     choose, count = zspa_visuals.choose, pair.model.full_position_ids
 

@@ -8,7 +8,7 @@ from pairs import CASES, CORE, KEEP
 
 from hf_zspa import ZspaPruner
 from hf_zspa.bench.selection import features
-from hf_zspa.remote_code import zspa_diversity, zspa_kernels
+from hf_zspa.remote_code import zspa_kernels, zspa_selection, zspa_visuals
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 @pytest.fixture(params=["triton", "torch"])
 def way(request, monkeypatch):
     if request.param == "torch":
-        monkeypatch.setattr(zspa_diversity, "greedy", lambda *arguments: None)
+        monkeypatch.setattr(zspa_selection, "select", lambda *arguments: None)
     yield request.param
     assert request.param != "triton" or zspa_kernels._usable
 
@@ -48,6 +48,33 @@ def test_the_selection_never_waits_for_the_gpu(way, core):
         pruner(images, images)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_nothing_waits_for_the_gpu_between_the_vision_tower_and_the_language_model(pair, monkeypatch):
+    inputs = pair.inputs(*CASES["unequal images and questions"]).to("cuda")
+    pair.model.cuda()
+    language_model = next(m for n, m in pair.model.named_modules() if n.endswith("language_model"))
+    choose, seen = zspa_visuals.choose, []
+
+    def watched(*arguments):
+        seen.append("choose")
+        torch.cuda.set_sync_debug_mode("error")
+        return choose(*arguments)
+
+    def stop(*_):
+        torch.cuda.set_sync_debug_mode("default")
+        seen.append("language model")
+
+    try:
+        pair.model(**inputs, logits_to_keep=1)  # the kernels are compiled
+        monkeypatch.setattr(zspa_visuals, "choose", watched)
+        handle = language_model.register_forward_pre_hook(stop)
+        pair.model(**inputs, logits_to_keep=1)
+        handle.remove()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+        pair.model.cpu()
+    assert seen == ["choose", "language model"]
 
 
 @pytest.mark.parametrize("cache", [None, "static"])

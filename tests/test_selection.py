@@ -133,18 +133,20 @@ def test_16_bit_tokens_are_compared_in_float32(way):
         assert expected.tolist() == reference.select(v.double(), p.double(), 90, 18)
 
 
-def test_a_kernel_that_cannot_run_is_replaced_with_a_warning(monkeypatch):
+@pytest.mark.parametrize("kernel", ["_prepare_kernel", "_isolation_kernel", "_select_kernel"])
+def test_a_kernel_that_cannot_run_is_replaced_with_a_warning(kernel, request, monkeypatch):
     visual, prompt = torch.randn(50, 8), torch.randn(3, 8)
-    expected = select_tokens(visual, prompt, keep_ratio=0.4, core_ratio=0.2)
-    monkeypatch.setattr(zspa_similarity, "on_cpu", lambda tensor: False)
+    core = 0.0 if kernel == "_isolation_kernel" else 0.2
+    expected = select_tokens(visual, prompt, keep_ratio=0.4, core_ratio=core)
+    request.getfixturevalue("as_on_a_gpu")
     monkeypatch.setattr(zspa_kernels, "_usable", True)
-    monkeypatch.setattr(zspa_kernels, "_greedy_kernel", {})
+    monkeypatch.setattr(zspa_kernels, kernel, {})
     with pytest.warns(UserWarning, match="plain torch, because Triton failed"):
-        assert torch.equal(select_tokens(visual, prompt, keep_ratio=0.4, core_ratio=0.2), expected)
+        assert torch.equal(select_tokens(visual, prompt, keep_ratio=0.4, core_ratio=core), expected)
     assert not zspa_kernels._usable
 
 
-def test_the_kernel_is_launched_on_the_device_of_its_tensors(monkeypatch):
+def test_the_kernels_are_launched_on_the_device_of_their_tensors(as_on_a_gpu, monkeypatch):
     entered = []
 
     class Spy(torch.cuda.device_of):
@@ -153,9 +155,8 @@ def test_the_kernel_is_launched_on_the_device_of_its_tensors(monkeypatch):
             super().__init__(tensor)
 
     monkeypatch.setattr(torch.cuda, "device_of", Spy)
-    monkeypatch.setattr(zspa_similarity, "on_cpu", lambda tensor: False)
     select_tokens(torch.randn(50, 8), torch.randn(3, 8), keep_ratio=0.4, core_ratio=0.2)
-    assert entered == [(1, 50)] and zspa_kernels._usable
+    assert entered == [(1, 50, 8)] and zspa_kernels._usable
 
 
 def test_ties_go_to_the_lowest_index(way):

@@ -11,14 +11,15 @@ READ = {
     "inspect": {"signature"},
     "math": {"floor", "isfinite"},
     "torch": {
-        "arange", "bmm", "bool", "cat", "cuda.device_of", "device", "empty", "finfo", "float32", "full", "full_like",
-        "inf", "int32", "isin", "linalg.vector_norm", "long", "maximum", "minimum", "nan_to_num",
-        "nn.functional.normalize", "nn.functional.pad", "nn.utils.rnn.pad_sequence", "no_grad", "ones_like",
-        "ops.aten.bmm.overloads", "tensor", "zeros", "zeros_like",
+        "arange", "bmm", "bool", "cat", "cuda.device_of", "device", "empty", "empty_like", "finfo", "float32",
+        "float64", "full", "full_like", "inf", "int32", "isin", "linalg.vector_norm", "long", "maximum", "minimum",
+        "nan_to_num", "nn.functional.normalize", "nn.functional.pad", "nn.utils.rnn.pad_sequence", "no_grad",
+        "ones_like", "ops.aten.bmm.overloads", "stack", "tensor", "zeros", "zeros_like",
     },
-    "triton": {"jit", "next_power_of_2"},
+    "triton": {"cdiv", "jit", "next_power_of_2"},
     "triton.language": {
-        "arange", "constexpr", "int64", "load", "maximum", "min", "program_id", "store", "where",
+        "abs", "arange", "constexpr", "div_rn", "float32", "int32", "int64", "load", "max", "maximum", "min",
+        "program_id", "sqrt_rn", "store", "sum", "where",
     },
     "warnings": {"warn"},
 }  # fmt: skip

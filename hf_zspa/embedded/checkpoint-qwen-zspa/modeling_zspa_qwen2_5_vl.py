@@ -10,7 +10,7 @@ from .zspa_config import ZspaConfigMixin
 from .zspa_diversity import add_diverse  # noqa: F401
 from .zspa_forward import ZspaForwardMixin  # noqa: F401
 from .zspa_generation import ZspaGenerationMixin
-from .zspa_kernels import greedy  # noqa: F401
+from .zspa_kernels import select  # noqa: F401
 from .zspa_prefill import PrunedPrompt  # noqa: F401
 from .zspa_prompt import prompt_mask  # noqa: F401
 from .zspa_selection import ZspaPruner  # noqa: F401

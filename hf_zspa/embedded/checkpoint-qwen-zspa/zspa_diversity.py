@@ -5,10 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .zspa_kernels import greedy
-from .zspa_similarity import WIDTH, Cosines
+from .zspa_similarity import ROUNDING, WIDTH, Cosines
 
-_ROUNDING = 2.0**-20  # cosines this close are equal as far as float32 can tell
 _BLOCK = 1 << 24  # similarities held at once while looking for the most isolated token (64 MiB in float32)
 _FEW = 192  # tokens of an image whose pairs are all computed at once on a CPU
 _BOUNDING = 32  # tokens whose nearest neighbour is found at once, to rule out others as the most isolated
@@ -36,7 +34,7 @@ def _compare_few(cosines: Cosines) -> None:
 
 def first_minimum(values: Tensor) -> Tensor:
     """Index of the smallest of `(..., n)`; of those that are equal but for rounding, the lowest index."""
-    return (values <= values.amin(-1, keepdim=True) + _ROUNDING).byte().argmax(-1)
+    return (values <= values.amin(-1, keepdim=True) + ROUNDING).byte().argmax(-1)
 
 
 def _nearest_neighbour(cosines: Cosines, image: int) -> Tensor:
@@ -81,7 +79,7 @@ def _nearest_neighbour_on_cpu(cosines: Cosines, image: int) -> Tensor:
         nearest = torch.maximum(nearest, block.amax(0))
         nearest[rows] = torch.maximum(nearest[rows], block.amax(1))
         whole[rows] = True
-        left = ((nearest <= nearest[whole].min() + _ROUNDING) & ~whole).nonzero()[:, 0]
+        left = ((nearest <= nearest[whole].min() + ROUNDING) & ~whole).nonzero()[:, 0]
         turn += 1
     return nearest.where(whole, torch.inf)
 
@@ -105,10 +103,7 @@ def add_diverse(cosines: Cosines, order: Tensor, seeds: list[int], steps: int) -
     closest = _closest(cosines, order).masked_fill(~cosines.valid, torch.inf).scatter(1, order, torch.inf)
     if cosines.on_cpu:
         return torch.tensor([_look_ahead(cosines, closest[0], steps)], dtype=torch.long)
-    added = None
-    if cosines.gram is not None:
-        added = greedy(cosines.gram, cosines.scale, closest, steps, _ROUNDING)
-    return _step_by_step(cosines, closest, steps) if added is None else added
+    return _step_by_step(cosines, closest, steps)
 
 
 def _closest(cosines: Cosines, selected: Tensor) -> Tensor:
@@ -151,7 +146,7 @@ def _look_ahead(cosines: Cosines, closest: Tensor, steps: int, limit: float = to
     columns: dict[int, Any] = {}
     nearest, contending, per_step = closest.numpy(), _CONTENDERS, _PER_STEP
     while len(added) < steps:
-        level = nearest.min() + _ROUNDING
+        level = nearest.min() + ROUNDING
         if added and level >= limit:
             break
         pick, left = int((nearest <= level).argmax()), steps - len(added)
@@ -189,7 +184,7 @@ def _contenders(closest: Tensor, count: int) -> tuple[Tensor, float] | None:
     None where fewer than half of the tokens would be left behind."""
     if 2 * count >= len(closest):
         return None
-    contends = closest <= closest.kthvalue(count).values + 2 * _ROUNDING  # once, and for sure: none behind may be equal
+    contends = closest <= closest.kthvalue(count).values + 2 * ROUNDING  # once, and for sure: none behind may be equal
     rows = contends.nonzero()[:, 0]
     return None if 2 * len(rows) > len(closest) else (rows, float(closest.masked_fill(contends, torch.inf).min()))
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from .zspa_diversity import add_diverse, most_isolated
-from .zspa_similarity import Cosines, images_together
+from .zspa_kernels import select
+from .zspa_similarity import Cosines, images_together, on_cpu
 
 POOLINGS = ("mean", "max", "none")
 
@@ -92,32 +93,40 @@ class ZspaPruner:
         return round_half_up(self.core_ratio * self.budget(n))
 
     def __call__(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[Tensor]:
-        return [torch.cat(parts).sort().values for parts in self.split(visual_tokens, prompt_tokens)]
+        return [order.sort().values for order, _ in self._in_order(visual_tokens, prompt_tokens)]
 
-    @torch.no_grad()
     def split(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Per image the core `(k,)`, most relevant first, and the diversity tokens `(l - k,)`, in the order added."""
+        return [(order[:core], order[core:]) for order, core in self._in_order(visual_tokens, prompt_tokens)]
+
+    @torch.no_grad()
+    def _in_order(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[tuple[Tensor, int]]:
+        """Per image the tokens in the order they are selected, `(l,)`, and how many of them are the core."""
         _check_tokens(visual_tokens, prompt_tokens)
         together = images_together(visual_tokens)
-        parts = []
+        found = []
         for first in range(0, len(visual_tokens), together):
             last = first + together
-            parts += self._split_together(visual_tokens[first:last], prompt_tokens[first:last])
-        return parts
+            found += self._together(visual_tokens[first:last], prompt_tokens[first:last])
+        return found
 
-    def _split_together(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def _together(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[tuple[Tensor, int]]:
         sizes = [len(v) for v in visual_tokens]
         budgets = [self.budget(n) for n in sizes]
         cores = [self.core(n) if len(p) else 0 for n, p in zip(sizes, prompt_tokens)]
+        rows = None if on_cpu(visual_tokens[0]) else select(visual_tokens, prompt_tokens, budgets, cores, self.pooling)
+        orders = self._in_torch(visual_tokens, prompt_tokens, budgets, cores) if rows is None else list(rows)
+        return [(order[:budget], core) for order, budget, core in zip(orders, budgets, cores)]
+
+    def _in_torch(
+        self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor], budgets: list[int], cores: list[int]
+    ) -> list[Tensor]:
+        """Per image the tokens in the order they are selected."""
         cosines = Cosines(visual_tokens)
         seeds = [max(1, k) for k in cores]
         order = _seed(cosines, prompt_tokens, cores, self.pooling)
         added = add_diverse(cosines, order, seeds, max(n - k for n, k in zip(budgets, seeds)))
-        parts = []
-        for i, (budget, seed, core) in enumerate(zip(budgets, seeds, cores)):
-            kept = torch.cat([order[i, :seed], added[i, : budget - seed]])
-            parts.append((kept[:core], kept[core:]))
-        return parts
+        return [torch.cat([row[:seed], others]) for row, seed, others in zip(order, seeds, added)]
 
 
 def select_tokens(

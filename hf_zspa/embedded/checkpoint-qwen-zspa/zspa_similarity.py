@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 _GRAM = 1 << 28  # similarities of all pairs held at once on a GPU (1 GiB): one image of 16,384 tokens
-_ROWS = 128  # tokens at a time, for what would else be another copy of all of them
+_ROWS = 128  # tokens at a time on a CPU, for what would else be another copy of all of them; blocks stay in the cache
+_ROWS_ON_GPU = 1 << 12
 _SKETCH = 128  # entries of a token that a guess at its similarities is made from
+ROUNDING = 2.0**-20  # cosines this close are equal as far as float32 can tell
 WIDTH = 16  # a matrix product with a multiple of so many columns is up to twice as fast on a CPU
 
 
@@ -21,6 +23,11 @@ def images_together(visual_tokens: list[Tensor]) -> int:
     if not visual_tokens or on_cpu(visual_tokens[0]):
         return 1
     return max(1, _GRAM // max(len(v) for v in visual_tokens) ** 2)
+
+
+def all_pairs_fit(images: int, n: int) -> bool:
+    """Whether the similarities of all pairs of so many images' tokens are held at once on a GPU."""
+    return images * n * n <= _GRAM
 
 
 def unit_vectors(tokens: Tensor) -> Tensor:
@@ -69,9 +76,9 @@ class Cosines:
         self.pairs: Tensor | None = None
         self.sketch: Tensor | None = None
         if not self.on_cpu:
-            if padded.shape[0] * padded.shape[1] ** 2 <= _GRAM:
-                self.gram = _products(self.tokens, self.tokens)
-            else:
+            if all_pairs_fit(*padded.shape[:2]):
+                self.gram = products(self.tokens, self.tokens)
+            elif not _summed_in_float32(self.tokens):
                 self.tokens = self.tokens.float()
 
     def only(self, rows: Tensor) -> "Cosines":
@@ -100,12 +107,12 @@ class Cosines:
         image = torch.arange(len(picks), device=picks.device)[:, None]
         scale = self.scale[image, picks][..., None]
         if self.gram is not None:
-            products = self.gram[image, picks]
+            found = self.gram[image, picks]
         elif self.on_cpu:
-            products = self._products_on_cpu(picks[0])
+            found = self._products_on_cpu(picks[0])
         else:
-            products = self.tokens[image, picks] @ self.tokens.mT
-        return products * scale * self.scale[:, None]
+            found = products(self.tokens[image, picks], self.tokens)
+        return found * scale * self.scale[:, None]
 
     def _products_on_cpu(self, picks: Tensor) -> Tensor:
         """Products `(1, s, n)` of tokens `(s,)` with all of the one image. It is faster to have the long side of the
@@ -119,14 +126,14 @@ class Cosines:
         those of padding, are -inf."""
         scale = self.scale[image]
         if self.gram is not None:
-            products = self.gram[image, rows, columns] * scale[rows, None]
+            found = self.gram[image, rows, columns] * scale[rows, None]
         else:
-            products = (self.tokens[image, rows] @ self.tokens[image, columns].T).mul_(scale[rows, None])
-        products.mul_(scale[columns])
+            found = products(self.tokens[image, rows], self.tokens[image, columns]).mul_(scale[rows, None])
+        found.mul_(scale[columns])
         if len(self.valid) > 1:
-            products.masked_fill_(~(self.valid[image, rows, None] & self.valid[image, columns]), -torch.inf)
-        products.diagonal(rows.start - columns.start).fill_(-torch.inf)
-        return products
+            found.masked_fill_(~(self.valid[image, rows, None] & self.valid[image, columns]), -torch.inf)
+        found.diagonal(rows.start - columns.start).fill_(-torch.inf)
+        return found
 
     def to_prompt(self, image: int, prompt: Tensor, pooling: str) -> Tensor:
         """Cosines `(n,)` to the pooled prompt (eq. 4, 5); "none" takes each token's best one over prompt tokens,
@@ -137,11 +144,9 @@ class Cosines:
         prompt = prompt.float()
         prompt = prompt / prompt.abs().amax().clamp_min(torch.finfo(torch.float32).tiny)
         pooled = unit_vectors(prompt.mean(0) if pooling == "mean" else prompt.amax(0))
-        # Row by row, so that equal tokens get equal cosines.
-        if self.on_cpu:  # without a second copy of the tokens; blocks stay in the cache
-            blocks = tokens.tensor_split(-(-len(tokens) // _ROWS))
-            return torch.cat([(block * pooled).sum(1) for block in blocks]) * scale
-        return (tokens * pooled).sum(1) * scale
+        # Row by row, so that equal tokens get equal cosines; without a second copy of all tokens.
+        blocks = tokens.tensor_split(-(-len(tokens) // (_ROWS if self.on_cpu else _ROWS_ON_GPU)))
+        return torch.cat([(block * pooled).sum(1) for block in blocks]) * scale
 
 
 def _tokens_and_scale(visual: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,8 +165,15 @@ def _tokens_and_scale(visual: Tensor) -> tuple[Tensor, Tensor]:
     return tokens, norm.reciprocal().where(norm > 0, 0.0)
 
 
-def _products(a: Tensor, b: Tensor) -> Tensor:
-    """Products `(images, n, m)` of the rows of `(images, n, d)` and `(images, m, d)`, summed up in float32."""
-    if a.is_cuda and a.dtype != torch.float32 and "dtype" in torch.ops.aten.bmm.overloads():
-        return torch.bmm(a, b.mT, out_dtype=torch.float32)
-    return a.float() @ b.float().mT
+def _summed_in_float32(tokens: Tensor) -> bool:
+    """Whether a matrix product of 16-bit tokens can be had in float32, as cuBLAS sums it up."""
+    return tokens.is_cuda and tokens.dtype != torch.float32 and "dtype" in torch.ops.aten.bmm.overloads()
+
+
+def products(a: Tensor, b: Tensor) -> Tensor:
+    """Products `(n, m)` of the rows of `(n, d)` and `(m, d)`, or of each image's, summed up in float32."""
+    if not _summed_in_float32(a):
+        return a.float() @ b.float().mT
+    if a.ndim == 2:
+        return torch.bmm(a[None], b.T[None], out_dtype=torch.float32)[0]
+    return torch.bmm(a, b.mT, out_dtype=torch.float32)

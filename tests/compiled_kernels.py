@@ -1,0 +1,95 @@
+"""Compiles the kernels of the selection for GPUs that need not be there, with the arguments they are launched with.
+
+    python tests/compiled_kernels.py
+
+prints a JSON list: per launch the kernel, the GPU it is compiled for, the registers of a thread and the bytes it
+spills. Triton must not be told to interpret, so this is a process of its own.
+"""
+
+import json
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia import compiler as nvidia
+from triton.compiler import ASTSource
+
+from hf_zspa import ZspaPruner
+from hf_zspa.remote_code import zspa_kernels, zspa_selection, zspa_similarity
+
+GPUS = {"A100": 80, "H100, H200": 90, "RTX 50": 120}
+TYPES = {
+    torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32", torch.float64: "fp64", torch.int32: "i32",
+    torch.int64: "i64",
+}  # fmt: skip
+# Tokens, width, type and core ratio of a selection: LLaVA-1.5, LLaVA-NeXT, long ones, and narrow and wide tokens.
+SELECTIONS = [
+    (576, 4096, torch.bfloat16, 0.2),
+    (2928, 4096, torch.float16, 0.0),
+    (8192, 64, torch.bfloat16, 0.2),
+    (zspa_kernels.LONGEST, 64, torch.bfloat16, 0.0),
+    (144, 160, torch.float32, 0.2),
+    (64, zspa_kernels.WIDEST, torch.bfloat16, 0.2),
+]
+
+
+class Recorder:
+    """Stands in for a kernel, and keeps what it is launched with."""
+
+    def __init__(self, kernel, launches: list):
+        self.kernel, self.launches = kernel, launches
+
+    def __getitem__(self, grid):
+        return lambda *arguments, **named: self.launches.append((self.kernel, arguments, named))
+
+
+def launches_of(n: int, width: int, dtype: torch.dtype, core_ratio: float) -> list:
+    """What one selection launches; nothing of it runs."""
+    launches: list = []
+    kernels = {name: kernel for name, kernel in vars(zspa_kernels).items() if name.endswith("_kernel")}
+    try:
+        for name, kernel in kernels.items():
+            setattr(zspa_kernels, name, Recorder(kernel, launches))
+        ZspaPruner(0.1, core_ratio)([torch.zeros(n, width, dtype=dtype)], [torch.zeros(3, width, dtype=dtype)])
+    finally:
+        vars(zspa_kernels).update(kernels)
+    return launches
+
+
+def compiled(kernel, arguments, named, capability: int) -> dict:
+    """The registers and the spilled bytes of a thread."""
+    options = {"num_warps": named["num_warps"]}
+    constants = {name: value for name, value in named.items() if name != "num_warps"}
+    signature = dict.fromkeys(constants, "constexpr")
+    for name, value in zip(kernel.arg_names, arguments):
+        is_tensor = isinstance(value, torch.Tensor)
+        signature[name] = f"*{TYPES[value.dtype]}" if is_tensor else "fp32" if isinstance(value, float) else "i32"
+    source = ASTSource(fn=kernel, signature={name: signature[name] for name in kernel.arg_names}, constexprs=constants)
+    binary = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm["cubin"]
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(binary)
+        file.flush()
+        tool = Path(nvidia.__file__).parent / "bin" / "cuobjdump"
+        usage = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    return {"registers": int(re.search(r"REG:(\d+)", usage)[1]), "spilled": int(re.search(r"STACK:(\d+)", usage)[1])}
+
+
+def main() -> None:
+    for module in (zspa_similarity, zspa_selection):
+        module.on_cpu = lambda tensor: False
+    zspa_similarity.products = zspa_kernels.products = lambda a, b: torch.empty(*a.shape[:2], b.shape[1], device="meta")
+    found = [
+        {"kernel": kernel.__name__, "tokens": case[0], "gpu": gpu, **named, **compiled(kernel, arguments, named, sm)}
+        for case in SELECTIONS
+        for kernel, arguments, named in launches_of(*case)
+        for gpu, sm in GPUS.items()
+    ]
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
