@@ -22,14 +22,12 @@ def published_divprune(visual: Tensor, budget: int) -> Tensor:
         Indices `(budget,)`, int64, in the order they are selected.
     """
     unit = torch.nn.functional.normalize(visual.float(), dim=1)
-    distance = 1 - unit @ unit.T
+    distance = (1 - unit @ unit.T).fill_diagonal_(-torch.inf)  # so that a selected token is never the farthest
     selected = torch.empty(budget, dtype=torch.long, device=visual.device)
     # The first token has the largest distance to its nearest neighbour; the smallest one of a row is to itself.
     selected[0] = distance.topk(min(2, len(visual)), dim=1, largest=False).values[:, -1].argmax()
     for step in range(1, budget):
-        closest = distance[selected[:step]].amin(0)
-        closest[selected[:step]] = -torch.inf
-        selected[step] = closest.argmax()
+        selected[step] = distance[selected[:step]].amin(0).argmax()
     return selected
 
 
