@@ -308,10 +308,10 @@ def test_an_interval_holds_the_median_as_often_as_it_says():
 def test_a_profile_of_the_selection_names_its_parts(tokens, left_behind):
     init = Cosines.__init__
     _, n, kind, *numbers, _ = (cell.strip() for cell in profile(tokens, "random", 0).split("|"))
-    total, *parts, passes, of_pairs, of_kept = map(float, numbers)
+    total, *parts, passes, of_pairs, of_kept, rate, of_one_product = map(float, numbers)
     spent = dict(zip(PARTS, parts, strict=True))
     assert (n, kind) == (str(tokens), "random") and spent["norms"] and spent["relevance"] and spent["similarities"]
     assert bool(spent["leaving behind"]) == bool(spent["guesses"]) == left_behind
     assert sum(parts) <= total * 1.01 and passes >= 1  # times have three digits
-    assert 0 < of_pairs < 1 and of_kept == pytest.approx(of_pairs * 10, rel=0.1)
+    assert rate > 0 and of_one_product > 0 and 0 < of_pairs < 1 and of_kept == pytest.approx(of_pairs * 10, rel=0.1)
     assert Cosines.__init__ is init

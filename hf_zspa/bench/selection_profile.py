@@ -2,7 +2,9 @@
 
     python -m hf_zspa.bench.selection_profile --output docs/performance/selection-profile-cpu.md
 
-The features are those of `hf_zspa.bench.selection`. Milliseconds are those of the fastest of many calls, by part.
+The features are those of `hf_zspa.bench.selection`. Milliseconds are those of the fastest of many calls, by part. What
+bounds them are the products: GFLOP/s are those of the passes that compute similarities and, beside them, of one product
+of all tokens with 576 of them, which is as fast as the machine gets.
 """
 
 import argparse
@@ -10,6 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,6 +22,7 @@ from torch import Tensor
 from ..remote_code import zspa_diversity
 from ..remote_code.zspa_selection import ZspaPruner
 from ..remote_code.zspa_similarity import Cosines
+from .clock import seconds
 from .selection import KINDS, features
 
 PARTS = {
@@ -29,6 +33,7 @@ PARTS = {
     "leaving behind": (Cosines, "only"),
 }
 KEEP_RATIO = 0.1
+_COLUMNS = 576  # of the one product that the passes are compared with
 
 
 def main() -> None:
@@ -38,8 +43,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="Markdown file")
     options = parser.parse_args()
     lines = [
-        f"| tokens | features | ms | {' | '.join(PARTS)} | passes | of all pairs | of tokens × kept |",
-        "|---" * (len(PARTS) + 6) + "|",
+        f"| tokens | features | ms | {' | '.join(PARTS)} | passes | of all pairs | of tokens × kept | GFLOP/s | "
+        "of one product |",
+        "|---" * (len(PARTS) + 8) + "|",
     ]
     print("\n".join(lines))
     for n in options.tokens:
@@ -50,7 +56,7 @@ def main() -> None:
         options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def profile(n: int, kind: str, seconds: float) -> str:
+def profile(n: int, kind: str, allowed: float) -> str:
     """A row of the table."""
     visual, prompt = features(n, kind)
     pruner = ZspaPruner(KEEP_RATIO)
@@ -69,25 +75,34 @@ def profile(n: int, kind: str, seconds: float) -> str:
         return run
 
     best: tuple[float, dict[str, float]] = (float("inf"), {})
-    end = time.monotonic() + seconds
+    end = time.monotonic() + allowed
     with ExitStack() as patched:
         for part, (place, name) in PARTS.items():
             patched.enter_context(patch.object(place, name, timed(part, getattr(place, name))))
         while not best[1] or time.monotonic() < end:
             spent.clear()
             shapes.clear()
-            best = min(best, (_seconds(pruner, visual, prompt), dict(spent)), key=lambda found: found[0])
+            best = min(
+                best,
+                (seconds(partial(pruner, [visual], [prompt]), visual.device), dict(spent)),
+                key=lambda found: found[0],
+            )
     total, parts = best
     products = sum(rows * columns for rows, columns in shapes)
     times = " | ".join(f"{1e3 * parts.get(part, 0.0):.3g}" for part in PARTS)
     shares = f"{products / n**2:.2f} | {products / n / pruner.budget(n):.2f}"
-    return f"| {n} | {kind} | {1e3 * total:.3g} | {times} | {len(shapes)} | {shares} |"
+    rates = f"{_gigaflops(products, visual.shape[1], parts['similarities']):.3g} | {_rate_of_one_product(visual):.3g}"
+    return f"| {n} | {kind} | {1e3 * total:.3g} | {times} | {len(shapes)} | {shares} | {rates} |"
 
 
-def _seconds(pruner: ZspaPruner, visual: Tensor, prompt: Tensor) -> float:
-    start = time.perf_counter()
-    pruner([visual], [prompt])
-    return time.perf_counter() - start
+def _rate_of_one_product(visual: Tensor) -> float:
+    some = visual[:_COLUMNS]
+    fastest = min(seconds(lambda: visual @ some.T, visual.device) for _ in range(5))
+    return _gigaflops(len(visual) * len(some), visual.shape[1], fastest)
+
+
+def _gigaflops(products: int, width: int, taken: float) -> float:
+    return 2 * products * width / taken / 1e9
 
 
 if __name__ == "__main__":
