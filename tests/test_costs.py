@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves
 
 from hf_zspa import ZspaPruner
-from hf_zspa.bench.measure import cache_bytes
+from hf_zspa.bench.measure import cache_bytes, stock_view
 from hf_zspa.remote_code import zspa_selection, zspa_visuals
 
 # What waits for a GPU: operators whose results have a size that depends on values, and looking at values.
@@ -131,6 +131,26 @@ def test_the_cache_holds_what_is_kept_and_no_more(pair, inputs):
     layer = cache.layers[0].keys
     length = pruned_columns(pair, inputs) + pair.greedy["max_new_tokens"] - 1
     assert cache_bytes(cache) == len(cache.layers) * 2 * layer.shape[0] * layer.shape[1] * length * layer.shape[3] * 4
+
+
+def masks_of_steps(pair, model, inputs) -> list[bool]:
+    """Whether the language model was given a mask, by step."""
+    seen = []
+    language_model = next(m for n, m in model.named_modules() if n.endswith("language_model"))
+    handle = language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs.get("attention_mask") is not None), with_kwargs=True
+    )
+    try:
+        model.generate(**inputs, **pair.greedy)
+    finally:
+        handle.remove()
+    return seen
+
+
+def test_attention_looks_at_a_mask_only_where_that_of_the_stock_class_does(pair, inputs):
+    alone = pair.inputs([pairs.image(1), pairs.QUESTION])
+    assert masks_of_steps(pair, pair.model, alone) == masks_of_steps(pair, stock_view(pair.model), alone)
+    assert all(masks_of_steps(pair, pair.model, inputs))  # rows of different lengths
 
 
 def test_only_the_prompt_and_what_is_kept_is_embedded(pair, inputs):

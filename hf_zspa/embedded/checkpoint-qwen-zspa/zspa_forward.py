@@ -155,7 +155,8 @@ class ZspaForwardMixin(ZspaVisualsMixin):
         """
         self._check_window(input_ids.shape[1])
         keep = pruned.keep.repeat_interleave(copies, 0) & mask.bool()
-        packed = PackedRows.from_keep(keep, pruned.width, padding=int(self._positions_reach_attention()))
+        hidden = self._positions_reach_attention()
+        packed = PackedRows.from_keep(keep, pruned.width, padding=int(hidden))
         ids, real = packed.take(input_ids)[::copies], packed.mask[::copies].bool()
         embeds = self.get_input_embeddings()(ids)
         for token_id, features in pruned.features.items():
@@ -171,12 +172,12 @@ class ZspaForwardMixin(ZspaVisualsMixin):
             last = positions.masked_fill(mask == 0, -1).amax(-1, keepdim=True)
             next_position = (last.amax(0) if self.rope_rows else last) + 1
             positions = packed.take(positions)
-        prompt = PrunedPrompt(keep.shape[1], packed.mask, next_position)
+        prompt = PrunedPrompt(keep.shape[1], packed.mask, next_position, padded=pruned.padded or hidden)
         return prompt, packed, embeds.repeat_interleave(copies, 0) if copies > 1 else embeds, positions
 
     def _check_window(self, length: int) -> None:
         """Raises `ValueError` where a sliding window is shorter than the sequence: it would count packed places."""
-        config = self.config.get_text_config()
+        config = self.config.text_config
         window = getattr(config, "sliding_window", None)
         if window and getattr(config, "use_sliding_window", True) and length > window:
             raise ValueError(

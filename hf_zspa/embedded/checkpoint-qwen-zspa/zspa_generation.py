@@ -164,19 +164,36 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         remember(cache, prompt)
         if pruned.assisted:
             roll_back_in_columns(cache, prompt)
-        if input_ids.shape[1] > columns:
-            later = prompt.later_positions(mask, input_ids.shape[1] - columns)
+        later = input_ids.shape[1] - columns
+        if later:
             embeds = torch.cat([embeds, self.get_input_embeddings()(input_ids[:, columns:]).to(embeds)], dim=1)
-            positions = torch.cat([positions, self._rope_rows(later)], dim=-1)
-        return self._step_inputs(input_ids, cache, prompt.pack_mask(mask), positions, kwargs, inputs_embeds=embeds)
+            behind = self._rope_rows(self._later_positions(prompt, input_ids, attention_mask, later))
+            positions = torch.cat([positions, behind], dim=-1)
+        mask = self._packed_mask(prompt, input_ids, attention_mask, cache)
+        return self._step_inputs(input_ids, cache, mask, positions, kwargs, inputs_embeds=embeds)
 
     def _later_inputs(self, input_ids, cache, attention_mask, prompt: PrunedPrompt, kwargs: dict) -> dict:
         """The tokens that are not in the cache yet."""
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        self._check_window(mask.shape[1])
+        self._check_window(input_ids.shape[1] if attention_mask is None else attention_mask.shape[1])
         new = input_ids[:, cached_length(cache) + prompt.dropped :]
-        positions = self._rope_rows(prompt.later_positions(mask, new.shape[1]))
-        return self._step_inputs(new, cache, prompt.pack_mask(mask), positions, kwargs)
+        positions = self._rope_rows(self._later_positions(prompt, input_ids, attention_mask, new.shape[1]))
+        mask = self._packed_mask(prompt, input_ids, attention_mask, cache)
+        return self._step_inputs(new, cache, mask, positions, kwargs)
+
+    @staticmethod
+    def _later_positions(prompt: PrunedPrompt, input_ids, attention_mask, count: int):
+        if attention_mask is None:
+            return prompt.counted_positions(*input_ids.shape, count)
+        return prompt.later_positions(attention_mask, count)
+
+    @staticmethod
+    def _packed_mask(prompt: PrunedPrompt, input_ids, attention_mask, cache):
+        """None where nothing is masked and `generate` has seen that, so that attention need not look at a mask, which
+        waits for a GPU. Without a cache transformers takes gaps in the positions for packed sequences if there is none.
+        """
+        if attention_mask is None and not prompt.padded and cache is not None:
+            return None
+        return prompt.pack_mask(torch.ones_like(input_ids) if attention_mask is None else attention_mask)
 
     def _step_inputs(self, input_ids, cache, mask, positions, kwargs: dict, **embeds) -> dict:
         rest = self._without_visuals(kwargs, "next_sequence_length", "is_first_iteration")

@@ -20,6 +20,7 @@ class PrunedVisuals:
         features: placeholder token id → kept visual tokens `(kept, d)`, in the order of their placeholders.
         indices: per image, then per video, the ascending indices of the kept tokens.
         width: the columns kept of the longest row, if they are known without looking at `keep`, which may be on a GPU.
+        padded: whether some row keeps fewer columns than another, or may.
         positions: those of the full prompt `(rope_rows, batch, S)`, if it has other than those counted along a row.
         inputs: the visual inputs it was made from, for an assistant model that has to encode them itself.
         assisted: whether candidate tokens will be rolled back out of the cache.
@@ -29,6 +30,7 @@ class PrunedVisuals:
     features: dict[int, Tensor]
     indices: list[Tensor]
     width: int | None = None
+    padded: bool = True
     positions: Tensor | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
     assisted: bool = False
@@ -82,11 +84,13 @@ class PrunedPrompt:
         columns: `S`, the columns the prompt stands for.
         mask: `(batch, P)` int64, 0 on padding.
         next_position: `(batch, 1)` int64, the position of the first token after the prompt.
+        padded: False where the mask is known to have no 0.
     """
 
     columns: int
     mask: Tensor
     next_position: Tensor
+    padded: bool = True
 
     @property
     def dropped(self) -> int:
@@ -102,6 +106,11 @@ class PrunedPrompt:
         """Positions `(batch, count)` of the last `count` columns of `(batch, S + t)`, all of them after the prompt."""
         later = attention_mask[:, self.columns :].long().cumsum(1) - 1
         return self._rows(self.next_position, len(later)) + later[:, later.shape[1] - count :].clamp_min(0)
+
+    def counted_positions(self, batch: int, columns: int, count: int) -> Tensor:
+        """`later_positions` of a mask `(batch, columns)` of nothing but 1."""
+        later = torch.arange(columns - count, columns, device=self.next_position.device) - self.columns
+        return self._rows(self.next_position, batch) + later
 
     @staticmethod
     def _rows(values: Tensor, batch: int) -> Tensor:

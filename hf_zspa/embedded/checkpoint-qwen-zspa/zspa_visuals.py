@@ -146,7 +146,7 @@ class ZspaVisualsMixin:
             pruned.indices += indices
             pruned.inputs.update(given)
         if not masked_visuals:
-            pruned.width = max(lengths)
+            pruned.width, pruned.padded = max(lengths), min(lengths) < max(lengths)
         if kwargs.get("position_ids") is None:  # counted on the CPU, while a GPU still encodes
             positions = self.full_position_ids(ids, torch.ones_like(ids) if mask is None else mask.long(), described)
             pruned.positions = positions if positions is None else positions.to(input_ids.device, non_blocking=True)
