@@ -70,6 +70,18 @@ def test_the_average_counts_every_question_once(pair, monkeypatch):
     assert row["average"] == 6000 and row["end_to_end"]["mean"] == 4500 and row["answers"] == 4
 
 
+def test_the_original_is_the_stock_model_and_the_others_prune(pair, monkeypatch):
+    inputs = dict(pair.inputs([pairs.image(), pairs.QUESTION]))
+    race = Race(pair.model, SETTINGS)
+    packed = packed_prompt(pair.model, inputs, SETTINGS.pruner("limit"))
+    prune, pruned = pair.model._prune_visuals, []
+    monkeypatch.setattr(pair.model, "_prune_visuals", lambda *a, **k: pruned.append(1) or prune(*a, **k))
+    for method in METHODS:
+        del pruned[:]
+        race._answer(method, inputs, packed)
+        assert len(pruned) == (method not in ("original", "limit"))
+
+
 def test_a_new_size_is_answered_once_before_it_is_timed(pair, monkeypatch):
     race = Race(pair.model, SETTINGS, ("zspa",))
     answer, answers = race._answer, []

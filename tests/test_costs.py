@@ -14,16 +14,19 @@ from hf_zspa.bench.measure import cache_bytes, stock_view
 from hf_zspa.remote_code import zspa_selection, zspa_visuals
 
 # What waits for a GPU: operators whose results have a size that depends on values, and looking at values.
-WAITS = (
-    "aten._local_scalar_dense", "aten.nonzero", "aten.masked_select", "aten.equal", "aten.bincount", "aten._unique",
-    "aten.unique_", "aten.repeat_interleave.Tensor",
-)  # fmt: skip
-LOOKS = {"tolist", "item", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__", "__array__", "__format__"}
+WAITS = {
+    "_local_scalar_dense", "nonzero", "masked_select", "equal", "bincount", "_unique", "_unique2", "unique_dim",
+    "unique_consecutive", "is_nonzero",
+}  # fmt: skip
+LOOKS = {
+    "__array__", "__bool__", "__float__", "__format__", "__index__", "__int__", "allclose", "cpu", "item", "numpy",
+    "tolist",
+}  # fmt: skip
 # Operators that start nothing on a GPU.
-FREE = (
-    "_unsafe_view", "alias", "detach", "diagonal", "empty", "expand", "lift_fresh", "permute", "select", "slice",
-    "split", "t.default", "transpose", "unfold", "unsqueeze", "view",
-)  # fmt: skip
+FREE = {
+    "_unsafe_view", "alias", "detach", "diagonal", "empty", "empty_like", "expand", "lift_fresh", "permute", "select",
+    "slice", "split", "t", "transpose", "unbind", "unfold", "unsqueeze", "view",
+}  # fmt: skip
 
 
 class Operations(TorchDispatchMode):
@@ -45,10 +48,11 @@ class Operations(TorchDispatchMode):
         self._looks.__exit__(*error)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = str(function)
-        if name.startswith(WAITS) or (name.startswith(("aten.index.", "aten.index_put")) and _by_mask(args[1])):
+        _, name, overload = str(function).split(".")
+        by_values = name in WAITS or (name, overload) == ("repeat_interleave", "Tensor")
+        if by_values or (name in ("index", "index_put", "index_put_") and _by_mask(args[1])):
             self.waits.append(name)
-        if not name.removeprefix("aten.").startswith(FREE):
+        if name not in FREE:
             self.launches.append(name)
         given = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(args) if isinstance(leaf, torch.Tensor)}
         result = function(*args, **kwargs or {})
@@ -66,7 +70,8 @@ class _Looks(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
-        if name in LOOKS or (name == "to" and "cpu" in [a for a in args if isinstance(a, str)]):
+        to_cpu = name == "to" and "cpu" in [a for a in (*args, *(kwargs or {}).values()) if isinstance(a, str)]
+        if name in LOOKS or to_cpu:
             self.waits.append(name)
         return function(*args, **kwargs or {})
 
@@ -82,7 +87,8 @@ def _by_mask(indices) -> bool:
         lambda x: bool(x[0]), lambda x: int(x[0]), lambda x: [0, 1][x[0]], lambda x: x.nonzero(), lambda x: x.unique(),
         lambda x: x.bincount(), lambda x: x.repeat_interleave(x), lambda x: x[x > 0],
         lambda x: x.masked_select(x > 0), lambda x: x.index_put((x > 0,), x[:1]), lambda x: torch.equal(x, x),
-        lambda x: torch.where(x > 0), lambda x: x.__setitem__(x > 0, 3), lambda x: f"{x[0]:d}",
+        lambda x: torch.where(x > 0), lambda x: x.to(device="cpu"), lambda x: 1 in x, lambda x: torch.is_nonzero(x[0]),
+        lambda x: torch.allclose(x, x), lambda x: x.__setitem__(x > 0, 3), lambda x: f"{x[0]:d}",
     ],
 )  # fmt: skip
 def test_what_waits_for_a_gpu_is_seen(look):
@@ -195,9 +201,14 @@ def test_nothing_waits_for_a_gpu_between_the_vision_tower_and_the_language_model
     operations = Operations()
     choose, count = zspa_visuals.choose, pair.model.full_position_ids
 
-    def on_the_cpu(*arguments):  # it is told so in words: here everything is on one
+    on_cpu, cpu = [], torch.Tensor.cpu
+
+    def on_the_cpu(ids, mask, described):  # here everything is on one; there, what was brought before the selection
         with torch._C.DisableTorchFunction(), _disable_current_modes():
-            return count(*arguments)
+            assert all(value in on_cpu for value in [ids.data_ptr(), *(v.data_ptr() for v in described.values())])
+            return count(ids, mask, described)
+
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: on_cpu.append(tensor.data_ptr()) or cpu(tensor))
 
     monkeypatch.setattr(pair.model, "full_position_ids", on_the_cpu)
     monkeypatch.setattr(zspa_visuals, "choose", lambda *a: operations.__enter__() and choose(*a))

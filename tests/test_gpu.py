@@ -18,10 +18,10 @@ def way(request, monkeypatch):
     if request.param == "torch":
         monkeypatch.setattr(zspa_selection, "select", lambda *arguments: None)
     yield request.param
-    assert request.param != "triton" or zspa_kernels._usable
+    assert zspa_kernels._usable
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("core", [0.0, 0.2, 1.0])
 @pytest.mark.parametrize("n", [144, 576, 2880])
 def test_a_gpu_selects_what_a_cpu_selects(way, n, core, dtype):
@@ -29,6 +29,17 @@ def test_a_gpu_selects_what_a_cpu_selects(way, n, core, dtype):
     pruner = ZspaPruner(0.1, core)
     (kept,) = pruner([visual.cuda()], [prompt.cuda()])
     assert torch.equal(kept.cpu(), pruner([visual], [prompt])[0])
+
+
+@pytest.mark.parametrize("pooling", ["mean", "max", "none"])
+@pytest.mark.parametrize("width", [100, 2 * zspa_kernels.WIDEST])
+def test_a_gpu_selects_from_a_batch_what_a_cpu_selects(way, width, pooling):
+    generator = torch.Generator().manual_seed(1)
+    images = [torch.randn(n, width, generator=generator) for n in (50, 1, 33)]
+    prompts = [torch.randn(m, width, generator=generator) for m in (4, 2, 0)]
+    pruner = ZspaPruner(0.3, 0.4, pooling)
+    kept = pruner([image.cuda() for image in images], [prompt.cuda() for prompt in prompts])
+    assert all(map(torch.equal, [k.cpu() for k in kept], pruner(images, prompts)))
 
 
 def test_a_gpu_selects_what_the_reference_selects(way):

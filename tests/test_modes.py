@@ -47,6 +47,22 @@ def test_a_stock_assistant_equals_the_oracle(pair, inputs):
     assert_equals_oracle(pair, inputs, assistant_model=pair.stock.model)
 
 
+def test_an_assistant_numbers_the_prompt_as_it_does_alone(pair, inputs):
+    seen = []
+    assistant = pair.stock.model
+    language_model = next(m for n, m in assistant.named_modules() if n.endswith("language_model"))
+    handle = language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["position_ids"]), with_kwargs=True
+    )
+    try:
+        assistant.generate(**inputs, **pair.greedy | {"max_new_tokens": 1})
+        alone = seen.pop()
+        pair.generate(inputs, assistant_model=assistant)
+    finally:
+        handle.remove()
+    assert torch.equal(seen[0][..., : alone.shape[-1]], alone)
+
+
 def test_a_pruning_assistant_equals_the_oracle_or_is_refused(pair, inputs):
     try:
         assert_equals_oracle(pair, inputs, assistant_model=pair.model)
@@ -266,6 +282,22 @@ def test_a_pruner_that_breaks_its_promise_is_named(pair, inputs, indices, named)
 
     with pytest.raises(ValueError, match=f"Broken.*{named}"):
         pair.generate(inputs, visual_token_pruner=Broken())
+
+
+class Backwards(ZspaPruner):
+    def __call__(self, visual_tokens, prompt_tokens):
+        return [kept.flip(0) for kept in super().__call__(visual_tokens, prompt_tokens)]
+
+
+class BackwardsByWord(Backwards):
+    vouches_for_indices = True
+
+
+def test_only_a_pruner_that_vouches_for_its_indices_is_not_looked_at(pair, inputs):
+    with pytest.raises(ValueError, match="Backwards must return ascending indices"):
+        pair.model.select_visual_tokens(**inputs, visual_token_pruner=Backwards(0.5))
+    (kept,) = pair.model.select_visual_tokens(**inputs, visual_token_pruner=BackwardsByWord(0.5))
+    assert (kept.diff() < 0).all()
 
 
 def test_a_pruner_without_a_result_for_every_image_is_named(pair):

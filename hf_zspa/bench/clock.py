@@ -48,16 +48,15 @@ def seconds(call: Callable[[], Any], device: torch.device) -> float:
 
 
 def peak_memory(call: Callable[[], Any], device: torch.device) -> dict[str, int]:
-    """Bytes that `call` holds at most: `tensors` beyond what is there before; on a GPU also `total`, with what is there
-    before, and on Linux without one `resident`, the growth of the process."""
+    """Bytes that `call` holds at most: `tensors` beyond what is there before, on a GPU as torch allocates them; on
+    Linux without one also `resident`, the growth of the process."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         allocated = torch.cuda.memory_allocated(device)
         call()
         torch.cuda.synchronize(device)
-        total = torch.cuda.max_memory_allocated(device)
-        return {"tensors": total - allocated, "total": total}
+        return {"tensors": torch.cuda.max_memory_allocated(device) - allocated}
     before = _reset_resident_peak()
     with TensorMemory() as memory:
         call()

@@ -102,6 +102,8 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
         files = {"results.json": json.dumps(results, indent=1), "results.md": markdown(results)}
         if request.table:
             files["table-3.md"] = paper_table_3(results)
+        else:
+            (request.output / "table-3.md").unlink(missing_ok=True)  # of an earlier run
         for name, text in files.items():
             (request.output / name).write_text(text + "\n", encoding="utf-8")
         plot(results, request.output / "results.png")
@@ -185,7 +187,7 @@ def _said_of_attention(name: str | None) -> Iterator[None]:
     try:
         yield
     except (ValueError, ImportError) as error:
-        if name is None or not any(word in str(error) for word in ("attn_implementation", "ttention")):
+        if name is None or not any(word in str(error) for word in ("attn_implementation", "FlashAttention", name)):
             raise
         raise ValueError(f"--attention is {name!r}, which transformers cannot use here: {error}") from error
 

@@ -17,6 +17,7 @@ from .published import PublishedDivPrune
 from .summary import in_turn, paired_ratio, spread
 
 METHODS = ("original", "zspa", "relevance", "divprune", "divprune (published)", "limit")
+UNPRUNED = ("original", "limit")  # methods that select nothing
 YARDSTICKS = ("limit", "divprune (published)", "original")
 SAMPLES = 3  # questions whose memory is measured, as in the paper's Table 3
 
@@ -35,11 +36,25 @@ class Settings:
     new_tokens: int = 16
 
     def pruner(self, method: str) -> VisualTokenPruner:
-        """The pruner of a method; that of "original" keeps everything."""
+        """The pruner of a method; "limit" is given what that of "zspa" keeps, and "original" has none."""
         if method == "divprune (published)":
             return PublishedDivPrune(self.keep_ratio)
         core = {"relevance": 1.0, "divprune": 0.0}.get(method, self.core_ratio)
-        return ZspaPruner(1.0 if method == "original" else self.keep_ratio, core, self.pooling)
+        return OwnPruner(self.keep_ratio, core, self.pooling)
+
+    def asked_of_generate(self, method: str) -> dict[str, Any]:
+        """The arguments of `generate` that choose a method."""
+        return {"zspa_keep_ratio": 1.0} if method == "original" else {"visual_token_pruner": self.pruner(method)}
+
+    def kept(self, method: str, sizes: Iterable[int]) -> int:
+        """How many tokens a method keeps of images of these sizes."""
+        return sum(sizes) if method == "original" else sum(map(self.pruner(method).budget, sizes))
+
+
+class OwnPruner(ZspaPruner):
+    """This package's pruner for a checkpoint's model, to which it is another's: not checked, as little as its own."""
+
+    vouches_for_indices = True
 
 
 class Race:
@@ -86,13 +101,14 @@ class Race:
             self._warm.add(sizes)
             for method in self.methods:
                 self._answer(method, inputs, packed)
-                self.settings.pruner(method)(tokens, prompts)
+                if method not in UNPRUNED:
+                    self.settings.pruner(method)(tokens, prompts)
         if question not in self.asked and len(self.sizes[self.methods[0]]) < SAMPLES:
             for method in self.methods:
                 self.sizes[method].append(self._size(method, inputs, packed, sizes))
         self.vision.append(seconds(lambda: self._encode(inputs), self.model.device))
         for method in in_turn(self.methods, self.rounds):
-            if method not in ("original", "limit"):
+            if method not in UNPRUNED:
                 select = partial(self.settings.pruner(method), tokens, prompts)
                 self.selection[method].append(seconds(select, self.model.device))
             self.answers[method].append(self._answer(method, inputs, packed)[0])
@@ -100,9 +116,10 @@ class Race:
         self.asked.append(question)
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row per method. Times are milliseconds, `{"median": …, "mean": …, "quartiles": [low, high]}`; memory is
-        bytes. `average`: the mean time of an answer, every question counting once, however often it was asked.
-        `to`: per yardstick a method's times divided by those it took beside it, as `paired_ratio` has them."""
+        """A row per method. Times are milliseconds, `{"median": …, "mean": …, "quartiles": [low, high]}`; `average` is
+        the mean time of an answer, every question counting once, however often it was asked. `to` has, per yardstick, a
+        method's times divided by those it took beside it, as `paired_ratio` has them. Memory is bytes: "tensors" what
+        an answer holds at most, "total" the weights with that."""
         rows = []
         for method in self.methods:
             first, total = zip(*self.answers[method])
@@ -150,7 +167,7 @@ class Race:
             self._encode(inputs)
             output = self.stock.generate(**packed, **options)
         else:
-            output = self.model.generate(**inputs, visual_token_pruner=self.settings.pruner(method), **options)
+            output = self.model.generate(**inputs, **self.settings.asked_of_generate(method), **options)
         return (clock.first_token, clock.now()), cache_of(output)
 
     def _size(
@@ -162,8 +179,8 @@ class Race:
             found.append(cache_bytes(self._answer(method, inputs, packed)[1]))
 
         memory = peak_memory(answer, self.model.device)
-        memory.setdefault("total", memory["tensors"] + self.model.get_memory_footprint())
-        kept = sum(map(self.settings.pruner(method).budget, tokens))
+        memory["total"] = memory["tensors"] + self.model.get_memory_footprint()
+        kept = self.settings.kept(method, tokens)
         return {"visual_tokens": sum(tokens), "kept": kept, "cache_bytes": found[0], "peak_memory": memory}
 
 

@@ -15,13 +15,13 @@ def published_divprune(visual: Tensor, budget: int) -> Tensor:
     every token's smallest distance to them, so the work of the loop grows with the square of the budget.
 
     Args:
-        visual: `(n, d)` visual tokens, any floating dtype; distances are `1 - cosine` in float32, as here everywhere.
+        visual: `(n, d)` visual tokens; distances are `1 - cosine` in their dtype.
         budget: tokens kept, 1 to n.
 
     Returns:
         Indices `(budget,)`, int64, in the order they are selected.
     """
-    unit = torch.nn.functional.normalize(visual.float(), dim=1)
+    unit = torch.nn.functional.normalize(visual, dim=1)
     distance = (1 - unit @ unit.T).fill_diagonal_(-torch.inf)  # so that a selected token is never the farthest
     selected = torch.empty(budget, dtype=torch.long, device=visual.device)
     # The first token has the largest distance to its nearest neighbour; the smallest one of a row is to itself.
@@ -36,7 +36,7 @@ class PublishedDivPrune:
     """`published_divprune` as a `VisualTokenPruner`."""
 
     keep_ratio: float = 0.1
-    ascending = True  # not checked, as little as this package's own
+    vouches_for_indices = True  # not checked, as little as this package's own
 
     def budget(self, n: int) -> int:
         return ZspaPruner(self.keep_ratio).budget(n)

@@ -23,7 +23,7 @@ from ..remote_code.zspa_selection import ZspaPruner
 from . import shapes
 from .clock import seconds
 from .command import ROUNDS
-from .machine import machine
+from .machine import machine, positive
 from .measure import Race, Settings
 from .published import PublishedDivPrune
 from .report import ratio
@@ -123,7 +123,8 @@ def power(points: dict[float, float]) -> tuple[float, float]:
 
 
 def _fit(points: dict[float, float]) -> str:
-    return "{:.2f} ± {:.2f}".format(*power(points))
+    slope, error = power(points)
+    return f"{slope:.2f}" if len(points) == 2 else f"{slope:.2f} ± {error:.2f}"
 
 
 def axes() -> list[str]:
@@ -210,7 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", default="qwen2.5-vl-7b-small", help="a Qwen2.5-VL shape of hf-zspa bench")
     parser.add_argument("--device", help="such as cuda:0; by default the GPU if there is one")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="answers of each method at each point")
+    parser.add_argument("--rounds", type=positive, default=ROUNDS, help="answers of each method at each point")
     parser.add_argument(
         "--axes", nargs="+", choices=axes(), default=[], metavar="AXIS",
         help="only these, in place of what the file has of them: " + "; ".join(axes()),
@@ -224,10 +225,13 @@ def main() -> None:
         parser.error(str(error))
     about = {"command": f"python -m hf_zspa.bench.scaling --shape {options.shape}", **machine(device)}
     file = options.output.with_suffix(".json")
+    file.parent.mkdir(parents=True, exist_ok=True)
     old = json.loads(file.read_text(encoding="utf-8")) if options.axes and file.exists() else {}
-    for name in ("command", "device", "torch", "transformers") if old else ():
-        if old[name] != about[name]:
-            parser.error(f"{file} has {name} {old[name]!r}, not {about[name]!r}: measure into a new file")
+    for name in ("command", "device", "torch", "cuda", "triton", "transformers") if old else ():
+        if old.get(name) != about[name]:
+            parser.error(f"{file} has {name} {old.get(name)!r}, not {about[name]!r}: measure into a new file")
+    if old and old["created"] != about["created"]:
+        about["created"] = f"{old['created']}, and {', '.join(options.axes)} on {about['created']}"
     measured = measure(options.shape, device, options.rounds, lambda what: print(what, flush=True), options.axes)
     results = about | measured
     if old:

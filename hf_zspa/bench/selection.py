@@ -24,8 +24,9 @@ from ..embedded.heldout import scene_questions
 from ..inference import load_zspa, question_inputs
 from ..remote_code.zspa_selection import ZspaPruner
 from .clock import seconds
-from .machine import machine
+from .machine import machine, positive
 from .published import published_divprune
+from .report import FEW
 from .summary import in_turn, paired_ratio, spread
 
 WIDTH = 4096
@@ -35,7 +36,9 @@ KINDS = ("random", "clustered", "trained")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, nargs="+", default=[576, 2880, 8192], help="numbers of visual tokens")
+    parser.add_argument(
+        "--tokens", type=positive, nargs="+", default=[576, 2880, 8192], help="numbers of visual tokens"
+    )
     parser.add_argument("--keep-ratio", type=float, default=0.1, help="share of the tokens kept, (0, 1]")
     parser.add_argument("--seconds", type=float, default=20, help="about how long each size may take")
     parser.add_argument("--device", help="such as cuda:0; by default the GPU if there is one")
@@ -46,6 +49,8 @@ def main() -> None:
         ZspaPruner(options.keep_ratio)
     except ValueError as error:
         parser.error(str(error))
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
     rows = [
         row
         for n in options.tokens
@@ -107,7 +112,7 @@ def time_methods(pair: tuple[Tensor, Tensor], kind: str, keep_ratio: float, allo
         seconds(method, visual.device)
     times: dict[str, list[float]] = {name: [] for name in methods}
     end, turn = time.monotonic() + allowed, 0
-    while turn < 3 or (time.monotonic() < end and turn < 200):
+    while turn < FEW or (time.monotonic() < end and turn < 200):
         for name in in_turn(methods, turn):
             times[name].append(seconds(methods[name], visual.device))
         turn += 1

@@ -29,7 +29,8 @@ def paired_ratio(own: Sequence[float], other: Sequence[float]) -> dict[str, Any]
 
 def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """The interval between two of the values that holds the median of what they are drawn from in 95 of 100 cases at
-    least, whatever their distribution (the interval of the sign test); None for fewer than 6, which have none."""
+    least, whatever their distribution, if they are drawn independently (the interval of the sign test). None for fewer
+    than 6, which have none."""
     count, outside = len(values), 0
     tail = 0.0
     while (tail := tail + math.comb(count, outside) / 2**count) <= (1 - _CONFIDENCE) / 2:

@@ -133,8 +133,8 @@ def bench_command(
     selection can be faster.
 
     Times are medians in milliseconds. Ratios are those of times in the same round, with the interval that holds
-    their median in 95 of 100 cases. The cache has the keys and values of prompt and answer; peak tensors are what an
-    answer holds at most beside the weights.
+    their median in 95 of 100 cases if rounds are independent. The cache has the keys and values of prompt and answer;
+    peak tensors are what an answer holds at most beside the weights.
     """
     from ..bench.command import Request, bench
     from ..bench.measure import METHODS, Settings
@@ -174,8 +174,9 @@ def _count(things: Sized, name: str) -> str:
 
 
 def _print_tables(text: str) -> None:
-    """Markdown, drawn where it is as wide as a terminal at most, and as it is elsewhere."""
-    if console.is_terminal and max(map(len, text.splitlines())) <= console.width:
+    """Markdown, drawn where its tables are as wide as a terminal at most, and as it is elsewhere."""
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    if console.is_terminal and max(map(len, rows), default=0) <= console.width:
         console.print(Markdown(text))
     else:
         say(text)

@@ -212,6 +212,8 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         prompt = pruned_prompt_of(cache)
         if prompt is not None:
             roll_back_in_columns(cache, prompt)
+        if prompt is not None or (pruned is not None and pruned.positions is not None):
+            model_kwargs.pop("position_ids", None)  # counted along the rows; an assistant makes its own
         if assistant_model is not None:
             check_assistant(assistant_model)
             takes = {*inspect.signature(assistant_model.forward).parameters}

@@ -78,7 +78,6 @@ class ZspaPruner:
     keep_ratio: float = 0.1
     core_ratio: float = 0.2
     pooling: str = "mean"
-    ascending = True  # it vouches for its indices, which need not be checked
 
     def __post_init__(self):
         check_ratio("keep_ratio", self.keep_ratio, zero_allowed=False)

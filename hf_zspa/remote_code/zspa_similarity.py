@@ -167,7 +167,8 @@ def _tokens_and_scale(visual: Tensor) -> tuple[Tensor, Tensor]:
 
 def _summed_in_float32(tokens: Tensor) -> bool:
     """Whether a matrix product of 16-bit tokens can be had in float32, as cuBLAS sums it up."""
-    return tokens.is_cuda and tokens.dtype != torch.float32 and "dtype" in torch.ops.aten.bmm.overloads()
+    in_16_bits = tokens.dtype in (torch.float16, torch.bfloat16)
+    return tokens.is_cuda and in_16_bits and "dtype" in torch.ops.aten.bmm.overloads()
 
 
 def products(a: Tensor, b: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """The whole selection on a GPU in a few launches. Triton is optional: without it plain torch does the same.
 
-    prepare   one program per token: its norm, and how relevant it is        reads the features once
+    direction one program per image: its pooled prompt as a unit vector
+    prepare   of every token its norm, and how relevant it is                reads the features once
     products  of all pairs of tokens, by torch                               reads them once more
-    isolation one program per token, for a selection that begins without a core
+    isolation of every token, for a selection that begins without a core
     select    one program per image: the core, then the greedy loop
 
-Nothing waits for the GPU in between, and nothing depends on how many tokens are kept.
+Nothing waits for the GPU in between, and the number of launches does not grow with that of the tokens.
 """
 
 import warnings
@@ -29,15 +30,28 @@ _usable = triton is not None
 if triton is not None:
 
     @triton.jit
+    def _direction_kernel(pooled, direction, width, BLOCK: tl.constexpr):
+        """The unit vector of a pooled prompt; zero for one that is zero or not finite."""
+        entry = tl.arange(0, BLOCK)
+        place = tl.program_id(0).to(tl.int64) * width + entry
+        p = tl.load(pooled + place, mask=entry < width, other=0.0)
+        largest = tl.max(tl.abs(p), axis=0)
+        finite = tl.max(tl.where(tl.abs(p) < float("inf"), 0, 1), axis=0) == 0
+        some = finite & (largest > 0)
+        p = tl.where(some, p / tl.where(some, largest, 1.0), 0.0).to(tl.float32)
+        tl.store(direction + place, p * _inverse(tl.sqrt_rn(tl.sum(p * p, axis=0))), mask=entry < width)
+
+    @triton.jit(do_not_specialize=["count"])
     def _prepare_kernel(
-        features, pooled, tokens, scale, relevance, images, n, width,
+        features, direction, tokens, scale, relevance, count, n, width,
         ROWS: tl.constexpr, BLOCK: tl.constexpr, RELEVANCE: tl.constexpr,
     ):  # fmt: skip
-        """Scales tokens by powers of two, which is exact, so that squares stay inside the range of float32; one that is
-        not finite becomes zero. Then 1 / norm, and the cosine to the image's pooled prompt."""
+        """Scales tokens by powers of two, which loses only what no sum with their largest entry keeps, so that squares
+        stay inside the range of float32; one that is not finite becomes zero. Then 1 / norm, and the cosine to the
+        image's pooled prompt. `tokens` may be `features`: a program reads its rows before it writes them."""
         row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
         entry = tl.arange(0, BLOCK)[None, :]
-        there = row < images * n
+        there = row < count
         place = row[:, None] * width + entry
         real = there[:, None] & (entry < width)
         x = tl.load(features + place, mask=real, other=0.0).to(tl.float32)
@@ -49,27 +63,22 @@ if triton is not None:
         inverse = _inverse(tl.sqrt_rn(tl.sum(x * x, axis=1)))
         tl.store(scale + row, inverse, mask=there)
         if RELEVANCE:
-            p = tl.load(pooled + (row // n)[:, None] * width + entry, mask=real, other=0.0)
-            largest = tl.max(tl.abs(p), axis=1)
-            finite = tl.max(tl.where(tl.abs(p) < float("inf"), 0, 1), axis=1) == 0
-            p = (p / tl.where(finite & (largest > 0), largest, float("inf"))[:, None]).to(tl.float32)
-            p = tl.where(finite[:, None], p, 0.0)
-            length = tl.sqrt_rn(tl.sum(p * p, axis=1))
-            tl.store(relevance + row, tl.sum(x * p, axis=1) * _inverse(length) * inverse, mask=there)
+            p = tl.load(direction + (row // n)[:, None] * width + entry, mask=real, other=0.0)
+            tl.store(relevance + row, tl.sum(x * p, axis=1) * inverse, mask=there)
 
     @triton.jit
     def _inverse(norm):
         """1 / norm, and 0 for 0."""
         return tl.where(norm > 0, tl.div_rn(1.0, tl.where(norm > 0, norm, 1.0)), 0.0)
 
-    @triton.jit
-    def _isolation_kernel(gram, scale, sizes, isolation, images, n, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    @triton.jit(do_not_specialize=["count"])
+    def _isolation_kernel(gram, scale, counts, isolation, count, n, ROWS: tl.constexpr, BLOCK: tl.constexpr):
         """How far the nearest neighbour of each token is: the largest cosine to any other, negated."""
         row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
         token = tl.arange(0, BLOCK)[None, :]
-        there = row < images * n
+        there = row < count
         image = row // n
-        size = tl.load(sizes + image, mask=there, other=0)
+        size = tl.load(counts + image * 3, mask=there, other=0)
         others = (token < size[:, None]) & (token != (row % n)[:, None])
         cosine = tl.load(gram + row[:, None] * n + token, mask=others, other=0.0)
         cosine = cosine * tl.load(scale + row, mask=there, other=0.0)[:, None]
@@ -85,13 +94,14 @@ if triton is not None:
         return tl.where(token == pick, float("inf"), tl.maximum(nearest, cosine))
 
     @triton.jit
-    def _select_kernel(gram, scale, scores, sizes, cores, budgets, order, n, rounding, BLOCK: tl.constexpr):
+    def _select_kernel(gram, scale, scores, counts, order, n, rounding, BLOCK: tl.constexpr):
         """The core, by score, then greedily the token whose closest selected one is farthest (eq. 6 to 9); of equal
         ones that of the lowest index. Without a core the best score is the first token. All maxima are in registers."""
         image = tl.program_id(0).to(tl.int64)
         token = tl.arange(0, BLOCK)
-        real = token < tl.load(sizes + image)
-        core, budget = tl.load(cores + image), tl.load(budgets + image)
+        counts += image * 3
+        real = token < tl.load(counts)
+        core, budget = tl.load(counts + 1), tl.load(counts + 2)
         gram += image * n * n
         scale += image * n
         order += image * n
@@ -131,61 +141,75 @@ def select(
     images, n, width = len(visual_tokens), max(map(len, visual_tokens)), visual_tokens[0].shape[1]
     if not _usable or n > LONGEST or width > WIDEST or not all_pairs_fit(images, n):
         return None
-    features = torch.nn.utils.rnn.pad_sequence(visual_tokens, True) if images > 1 else visual_tokens[0][None]
-    pooled = None if pooling == "none" or not any(cores) else _pooled(prompt_tokens, pooling, width)
+    padded = torch.nn.utils.rnn.pad_sequence(visual_tokens, True) if images > 1 else visual_tokens[0][None]
+    counts = [[len(v), core, budget] for v, core, budget in zip(visual_tokens, cores, budgets)]
     try:
-        with torch.cuda.device_of(features):  # Triton launches on the current GPU, whichever its tensors are on
-            return _launch(
-                features.contiguous(), pooled, prompt_tokens, [len(v) for v in visual_tokens], budgets, cores
-            )
-    except Exception as error:  # no C compiler, no driver that fits: a checkpoint must run there too
+        with torch.cuda.device_of(padded):  # Triton launches on the current GPU, whichever its tensors are on
+            return _select(padded.contiguous(), prompt_tokens, counts, pooling)
+    except _CannotRun as error:
         _usable = False
         warnings.warn(f"the selection runs in plain torch, because Triton failed: {error}", stacklevel=2)
         return None
 
 
-def _launch(
-    features: Tensor, pooled: Tensor | None, prompts: list[Tensor], sizes: list[int], budgets: list[int],
-    cores: list[int],
-) -> Tensor:  # fmt: skip
+class _CannotRun(Exception):
+    """Triton cannot run a kernel: there is no C compiler, or no driver that fits. A checkpoint must run there too."""
+
+
+def _start(kernel, programs: int, *arguments, **options) -> None:
+    try:
+        kernel[(programs,)](*arguments, **options)
+    except Exception as error:
+        raise _CannotRun(str(error)) from error
+
+
+def _select(features: Tensor, prompts: list[Tensor], counts: list[list[int]], pooling: str) -> Tensor:
+    """`counts` has the tokens, the core and the budget of each image; `features` `(images, n, d)` of several images are
+    a copy of theirs, and are overwritten."""
     (images, n, width), device = features.shape, features.device
-    tokens, block = torch.empty_like(features), max(16, triton.next_power_of_2(n))
+    on_device = torch.tensor(counts, dtype=torch.int32).to(device, non_blocking=True)
+    cores = [core for _, core, _ in counts]
     scale, scores = (torch.empty(images, n, dtype=torch.float32, device=device) for _ in range(2))
-    wide = triton.next_power_of_2(width)
-    rows = max(1, _TILE // wide)
-    _prepare_kernel[(triton.cdiv(images * n, rows),)](
-        features, scale if pooled is None else pooled, tokens, scale, scores, images, n, width,
-        ROWS=rows, BLOCK=wide, RELEVANCE=pooled is not None, num_warps=max(4, wide // 1024),
+    block, wide = max(16, triton.next_power_of_2(n)), triton.next_power_of_2(width)
+    by_kernel = pooling != "none" and any(cores)
+    direction = torch.empty(images, width, dtype=torch.float32, device=device) if by_kernel else scale  # else unread
+    if by_kernel:
+        warps = max(4, wide // 1024)
+        _start(_direction_kernel, images, _pooled(prompts, pooling), direction, width, BLOCK=wide, num_warps=warps)
+    tokens, rows = torch.empty_like(features) if images == 1 else features, max(1, _TILE // wide)
+    _start(
+        _prepare_kernel, triton.cdiv(images * n, rows),
+        features, direction, tokens, scale, scores, images * n, n, width,
+        ROWS=rows, BLOCK=wide, RELEVANCE=by_kernel, num_warps=max(4, wide // 1024),
     )  # fmt: skip
-    counts = torch.tensor([sizes, cores, budgets], dtype=torch.int32).to(device, non_blocking=True)
     gram = products(tokens, tokens)
-    if pooled is None and any(cores):
-        for image, prompt in enumerate(prompts):
-            if cores[image]:
-                scores[image] = (tokens[image].float() @ unit_vectors(prompt).T).amax(1) * scale[image]
+    for image, prompt in enumerate(prompts):
+        if cores[image] and not by_kernel:
+            scores[image] = (tokens[image].float() @ unit_vectors(prompt).T).amax(1) * scale[image]
     if not all(cores):
-        isolation = torch.empty_like(scores)
-        rows = max(1, _TILE // block)
-        _isolation_kernel[(triton.cdiv(images * n, rows),)](
-            gram, scale, counts, isolation, images, n, ROWS=rows, BLOCK=block, num_warps=max(4, block // 1024)
-        )
-        scores = scores.where(counts[1, :, None] > 0, isolation) if any(cores) else isolation
+        isolation, rows = torch.empty_like(scores), max(1, _TILE // block)
+        _start(
+            _isolation_kernel, triton.cdiv(images * n, rows), gram, scale, on_device, isolation, images * n, n,
+            ROWS=rows, BLOCK=block, num_warps=max(4, block // 1024),
+        )  # fmt: skip
+        scores = scores.where(on_device[:, 1, None] > 0, isolation) if any(cores) else isolation
     order = torch.empty(images, n, dtype=torch.long, device=device)
-    _select_kernel[(images,)](
-        gram, scale, scores, counts[0], counts[1], counts[2], order, n, ROUNDING,
+    _start(
+        _select_kernel, images, gram, scale, scores, on_device, order, n, ROUNDING,
         BLOCK=block, num_warps=min(32, max(4, block // 512)),
     )  # fmt: skip
     return order
 
 
-def _pooled(prompts: list[Tensor], pooling: str, width: int) -> Tensor:
+def _pooled(prompts: list[Tensor], pooling: str) -> Tensor:
     """The pooled prompts (eq. 4) `(images, d)`, float64, in which no sum leaves the range; zero where there is none."""
     found: list[Tensor] = []
     for number, prompt in enumerate(prompts):
-        if number and prompt is prompts[number - 1]:  # the images of a row have the same
-            found.append(found[-1])
+        before = prompts[number - 1] if number else None
+        if before is not None and prompt.data_ptr() == before.data_ptr() and prompt.shape == before.shape:
+            found.append(found[-1])  # the images of a row have the same
         elif not len(prompt):
-            found.append(torch.zeros(width, dtype=torch.float64, device=prompt.device))
+            found.append(torch.zeros(prompt.shape[1], dtype=torch.float64, device=prompt.device))
         else:
             found.append(prompt.mean(0, dtype=torch.float64) if pooling == "mean" else prompt.amax(0).double())
-    return torch.stack(found) if len(found) > 1 else found[0]
+    return torch.stack(found) if len(found) > 1 else found[0][None]

@@ -69,7 +69,7 @@ class ZspaVisualsMixin:
     ) -> list[Tensor]:
         """What `generate` keeps for the same inputs: per image, then per video, ascending indices `(l_i,)`, int64."""
         pruner = self._pruner(visual_token_pruner, zspa_keep_ratio, zspa_core_ratio) or _Witness()
-        return self._prune_visuals(input_ids, attention_mask, pruner, visual).indices
+        return self._prune_visuals(input_ids, attention_mask, pruner, visual, positions=False).indices
 
     @torch.no_grad()
     def visual_and_prompt_tokens(
@@ -77,7 +77,7 @@ class ZspaVisualsMixin:
     ) -> tuple[list[Tensor], list[Tensor]]:
         """What a pruner is given for the same inputs: per image `(n_i, d)` visual and `(m_i, d)` prompt tokens."""
         seen = _Witness()
-        self._prune_visuals(input_ids, attention_mask, seen, visual)
+        self._prune_visuals(input_ids, attention_mask, seen, visual, positions=False)
         return seen.visual_tokens, seen.prompt_tokens
 
     def _pruner(self, visual_token_pruner, keep_ratio, core_ratio) -> VisualTokenPruner | None:
@@ -101,8 +101,11 @@ class ZspaVisualsMixin:
         pixels = [kwargs.get(names[0]) for names in self.visual_inputs.values()]
         return any(v is not None for v in [*pixels, *(kwargs.get("mm_encoder_outputs") or {}).values()])
 
-    def _prune_visuals(self, input_ids, attention_mask, pruner, kwargs: dict[str, Any]) -> PrunedVisuals:
-        """Encodes the images and videos in `kwargs` and selects, by the prompt `input_ids` `(batch, S)`."""
+    def _prune_visuals(
+        self, input_ids, attention_mask, pruner, kwargs: dict[str, Any], positions: bool = True
+    ) -> PrunedVisuals:
+        """Encodes the images and videos in `kwargs` and selects, by the prompt `input_ids` `(batch, S)`; counts the
+        prompt's positions unless they are given, or not wanted."""
         if input_ids is None:
             raise ValueError("pruning reads the prompt from input_ids: pass them, not inputs_embeds")
         if attention_mask is not None and getattr(attention_mask, "shape", None) != input_ids.shape:
@@ -147,9 +150,11 @@ class ZspaVisualsMixin:
             pruned.inputs.update(given)
         if not masked_visuals:
             pruned.width, pruned.padded = max(lengths), min(lengths) < max(lengths)
-        if kwargs.get("position_ids") is None:  # counted on the CPU, while a GPU still encodes
-            positions = self.full_position_ids(ids, torch.ones_like(ids) if mask is None else mask.long(), described)
-            pruned.positions = positions if positions is None else positions.to(input_ids.device, non_blocking=True)
+        if positions and kwargs.get("position_ids") is None:  # counted on the CPU, while a GPU still encodes
+            counted = self.full_position_ids(ids, torch.ones_like(ids) if mask is None else mask.long(), described)
+            if counted is not None and input_ids.is_cuda:
+                counted = counted.pin_memory()  # else the copy may wait for what the GPU does
+            pruned.positions = None if counted is None else counted.to(input_ids.device, non_blocking=True)
         return pruned
 
     def _prompt_tokens(self, ids: Tensor, mask: Tensor | None, device: torch.device) -> list[Tensor]:
@@ -211,10 +216,10 @@ class RowMatch:
 def choose(features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPruner) -> list[Tensor]:
     """Runs `pruner` on detached features and checks that it did what it promised.
 
-    Looking at the indices waits for a GPU. A pruner with an attribute `ascending` that is True vouches for their order
-    and their range, and is spared that.
+    Looking at the indices waits for a GPU. A pruner with an attribute `vouches_for_indices` that is True answers itself
+    for their order and their range, and is spared that, as this package's own is.
     """
-    vouched = getattr(pruner, "ascending", False)
+    vouched = type(pruner) is ZspaPruner or getattr(pruner, "vouches_for_indices", False) is True
     indices = pruner([f.detach() for f in features], [p.detach().to(f.device) for f, p in zip(features, prompts)])
     name = type(pruner).__name__
     if len(indices) != len(features):
