@@ -11,10 +11,11 @@ READ = {
     "inspect": {"signature"},
     "math": {"floor", "isfinite"},
     "torch": {
-        "arange", "bfloat16", "bmm", "bool", "cat", "cuda.device_of", "device", "empty", "empty_like", "finfo", "float16", "float32",
-        "float64", "full", "full_like", "inf", "int32", "isin", "linalg.vector_norm", "long", "maximum", "minimum",
-        "nan_to_num", "nn.functional.normalize", "nn.functional.pad", "nn.utils.rnn.pad_sequence", "no_grad",
-        "ones_like", "ops.aten.bmm.overloads", "stack", "tensor", "zeros", "zeros_like",
+        "arange", "bfloat16", "bmm", "bool", "cat", "cuda.device_of", "device", "empty", "empty_like", "finfo",
+        "float16", "float32", "float64", "full", "full_like", "inf", "int32", "isin", "linalg.vector_norm", "long",
+        "maximum", "minimum", "nan_to_num", "nn.functional.normalize", "nn.functional.pad",
+        "nn.utils.rnn.pad_sequence", "no_grad", "ones_like", "ops.aten.bmm.overloads", "stack", "tensor", "zeros",
+        "zeros_like",
     },
     "triton": {"cdiv", "jit", "next_power_of_2"},
     "triton.language": {

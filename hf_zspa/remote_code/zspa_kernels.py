@@ -109,9 +109,8 @@ if triton is not None:
         nearest = tl.where(real, float("-inf"), float("inf"))
         slack = tl.where(core > 0, 0.0, rounding)
         for step in range(tl.maximum(core, 1)):
-            score = tl.load(
-                scores + token, mask=nearest < float("inf"), other=float("-inf")
-            )  # of those not selected yet
+            left = nearest < float("inf")  # those not selected yet
+            score = tl.load(scores + token, mask=left, other=float("-inf"))
             pick = tl.min(tl.where(score >= tl.max(score, axis=0) - slack, token, BLOCK), axis=0)
             tl.store(order + step, pick.to(tl.int64))
             nearest = _added(gram, scale, nearest, pick, token, real, n)
