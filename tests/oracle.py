@@ -108,3 +108,20 @@ class Stock:
             one = torch.ones_like(token)
             ids, mask, keep = torch.cat([ids, token], 1), torch.cat([mask, one], 1), torch.cat([keep, one.bool()], 1)
         return ids[:, inputs["input_ids"].shape[1] :], torch.stack(scores, 1)
+
+
+def beam_search(stock, inputs, keep, beams: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a plain beam search over the oracle's logits finds, best first, and the sums of their log scores."""
+    ids, scores = inputs["input_ids"], torch.zeros(1)
+    mask = inputs["attention_mask"]
+    suppressed = sorted({*stock.special_ids, *stock.placeholder_ids})
+    for step in range(steps):
+        copies = len(ids)
+        repeated = {k: (v.repeat(copies, *[1] * (v.ndim - 1)) if torch.is_tensor(v) else v) for k, v in inputs.items()}
+        seen, real = (torch.nn.functional.pad(m.repeat(copies, 1).long(), (0, step), value=1) for m in (keep, mask))
+        likely = stock.logits(repeated, ids, real, seen.bool())[:, -1].float().log_softmax(-1)
+        likely[:, suppressed] = -torch.inf
+        scores, best = (scores[:, None] + likely).flatten().topk(beams)
+        rows, tokens = best // likely.shape[1], best % likely.shape[1]
+        ids = torch.cat([ids[rows], tokens[:, None]], 1)
+    return ids[:, inputs["input_ids"].shape[1] :], scores

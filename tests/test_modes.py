@@ -5,7 +5,9 @@ import copy
 import pytest
 import tiny
 import torch
+from oracle import beam_search
 from pairs import CASES, CORE, KEEP, OTHER, QUESTION, assert_equals_oracle, image
+from test_own_pruners import EveryThird
 from transformers import DynamicCache, TextStreamer
 
 from hf_zspa import ZspaPruner
@@ -69,23 +71,6 @@ def test_a_pruning_assistant_equals_the_oracle_or_is_refused(pair, inputs):
     except ValueError as error:
         assert "cannot drive an assistant that prunes" in str(error)
         assert tiny.transformers_version().startswith("5.0.")
-
-
-def beam_search(stock, inputs, keep, beams: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a plain beam search over the oracle's logits finds, best first, and the sums of their log scores."""
-    ids, scores = inputs["input_ids"], torch.zeros(1)
-    mask = inputs["attention_mask"]
-    suppressed = sorted({*stock.special_ids, *stock.placeholder_ids})
-    for step in range(steps):
-        copies = len(ids)
-        repeated = {k: (v.repeat(copies, *[1] * (v.ndim - 1)) if torch.is_tensor(v) else v) for k, v in inputs.items()}
-        seen, real = (torch.nn.functional.pad(m.repeat(copies, 1).long(), (0, step), value=1) for m in (keep, mask))
-        likely = stock.logits(repeated, ids, real, seen.bool())[:, -1].float().log_softmax(-1)
-        likely[:, suppressed] = -torch.inf
-        scores, best = (scores[:, None] + likely).flatten().topk(beams)
-        rows, tokens = best // likely.shape[1], best % likely.shape[1]
-        ids = torch.cat([ids[rows], tokens[:, None]], 1)
-    return ids[:, inputs["input_ids"].shape[1] :], scores
 
 
 @pytest.mark.parametrize("returned", [1, 3])
@@ -180,30 +165,6 @@ def test_config_edits_at_run_time_hold(pair, inputs):
     assert torch.equal(tokens, pair.stock.generate(inputs, keep, 6)[0])
 
 
-class EveryThird:
-    """A selection of somebody's own."""
-
-    def budget(self, n):
-        return (n + 2) // 3
-
-    def __call__(self, visual_tokens, prompt_tokens):
-        return [torch.arange(0, len(v), 3) for v in visual_tokens]
-
-
-@pytest.mark.parametrize("options", [{}, {"num_beams": 2}, {"prompt_lookup_num_tokens": 2}, {"use_cache": False}])
-def test_a_pruner_of_ones_own_goes_through_the_same_machinery(pair, inputs, options):
-    keep = inputs["attention_mask"].bool()
-    for token_id in pair.stock.placeholder_ids:
-        spots = (inputs["input_ids"][0] == token_id).nonzero()[:, 0]
-        keep[0, spots] = False
-        keep[0, spots[::3]] = True
-    tokens = pair.generate(inputs, visual_token_pruner=EveryThird(), **options)
-    if "num_beams" in options:
-        assert torch.equal(tokens, beam_search(pair.stock, inputs, keep, 2, 6)[0][:1])
-    else:
-        assert torch.equal(tokens, pair.stock.generate(inputs, keep, 6)[0])
-
-
 @pytest.mark.parametrize("options", [{}, {"cache_implementation": "static"}, {"num_beams": 2}, {"use_cache": False}])
 def test_keep_ratio_1_is_the_stock_class(pair, options):
     inputs = pair.inputs(*CASES["unequal images and questions"])
@@ -261,58 +222,6 @@ def test_inputs_embeds_with_an_image_are_refused(pair, inputs):
 def test_a_wrong_call_is_named(pair, inputs, wrong, named):
     with pytest.raises(ValueError, match=named):
         pair.generate(inputs, **wrong)
-
-
-@pytest.mark.parametrize(
-    "indices, named",
-    [
-        (torch.tensor([0]), "budget"),
-        (torch.arange(1000), "budget"),
-        ([0, 1], "must return a tensor"),
-        (torch.tensor([0.5]), "int64"),
-        (None, "ascending"),
-    ],
-)
-def test_a_pruner_that_breaks_its_promise_is_named(pair, inputs, indices, named):
-    class Broken(EveryThird):
-        def __call__(self, visual_tokens, prompt_tokens):
-            return [
-                super(Broken, self).__call__([v], [])[0].flip(0) if indices is None else indices for v in visual_tokens
-            ]
-
-    with pytest.raises(ValueError, match=f"Broken.*{named}"):
-        pair.generate(inputs, visual_token_pruner=Broken())
-
-
-class Backwards(ZspaPruner):
-    def __call__(self, visual_tokens, prompt_tokens):
-        return [kept.flip(0) for kept in super().__call__(visual_tokens, prompt_tokens)]
-
-
-class BackwardsByWord(Backwards):
-    vouches_for_indices = True
-
-
-def test_only_a_pruner_that_vouches_for_its_indices_is_not_looked_at(pair, inputs):
-    with pytest.raises(ValueError, match="Backwards must return ascending indices"):
-        pair.model.select_visual_tokens(**inputs, visual_token_pruner=Backwards(0.5))
-    (kept,) = pair.model.select_visual_tokens(**inputs, visual_token_pruner=BackwardsByWord(0.5))
-    assert (kept.diff() < 0).all()
-
-
-def test_a_pruner_without_a_result_for_every_image_is_named(pair):
-    class Forgetful(EveryThird):
-        def __call__(self, visual_tokens, prompt_tokens):
-            return super().__call__(visual_tokens[1:], prompt_tokens[1:])
-
-    with pytest.raises(ValueError, match="Forgetful returned 0 results for 1 images"):
-        pair.generate(pair.inputs([image(), QUESTION]), visual_token_pruner=Forgetful())
-
-
-@pytest.mark.parametrize("wrong", [0.1, EveryThird])
-def test_something_that_is_no_pruner_is_refused(pair, inputs, wrong):
-    with pytest.raises(TypeError, match="budget"):
-        pair.generate(inputs, visual_token_pruner=wrong)
 
 
 @pytest.mark.parametrize("field, value", [("position_ids", "kompakt"), ("prompt_scope", "all"), ("pooling", "sum")])

@@ -1,0 +1,68 @@
+"""`hf-zspa bench` as it is typed."""
+
+import json
+
+import pytest
+
+from hf_zspa.bench.command import read_pairs
+from hf_zspa.bench.measure import METHODS
+from hf_zspa.cli import main
+
+
+def test_bench_on_the_embedded_checkpoint(tmp_path, monkeypatch, capsys):
+    arguments = ["hf-zspa", "bench", "embedded", "--limit", "1", "--seconds", "0", "--new-tokens", "2", "--table", "3"]
+    monkeypatch.setattr("sys.argv", [*arguments, "-o", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    out, err = capsys.readouterr()
+    assert stop.value.code == 0, err
+    assert "\n| average end to end (ms) |" in out  # whole rows, where there is no terminal to draw a table on
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [row["method"] for row in results["rows"]] == list(METHODS)
+    assert "| method |" in (tmp_path / "out" / "results.md").read_text()
+    assert (tmp_path / "out" / "table-3.md").read_text().strip() in out
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "give a checkpoint or --shape, one of llava-1.5-7b"),
+        (["embedded", "--shape", "llava-1.5-7b-small"], "give a checkpoint or --shape, not both"),
+        (["embedded", "--methods", ""], "--methods has none, but must be of original, zspa"),
+        (["embedded", "--methods", "zspa,limit,zspa"], "--methods is zspa,limit,zspa, but must name each method once"),
+        (["embedded", "--data", "."], "--data has the questions of --task: name that as well"),
+        (["embedded", "--attention", "foo"], "--attention is 'foo', which transformers cannot use here"),
+        (["--shape", "llava-1.5-7b-small", "--attention", "flash_attention_2"], "--attention is 'flash_attention_2'"),
+        (["--shape", "llava-1.5-7b-small", "--patches", "8x8"], "--patches and --frames are for the qwen2.5-vl shapes"),
+        (["--shape", "llava-1.5-7b-small", "--frames", "8"], "--patches and --frames are for the qwen2.5-vl shapes"),
+        (["--shape", "llava-2"], "--shape is 'llava-2', but must be one of llava-1.5-7b"),
+        (["embedded", "--table", "1"], "--table is 1, but must be 3"),
+        (["embedded", "--dtype", "int8"], "--dtype is 'int8'"),
+        (["embedded", "--keep-ratio", "0"], "--keep-ratio is 0"),
+        (["embedded", "--device", "gpu0"], "--device is 'gpu0', but must be such as cpu or cuda:0"),
+        (["embedded", "--seconds", "-3"], "--seconds is -3, but must be 0 or above"),
+        (["embedded", "--batch", "2"], "--batch, --images, --frames and --patches are for --shape"),
+        (["embedded", "--output", __file__], "is a file: give a folder"),
+        (["embedded", "--output", "/proc/out"], "--output /proc/out cannot be made"),
+        (["embedded", "--pairs", "nowhere.jsonl"], "there is no file nowhere.jsonl"),
+        (["embedded", "--methods", "zspa,fastv"], "--methods has fastv, but must be of original, zspa"),
+        (["--shape", "qwen2.5-vl-7b-small", "--patches", "7x8"], "--patches is '7x8', but must be two even numbers"),
+        (["--shape", "llava-1.5-7b-small", "--pairs", "a.jsonl"], "leave out --pairs, --task, --data and --limit"),
+    ],
+)
+def test_bad_input_is_named_and_leaves_nothing(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["hf-zspa", "bench", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1 and message in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
+
+
+def test_pairs_are_read_from_json_lines(tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"image": "a.png", "question": "what?"}\n{"image": "b.png", "question": "where?"}\n')
+    assert read_pairs(file, 1) == [(tmp_path / "a.png", "what?")]
+    file.write_text('{"image": "a.png"}\n')
+    with pytest.raises(ValueError, match="line 1 of"):
+        read_pairs(file)
