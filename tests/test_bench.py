@@ -4,6 +4,7 @@ import json
 import math
 import random
 from dataclasses import replace
+from itertools import permutations
 
 import pairs
 import pytest
@@ -119,10 +120,14 @@ def test_the_limit_computes_what_the_pruned_model_computes(pair):
         torch.testing.assert_close(logits, own)
 
 
-def test_methods_take_turns_in_changing_order():
-    orders = {tuple(in_turn(METHODS, turn)) for turn in range(20)}
-    assert len(orders) > 10 and all(sorted(order) == sorted(METHODS) for order in orders)
-    assert in_turn(METHODS, 3) == in_turn(METHODS, 3)
+def test_methods_take_turns_in_every_order_equally_often():
+    few = ("original", "zspa", "limit")
+    orders = [tuple(in_turn(few, turn)) for turn in range(6)]
+    assert sorted(orders) == sorted(permutations(few)) and orders == [
+        tuple(in_turn(few, turn)) for turn in range(6, 12)
+    ]
+    assert orders != list(permutations(few))
+    assert len({tuple(in_turn(METHODS, turn)) for turn in range(20)}) == 20
 
 
 def test_tensor_memory_counts_what_is_alive():

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from PIL import Image
 
 from hf_zspa.bench.command import read_pairs
 from hf_zspa.bench.measure import METHODS
@@ -59,10 +60,25 @@ def test_bad_input_is_named_and_leaves_nothing(arguments, message, tmp_path, mon
     assert not list(tmp_path.iterdir())
 
 
+def test_an_image_that_is_missing_is_named_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+    Image.new("RGB", (60, 60)).save(tmp_path / "a.png")
+    lines = [json.dumps({"image": name, "question": "what?"}) for name in ("a.png", "zzz.png")]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+    monkeypatch.setattr("hf_zspa.bench.command.load_zspa", lambda *_: pytest.fail("loaded"))
+    arguments = ["embedded", "--pairs", str(tmp_path / "pairs.jsonl"), "--output", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["hf-zspa", "bench", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1 and "zzz.png" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_pairs_are_read_from_json_lines(tmp_path):
     file = tmp_path / "pairs.jsonl"
     file.write_text('{"image": "a.png", "question": "what?"}\n{"image": "b.png", "question": "where?"}\n')
     assert read_pairs(file, 1) == [(tmp_path / "a.png", "what?")]
+    file.write_text('\n{"image": "a.png", "question": "what?"}\n\n')
+    assert len(read_pairs(file)) == 1
     file.write_text('{"image": "a.png"}\n')
     with pytest.raises(ValueError, match="line 1 of"):
         read_pairs(file)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes every file of this folder that needs no GPU, in about an hour on two cores. Leave the machine alone meanwhile.
+# Makes every file of this folder that needs no GPU, in about an hour and a half on two cores. Leave the machine alone meanwhile.
 # Run it from the root of the repository, in an environment with the package and matplotlib.
 set -euo pipefail
 out=docs/performance
@@ -8,6 +8,8 @@ python -m hf_zspa.bench.selection_profile --output $out/selection-profile-cpu.md
 hf-zspa bench --shape llava-1.5-7b-small --seconds 600 --output $out/llava-1.5-7b-small
 methods="zspa,limit,divprune (published)"
 hf-zspa bench --shape llava-1.5-7b-small --methods "$methods" --new-tokens 2 --seconds 330 --output $out/first-token-cpu
+hf-zspa bench --shape qwen2.5-vl-7b-small --patches 32x32 --methods "$methods" --new-tokens 2 --seconds 200 \
+  --output $out/first-token-qwen-cpu
 hf-zspa bench embedded --table 3 --seconds 60 --output $out/embedded
 python -m hf_zspa.bench.scaling --output $out/scaling-cpu
 # In an environment with the extra `vllm`:

@@ -173,6 +173,8 @@ def _model_and_questions(
         with _said_of_attention(request.attention):
             return task_prompts(checkpoint, request.task, request.data, request.limit, log, **options)
     pairs = read_pairs(request.pairs, request.limit)
+    for image, _ in pairs:  # one that cannot be read is named before anything is measured
+        open_image(image)
     model, processor = load_zspa(checkpoint, request.trust_remote_code)
     model = model.to(device, dtype)
     if request.attention:
@@ -205,6 +207,8 @@ def read_pairs(path: Path | None, limit: int | None = None) -> list[tuple[Path, 
         raise ValueError(f"there is no file {path} with image-question pairs")
     found = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
         try:
             pair = json.loads(line)
             found.append((path.parent / pair["image"], str(pair["question"])))

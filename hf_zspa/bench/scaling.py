@@ -22,7 +22,6 @@ from ..devices import usable_device
 from ..remote_code.zspa_selection import ZspaPruner
 from . import shapes
 from .clock import seconds
-from .command import ROUNDS
 from .machine import machine, positive
 from .measure import Race, Settings
 from .published import PublishedDivPrune
@@ -30,6 +29,7 @@ from .report import ratio
 from .summary import in_turn, paired_ratio, spread
 
 METHODS = ("original", "zspa", "limit")
+ROUNDS = 6  # as many as there are orders of the methods
 WIDTH, PROMPT = 4096, 40
 
 

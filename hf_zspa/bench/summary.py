@@ -4,6 +4,7 @@ import math
 import random
 import statistics
 from collections.abc import Iterable, Sequence
+from itertools import permutations
 from typing import Any
 
 _CONFIDENCE = 0.95
@@ -39,8 +40,10 @@ def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
     return (ordered[outside - 1], ordered[count - outside]) if outside else None
 
 
-def in_turn(methods: Iterable[str], turn: int) -> list[str]:
-    """The methods in an order drawn anew for each round: what came before is part of what a time depends on."""
-    shuffled = list(methods)
-    random.Random(turn).shuffle(shuffled)
-    return shuffled
+def in_turn(methods: Iterable[str], turn: int) -> Sequence[str]:
+    """The methods in the order of a round: of all orders there are one after the other, drawn at random, so that in as
+    many rounds as there are orders each has come after each other equally often. What came before is part of what a
+    time depends on."""
+    orders = list(permutations(methods))
+    random.Random(0).shuffle(orders)
+    return orders[turn % len(orders)]

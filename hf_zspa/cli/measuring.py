@@ -104,7 +104,7 @@ def bench_command(
     ] = "72x72",
     methods: Annotated[
         str | None,
-        typer.Option(help="Of original, zspa, relevance, divprune, divprune (published), limit; by default all."),
+        typer.Option(help="Some of original,zspa,relevance,divprune,divprune (published),limit; by default all."),
     ] = None,
     keep_ratio: Annotated[float, typer.Option(help="Share of tokens kept, (0, 1].")] = 0.1,
     core_ratio: Annotated[float, typer.Option(help="Share of those chosen by relevance, [0, 1].")] = 0.2,
@@ -166,7 +166,7 @@ def bench_command(
     )
     results = bench(request, Console(stderr=True))
     _print_tables(paper_table_3(results) if table else markdown(results))
-    say(f"\n{_count(results['rows'], 'row')} in {output / 'results.json'}")
+    say(f"\n{_count(results['rows'], 'row')} in {output / 'results.json'}, see {output / 'results.md'}")
 
 
 def _count(things: Sized, name: str) -> str:

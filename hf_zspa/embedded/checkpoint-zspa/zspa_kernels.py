@@ -22,7 +22,7 @@ try:
 except ImportError:
     triton = None
 
-LONGEST = 1 << 14  # visual tokens of one image whose running maxima fit in the registers of one program
+LONGEST = 1 << 14  # visual tokens of one image; the running maxima of half as many fit in the registers of a program
 WIDEST = 1 << 13  # entries of a token that one program can hold
 _TILE = 1 << 12  # entries that a program of many rows holds at once
 _usable = triton is not None
