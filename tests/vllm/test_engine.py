@@ -1,6 +1,6 @@
 """vLLM's offline engine against transformers, token for token, greedy, float32, on small random checkpoints."""
 
-from functools import partial
+from functools import partial, wraps
 
 import pytest
 import tiny
@@ -114,7 +114,8 @@ def test_after_a_long_video_text_goes_on_as_in_stock_vllm(reference, start, monk
     whole = request | {"mm_processor_kwargs": {"zspa_keep_ratio": 1.0}}
     stock = start(ours, plugin=False).run(request).tokens
     later = ours.tokens(request)
-    monkeypatch.setattr(ours.model.model, "get_rope_index", partial(after_the_last_frame, ours.model.model))
+    numbered = wraps(ours.model.model.get_rope_index)(partial(after_the_last_frame, ours.model.model))
+    monkeypatch.setattr(ours.model.model, "get_rope_index", numbered)  # which keeps the names of its arguments
     assert start(ours).run(request, whole).tokens == [ours.tokens(request), *stock]
     assert ours.tokens(request) != later and [ours.tokens(request, zspa_keep_ratio=1.0)] == stock
 
