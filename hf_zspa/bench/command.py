@@ -124,17 +124,13 @@ def _check(request: Request) -> None:
         raise ValueError(f"--methods has {', '.join(unknown) or 'none'}, but must be of {', '.join(METHODS)}")
     if len(set(request.methods)) < len(request.methods):
         raise ValueError(f"--methods is {','.join(request.methods)}, but must name each method once")
-    for name in ("keep_ratio", "core_ratio"):
-        check_ratio(
-            f"--{name.replace('_', '-')}", getattr(request.settings, name), zero_allowed=name == "core_ratio"
-        )  # fmt: skip
-    request.settings.pruner("zspa")
+    check_ratio("--keep-ratio", request.settings.keep_ratio, zero_allowed=False)
+    check_ratio("--core-ratio", request.settings.core_ratio, zero_allowed=True)
 
 
 def _check_questions(request: Request) -> None:
     """Raises `ValueError` where one option says what is asked and another has no part in it."""
-    at = shapes.Prompt()
-    if not request.shape and request.prompt != at:
+    if not request.shape and request.prompt != shapes.Prompt():
         raise ValueError("--batch, --images, --frames and --patches are for --shape: a checkpoint has real questions")
     if request.shape and (request.pairs or request.task or request.limit or request.data):
         raise ValueError(
@@ -144,11 +140,8 @@ def _check_questions(request: Request) -> None:
         raise ValueError("give --pairs or --task, not both")
     if request.data and not request.task:
         raise ValueError("--data has the questions of --task: name that as well")
-    shape = shapes.shape(request.shape) if request.shape else None
-    if shape and shape.model_type != "qwen2_5_vl" and (request.prompt.patches != at.patches or request.prompt.frames):
-        raise ValueError(
-            f"--patches and --frames are for the qwen2.5-vl shapes: {request.shape} has images of one size, no videos"
-        )
+    if request.shape:
+        shapes.check_prompt(request.shape, request.prompt)
 
 
 def _model_and_questions(

@@ -1,4 +1,4 @@
-"""What a measurement runs on, and how often."""
+"""What a measurement ran on."""
 
 import os
 import platform
@@ -22,13 +22,6 @@ def machine(device: torch.device) -> dict[str, Any]:
         "triton": zspa_kernels.triton and zspa_kernels.triton.__version__,
         "transformers": transformers.__version__,
     }
-
-
-def positive(text: str) -> int:
-    """A count that is typed; raises `ValueError` below 1, of which argparse makes an error that names the option."""
-    if int(text) < 1:
-        raise ValueError(text)
-    return int(text)
 
 
 def processor() -> str:

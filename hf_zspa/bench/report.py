@@ -89,8 +89,7 @@ def ratio(found: dict[str, Any]) -> str:
 
 def paper_table_3(results: dict[str, Any]) -> str:
     """The paper's Table 3 and what was measured here: mean time of an answer, every question counting once, and tokens
-    and peak memory of the first three, the weights included. On a GPU that is what torch had allocated; on a CPU the
-    weights and what the tensors of an answer took beside them."""
+    and peak memory of the first three: the weights, and what an answer takes beside them."""
     latency, *memory = paper_efficiency()
     rows = results["rows"]
     lines = [

@@ -22,7 +22,7 @@ from ..devices import usable_device
 from ..remote_code.zspa_selection import ZspaPruner
 from . import shapes
 from .clock import seconds
-from .machine import machine, positive
+from .machine import machine
 from .measure import Race, Settings
 from .published import PublishedDivPrune
 from .report import ratio
@@ -211,7 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", default="qwen2.5-vl-7b-small", help="a Qwen2.5-VL shape of hf-zspa bench")
     parser.add_argument("--device", help="such as cuda:0; by default the GPU if there is one")
-    parser.add_argument("--rounds", type=positive, default=ROUNDS, help="answers of each method at each point")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="answers of each method at each point")
     parser.add_argument(
         "--axes", nargs="+", choices=axes(), default=[], metavar="AXIS",
         help="only these, in place of what the file has of them: " + "; ".join(axes()),
@@ -221,6 +221,8 @@ def main() -> None:
     try:
         device = usable_device(options.device, "--device")
         shapes.shape(options.shape)
+        if options.rounds < 1:
+            raise ValueError(f"--rounds is {options.rounds}, but must be 1 or above")
     except ValueError as error:
         parser.error(str(error))
     about = {"command": f"python -m hf_zspa.bench.scaling --shape {options.shape}", **machine(device)}

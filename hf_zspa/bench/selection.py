@@ -22,9 +22,9 @@ from ..devices import usable_device
 from ..embedded import EVALUATED
 from ..embedded.heldout import scene_questions
 from ..inference import load_zspa, question_inputs
-from ..remote_code.zspa_selection import ZspaPruner
+from ..remote_code.zspa_selection import ZspaPruner, check_ratio
 from .clock import seconds
-from .machine import machine, positive
+from .machine import machine
 from .published import published_divprune
 from .report import FEW
 from .summary import in_turn, paired_ratio, spread
@@ -36,9 +36,7 @@ KINDS = ("random", "clustered", "trained")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--tokens", type=positive, nargs="+", default=[576, 2880, 8192], help="numbers of visual tokens"
-    )
+    parser.add_argument("--tokens", type=int, nargs="+", default=[576, 2880, 8192], help="numbers of visual tokens")
     parser.add_argument("--keep-ratio", type=float, default=0.1, help="share of the tokens kept, (0, 1]")
     parser.add_argument("--seconds", type=float, default=20, help="about how long each size may take")
     parser.add_argument("--device", help="such as cuda:0; by default the GPU if there is one")
@@ -46,7 +44,9 @@ def main() -> None:
     options = parser.parse_args()
     try:
         device = usable_device(options.device, "--device")
-        ZspaPruner(options.keep_ratio)
+        check_ratio("--keep-ratio", options.keep_ratio, zero_allowed=False)
+        if min(options.tokens) < 1:
+            raise ValueError(f"--tokens has {min(options.tokens)}, but must be 1 or above")
     except ValueError as error:
         parser.error(str(error))
     if options.output:

@@ -114,15 +114,23 @@ def build(name: str, device: torch.device, dtype: torch.dtype, attention: str | 
     return model.eval()
 
 
+def check_prompt(name: str, prompt: Prompt) -> None:
+    """Raises `ValueError` for a video, or a size of images, where the shape has neither, or an unknown shape."""
+    sized = prompt.patches != Prompt.patches or prompt.frames
+    if sized and shape(name).model_type != "qwen2_5_vl":
+        raise ValueError(
+            f"--patches and --frames are for the qwen2.5-vl shapes: {name} has images of one size, no videos"
+        )
+
+
 def inputs(name: str, model, prompt: Prompt = Prompt()) -> dict[str, torch.Tensor]:
     """What a processor would make of such a prompt, with random pixels and 40 tokens of text.
 
     Raises:
-        ValueError: a video for a model that takes none.
+        ValueError: as `check_prompt`.
     """
+    check_prompt(name, prompt)
     kind, config = SHAPES[name].model_type, model.config
-    if prompt.frames and kind != "qwen2_5_vl":
-        raise ValueError(f"--frames is {prompt.frames}, but {name} takes no videos: choose a qwen2.5-vl shape")
     count, generator = prompt.batch * prompt.images, torch.Generator().manual_seed(0)
     visual: dict[str, torch.Tensor] = {}
     placeholder = config.video_token_id if prompt.frames else config.image_token_id
