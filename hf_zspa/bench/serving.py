@@ -29,6 +29,7 @@ from .shapes import SHAPES
 
 KEEP_RATIOS = {"unpruned": 1.0, "zspa": 0.1}
 TEXT = 40  # tokens of a question
+LOOK_EVERY = 0.5  # seconds between two looks at the cache's blocks: asking takes time from the server
 LARGEST = 896  # pixels of a side: the server first encodes an image as large as it may come
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 _FIGURES = ("request_throughput", "median_ttft_ms", "median_tpot_ms", "median_e2el_ms")
@@ -87,13 +88,13 @@ def _flags() -> list[str]:
 
 @contextmanager
 def watching_blocks(address: str) -> Iterator[list[int]]:
-    """Fills the list with the number of cache blocks in use, twice a second: asking takes time from the server."""
+    """Fills the list with the number of cache blocks in use, every `LOOK_EVERY` seconds."""
     total = int(label(address, "vllm:cache_config_info", "num_gpu_blocks"))
     seen: list[int] = []
     done = threading.Event()
 
     def look() -> None:
-        while not done.wait(0.5):
+        while not done.wait(LOOK_EVERY):
             with suppress(urllib.error.URLError):
                 seen.append(round(metric(address, "vllm:kv_cache_usage_perc") * total))
 
@@ -106,8 +107,9 @@ def watching_blocks(address: str) -> Iterator[list[int]]:
         thread.join()
 
 
-def turn(address: str, folder: Path, load: Load, keep_ratio: float, requests: int, seed: int) -> dict[str, float]:
-    """What vLLM's benchmark client measures of so many requests."""
+def turn(address: str, folder: Path, load: Load, keep_ratio: float, requests: int, seed: int) -> dict[str, Any]:
+    """What vLLM's benchmark client measures of so many requests; blocks are the most that were seen in use, or none
+    where every look fell between requests."""
     from vllm.benchmarks import serve
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
@@ -129,7 +131,10 @@ def turn(address: str, folder: Path, load: Load, keep_ratio: float, requests: in
     if found["total_output_tokens"] != requests * load.new_tokens:
         raise RuntimeError(f"answers have {found['total_output_tokens']} tokens, not {load.new_tokens} each")
     prompt = (metric(address, "vllm:prompt_tokens_total") - before) / requests
-    return {name: found[name] for name in _FIGURES} | {"blocks": max(blocks, default=0), "prompt_tokens": prompt}
+    return {name: found[name] for name in _FIGURES} | {
+        "blocks": max(blocks, default=0) or None,
+        "prompt_tokens": prompt,
+    }
 
 
 def measure(shape: str, rounds: int, requests: int) -> list[dict[str, Any]]:
@@ -140,17 +145,23 @@ def measure(shape: str, rounds: int, requests: int) -> list[dict[str, Any]]:
         write_checkpoint(folder, shape)
         with serving(folder, folder / "log", *_flags(), environment={"VLLM_CPU_KVCACHE_SPACE": "2"}) as address:
             for number, load in enumerate(LOADS):
-                found: dict[str, list[dict[str, float]]] = {name: [] for name in KEEP_RATIOS}
+                found: dict[str, list[dict[str, Any]]] = {name: [] for name in KEEP_RATIOS}
                 for time_round in range(rounds + 1):  # the first is to warm up
                     for name, keep_ratio in KEEP_RATIOS.items():
                         seed = 1000 * number + time_round
                         measured = turn(address, folder, load, keep_ratio, requests, seed)
                         found[name] += [measured] if time_round else []
                 for name, turns in found.items():
-                    medians = {key: statistics.median(t[key] for t in turns) for key in turns[0]}
+                    medians = {key: _median([turn[key] for turn in turns]) for key in turns[0]}
                     rows.append({**asdict(load), "method": name, **medians, "turns": turns})
                     print(f"{load.name}, {name}: {medians}", flush=True)
     return rows
+
+
+def _median(figures: list[float | None]) -> float | None:
+    """Of those that were seen."""
+    seen = [figure for figure in figures if figure is not None]
+    return statistics.median(seen) if seen else None
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
@@ -162,11 +173,15 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     for whole, pruned in zip(rows[::2], rows[1::2]):
         times = pruned["request_throughput"] / whole["request_throughput"]
         pairs = [
-            f"{whole[key]:.4g} → {pruned[key]:.4g}"
+            f"{_figure(whole[key])} → {_figure(pruned[key])}"
             for key in ("prompt_tokens", "request_throughput", "median_ttft_ms", "median_tpot_ms", "blocks")
         ]
         lines.append(f"| {whole['name']} | {pairs[0]} | {pairs[1]} | {times:.2f} | {' | '.join(pairs[2:])} |")
     return "\n".join(lines)
+
+
+def _figure(figure: float | None) -> str:
+    return "not seen" if figure is None else f"{figure:.4g}"
 
 
 def main() -> None:

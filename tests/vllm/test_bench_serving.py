@@ -2,6 +2,12 @@
 
 import json
 import sys
+import threading
+import urllib.error
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
 
 from hf_zspa.bench import serving, shapes
 
@@ -26,5 +32,46 @@ def test_the_rows_tell_pruned_from_unpruned(monkeypatch, tmp_path):
     unpruned, zspa = results["rows"]
     assert unpruned["prompt_tokens"] - zspa["prompt_tokens"] == 64 - 6  # of 8 x 8 visual tokens
     assert all(row["request_throughput"] > 0 and row["median_ttft_ms"] > 0 for row in results["rows"])
-    assert unpruned["blocks"] >= zspa["blocks"]
+    assert all(row["blocks"] is None or row["blocks"] > 0 for row in results["rows"])  # so short a turn may be missed
     assert "| any |" in (tmp_path / "out.md").read_text() and results["vllm"].startswith("0.32")
+
+
+def test_blocks_are_seen_while_requests_run_and_a_busy_server_is_asked_again(monkeypatch):
+    answers = iter([0.1, urllib.error.URLError("busy"), 0.32])
+    asked_all = threading.Event()
+
+    def metric(address, name):
+        answer = next(answers, None)
+        if answer is None:
+            asked_all.set()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer or 0.0
+
+    monkeypatch.setattr(serving, "LOOK_EVERY", 0)
+    monkeypatch.setattr(serving, "label", lambda *asked: "100")
+    monkeypatch.setattr(serving, "metric", metric)
+    with serving.watching_blocks("http://127.0.0.1:1") as seen:
+        assert asked_all.wait(60)
+    assert seen[:2] == [10, 32] and not any(seen[2:])
+
+
+@pytest.mark.parametrize(("seen", "expected"), [([0, 0], None), ([], None), ([0, 4, 2], 4)])
+def test_blocks_nobody_saw_are_none_rather_than_zero(monkeypatch, seen, expected):
+    @contextmanager
+    def watching(address):
+        yield seen
+
+    monkeypatch.setattr(serving, "watching_blocks", watching)
+    monkeypatch.setattr(serving, "metric", lambda *asked: 0.0)
+    found = dict.fromkeys(serving._FIGURES, 1.0) | {"completed": 2, "total_output_tokens": 8}
+    monkeypatch.setattr("vllm.benchmarks.serve.main", lambda arguments: found)
+    turn = serving.turn("http://127.0.0.1:1", Path("model"), serving.Load("any", 224, 4, 2), 1.0, 2, 0)
+    assert turn["blocks"] == expected
+
+
+def test_the_median_and_the_table_leave_out_what_nobody_saw():
+    row = {"name": "any", "prompt_tokens": 100, "request_throughput": 2.0, "median_ttft_ms": 3.0, "median_tpot_ms": 1.0}
+    table = serving.markdown([row | {"blocks": 8}, row | {"blocks": None, "request_throughput": 5.0}])
+    assert table.endswith("| 8 → not seen |") and "| 2 → 5 | 2.50 |" in table
+    assert serving._median([None, 4, 8]) == 6 and serving._median([None]) is None
