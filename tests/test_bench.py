@@ -9,8 +9,9 @@ from itertools import permutations
 import pairs
 import pytest
 import torch
+from tiny_shapes import tiny_model
 
-from hf_zspa.bench import gpu, scaling, shapes
+from hf_zspa.bench import scaling, shapes
 from hf_zspa.bench.clock import TensorMemory
 from hf_zspa.bench.measure import METHODS, SAMPLES, Race, Settings, packed_prompt, stock_view
 from hf_zspa.bench.report import markdown, paper_table_3
@@ -168,39 +169,6 @@ def test_a_shape_has_videos(monkeypatch):
     given = shapes.inputs("qwen2.5-vl-7b-small", model, shapes.Prompt(frames=6, patches=(8, 8)))
     assert int((given["input_ids"] == model.config.video_token_id).sum()) == 3 * 4 * 4
     assert [len(kept) for kept in model.select_visual_tokens(**given)] == [5]
-
-
-def tiny_model(name: str, monkeypatch):
-    shape = shapes.SHAPES[name]
-    config = {key: dict(value) if isinstance(value, dict) else value for key, value in shape.config.items()}
-    config["text_config"] |= {"hidden_size": 128, "intermediate_size": 32, "num_attention_heads": 1,
-                              "num_key_value_heads": 1, "head_dim": 128}  # fmt: skip
-    config["vision_config"] |= {"hidden_size": 64, "intermediate_size": 32}
-    if "out_hidden_size" in config["vision_config"]:
-        config["vision_config"] |= {"out_hidden_size": 128, "num_heads": 4}
-    monkeypatch.setitem(shapes.SHAPES, name, shapes.Shape(shape.model_class, config))
-    return shapes.build(name, torch.device("cpu"), torch.float32)
-
-
-def test_everything_for_a_gpu_runs_on_a_cpu_too(monkeypatch):
-    """With every width divided; on a GPU the same command runs the real shapes."""
-    tiny_model("llava-1.5-7b-small", monkeypatch)
-    *_, results = gpu.measure(torch.device("cpu"), ("llava-1.5-7b-small",), (32,), torch.float32, allowed=0)
-    assert [row["method"] for row in results["races"][0]["rows"]] == list(METHODS)
-    assert {row["tokens"] for row in results["selection"]} == {32} and not results["failed"]
-    text = gpu.markdown(results | {"tests": {"last_line": "9 passed"}})
-    assert "9 passed" in text and "| 32 → 3 | random, bfloat16 | zspa |" in text and "| zspa | 576 → 58 |" in text
-
-
-def test_what_fails_on_a_gpu_loses_nothing_that_was_measured(monkeypatch):
-    def fail(*_):
-        raise torch.OutOfMemoryError("no memory left")
-
-    monkeypatch.setattr(gpu, "race", fail)
-    stages = [dict(found) for found in gpu.measure(torch.device("cpu"), ("llava-1.5-7b", "llava-next-7b"), (32,))]
-    assert len(stages) == 3 and stages[0]["selection"] and stages[-1]["selection"]
-    assert [*stages[-1]["failed"]] == ["llava-1.5-7b", "llava-next-7b"]
-    assert "llava-next-7b failed: OutOfMemoryError: no memory left" in gpu.markdown(stages[-1])
 
 
 def test_scaling_measures_every_axis_and_fits_it(monkeypatch):

@@ -31,19 +31,24 @@ from .selection import time_methods
 
 MODELS = ("llava-1.5-7b", "llava-next-7b", "qwen2.5-vl-7b")
 TOKENS = (576, 2880, 8192, 16384)
+TEST_SECONDS = 200
 
 
 def run_tests(root: Path) -> dict[str, Any]:
     """The tests marked for a GPU, in a process of their own, and how they ended."""
-    arguments = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "tests/test_gpu.py"]
+    options = ["-q", "--tb=short", "-p", "no:cacheprovider", "--capture=sys"]  # what ends the process is not captured
+    arguments = [sys.executable, "-m", "pytest", *options, "tests/test_gpu.py"]
     environment = {**os.environ, "TRITON_INTERPRET": "0"}
     try:
-        found = subprocess.run(arguments, cwd=root, env=environment, capture_output=True, text=True, timeout=200)
-    except subprocess.TimeoutExpired:
-        return {"exit_status": 1, "last_line": "stopped after 200 seconds"}
-    lines = found.stdout.strip().splitlines()
-    ended = {"exit_status": found.returncode, "last_line": lines[-1] if lines else found.stderr.strip()[-500:]}
-    return ended if found.returncode == 0 else ended | {"output": found.stdout[-5000:]}
+        found = subprocess.run(
+            arguments, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TEST_SECONDS
+        )
+        status, output, ended = found.returncode, found.stdout, ""
+    except subprocess.TimeoutExpired as error:
+        status, output, ended = 1, error.stdout or b"", f"stopped after {TEST_SECONDS} seconds"
+    text = output.decode(errors="replace").strip()
+    result = {"exit_status": status, "last_line": ended or (text.splitlines() or [""])[-1]}
+    return result | {"output": text[-8000:]} if status else result
 
 
 def time_selection(device: torch.device, n: int, allowed: float) -> list[dict[str, Any]]:
@@ -53,37 +58,18 @@ def time_selection(device: torch.device, n: int, allowed: float) -> list[dict[st
     return time_methods((visual, prompt), "random, bfloat16", 0.1, allowed)
 
 
-def race(name: str, device: torch.device, dtype: torch.dtype, settings: Settings, allowed: float) -> dict[str, Any]:
-    """All methods on random weights in a shape, for so many seconds."""
-    model = shapes.build(name, device, dtype)
-    inputs = shapes.inputs(name, model)
-    found = Race(model, settings)
-    end = time.monotonic() + allowed
-    while not found.rounds or time.monotonic() < end:
-        found.run(inputs)
-    return {
-        "model": name,
-        "weights": "random",
-        "prompt": asdict(shapes.Prompt()),
-        **machine(device),
-        "dtype": str(dtype).removeprefix("torch."),
-        "attention": model.config.get_text_config()._attn_implementation,
-        "settings": asdict(settings),
-        "rows": found.rows(),
-    }
-
-
 def measure(
     device: torch.device,
     models: tuple[str, ...] = MODELS,
     tokens: tuple[int, ...] = TOKENS,
     dtype: torch.dtype = torch.bfloat16,
-    allowed: float = 90.0,
+    seconds: float = 480.0,
 ) -> Iterator[dict[str, Any]]:
-    """The selection at each number of tokens and a race of each model; `allowed` seconds a race.
+    """The selection at each number of tokens and a race of each model, in about so many seconds, most of them for the
+    races.
 
-    Yields the results so far after each of them, so that none is lost to what comes after it. What fails is named under
-    "failed" with its error.
+    Yields the results so far, first of all and after each stage, so that none is lost to what comes after it. What
+    fails is named under "failed" with its error.
     """
     results: dict[str, Any] = {
         "command": "python -m hf_zspa.bench.gpu",
@@ -92,19 +78,25 @@ def measure(
         "selection": [],
         "races": [],
         "failed": {},
+        "kernel": zspa_kernels._usable,
     }
+    yield results
+    end = time.monotonic() + seconds
     stages: list[tuple[str, Callable[[], None]]] = [
-        *((f"{n} tokens", partial(_add_selection, results, device, n, allowed / 10)) for n in tokens),
-        *((name, partial(_add_race, results, name, device, dtype, allowed)) for name in models),
+        *((f"{n} tokens", partial(_add_selection, results, device, n, seconds / 60)) for n in tokens),
+        *(
+            (name, partial(_add_race, results, name, device, dtype, end, len(models) - number))
+            for number, name in enumerate(models)
+        ),
     ]
     for name, stage in stages:
         try:
+            gc.collect()  # of what the last stage held
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
             stage()
-        except (RuntimeError, ValueError) as error:  # out of memory, most of all
+        except Exception as error:  # whatever it is: the other stages are still worth their time
             results["failed"][name] = f"{type(error).__name__}: {error}"
-        gc.collect()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
         results["kernel"] = zspa_kernels._usable  # whether it ran until here, or plain torch took its place
         yield results
 
@@ -113,8 +105,33 @@ def _add_selection(results: dict[str, Any], device: torch.device, n: int, allowe
     results["selection"] += time_selection(device, n, allowed)
 
 
-def _add_race(results: dict[str, Any], name: str, device: torch.device, dtype: torch.dtype, allowed: float) -> None:
-    results["races"].append(race(name, device, dtype, Settings(), allowed))
+def _add_race(
+    results: dict[str, Any], name: str, device: torch.device, dtype: torch.dtype, end: float, races: int
+) -> None:
+    """All methods on random weights in a shape, until its share of the time until `end` is over, which so many races
+    have before them. What was measured before an error is kept."""
+    end = time.monotonic() + (end - time.monotonic()) / races
+    model = shapes.build(name, device, dtype)
+    inputs = shapes.inputs(name, model)
+    settings = Settings()
+    found = Race(model, settings)
+    try:
+        while not found.rounds or time.monotonic() < end:
+            found.run(inputs)
+    finally:
+        if found.rounds:
+            results["races"].append(
+                {
+                    "model": name,
+                    "weights": "random",
+                    "prompt": asdict(shapes.Prompt()),
+                    **machine(device),
+                    "dtype": str(dtype).removeprefix("torch."),
+                    "attention": model.config.get_text_config()._attn_implementation,
+                    "settings": asdict(settings),
+                    "rows": found.rows(),
+                }
+            )
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -141,19 +158,23 @@ def _driver() -> str | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="JSON and Markdown files, without their suffix")
-    parser.add_argument("--seconds", type=float, default=90, help="for each of the three models")
+    parser.add_argument("--seconds", type=float, default=480, help="about how long all of it may take, tests included")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("there is no GPU that torch can use")
+    if os.environ.get("TRITON_INTERPRET", "0") not in ("", "0"):
+        parser.error("TRITON_INTERPRET is set, which interprets the kernels on the CPU: unset it")
+    end = time.monotonic() + options.seconds
     options.output.parent.mkdir(parents=True, exist_ok=True)
     tests = run_tests(Path(__file__).parents[2])
-    print(tests["last_line"], flush=True)
+    print(tests.get("output") or tests["last_line"], flush=True)
     results: dict[str, Any] = {}
-    for results in measure(torch.device("cuda"), allowed=options.seconds):
+    for results in measure(torch.device("cuda"), seconds=end - time.monotonic()):
         results["tests"] = tests
         options.output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        options.output.with_suffix(".md").write_text(markdown(results) + "\n", encoding="utf-8")
-    print(markdown(results))
+    table = markdown(results)
+    print(table)
+    options.output.with_suffix(".md").write_text(table + "\n", encoding="utf-8")
     sys.exit(tests["exit_status"] or bool(results["failed"]) or not results["kernel"])
 
 

@@ -106,14 +106,25 @@ class Race:
         if question not in self.asked and len(self.sizes[self.methods[0]]) < SAMPLES:
             for method in self.methods:
                 self.sizes[method].append(self._size(method, inputs, packed, sizes))
-        self.vision.append(seconds(lambda: self._encode(inputs), self.model.device))
+        vision = seconds(lambda: self._encode(inputs), self.model.device)
+        selection, answers = {}, {}
         for method in in_turn(self.methods, self.rounds):
             if method not in UNPRUNED:
                 select = partial(self.settings.pruner(method), tokens, prompts)
-                self.selection[method].append(seconds(select, self.model.device))
-            self.answers[method].append(self._answer(method, inputs, packed)[0])
+                selection[method] = seconds(select, self.model.device)
+            answers[method] = self._answer(method, inputs, packed)[0]
             self.advance()
+        self._add(question, vision, selection, answers)
+
+    def _add(
+        self, question: int, vision: float, selection: dict[str, float], answers: dict[str, tuple[float, float]]
+    ) -> None:
+        """Counts a round, which is whole: what fails in one leaves no method with more times than another."""
         self.asked.append(question)
+        self.vision.append(vision)
+        for method, answer in answers.items():
+            self.answers[method].append(answer)
+            self.selection[method] += [selection[method]] if method in selection else []
 
     def rows(self) -> list[dict[str, Any]]:
         """A row per method. Times are milliseconds, `{"median": …, "mean": …, "quartiles": [low, high]}`; `average` is

@@ -12,7 +12,6 @@ import json
 import statistics
 import tempfile
 import threading
-import urllib.error
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -95,7 +94,7 @@ def watching_blocks(address: str) -> Iterator[list[int]]:
 
     def look() -> None:
         while not done.wait(LOOK_EVERY):
-            with suppress(urllib.error.URLError):
+            with suppress(OSError):
                 seen.append(round(metric(address, "vllm:kv_cache_usage_perc") * total))
 
     thread = threading.Thread(target=look)

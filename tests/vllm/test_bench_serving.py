@@ -37,7 +37,7 @@ def test_the_rows_tell_pruned_from_unpruned(monkeypatch, tmp_path):
 
 
 def test_blocks_are_seen_while_requests_run_and_a_busy_server_is_asked_again(monkeypatch):
-    answers = iter([0.1, urllib.error.URLError("busy"), 0.32])
+    answers = iter([0.1, urllib.error.URLError("busy"), TimeoutError("busy"), 0.32])
     asked_all = threading.Event()
 
     def metric(address, name):
