@@ -73,7 +73,7 @@ def test_the_command_writes_what_it_has_after_every_stage(tmp_path, monkeypatch,
     measure = gpu.measure
 
     def stopped(device, seconds):
-        yield from list(measure(CPU, (), (32,), torch.float32, seconds=0))
+        yield from measure(CPU, (), (32,), torch.float32, seconds=0)
         raise KeyboardInterrupt
 
     ended = {"exit_status": 1, "last_line": "1 failed", "output": "why\n1 failed"}

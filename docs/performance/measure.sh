@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes every file of this folder that needs no GPU, in about two and a half hours on two cores. Leave the machine alone meanwhile.
+# Makes every file of this folder that needs no GPU, in about two and a half hours on two cores. Leave the machine
+# alone meanwhile.
 # Run it from the root of the repository, in an environment with the package and matplotlib.
 set -euo pipefail
 out=docs/performance

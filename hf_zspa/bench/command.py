@@ -18,7 +18,6 @@ from ..images import open_image
 from ..inference import load_zspa, output_folder, question_inputs
 from ..remote_code.zspa_selection import check_ratio
 from . import shapes
-from .machine import machine
 from .measure import METHODS, Race, Settings
 from .report import markdown, paper_table_3, plot
 
@@ -87,17 +86,11 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
         while again and (race.rounds < ROUNDS or time.monotonic() < end):
             number, inputs = again[race.rounds % len(again)]
             race.run(inputs, number)
-    results = {
-        "model": request.shape or request.checkpoint,
-        "weights": "random" if request.shape else "checkpoint",
-        "prompt": asdict(request.prompt) if request.shape else request.task or str(request.pairs or "shipped examples"),
-        "questions": len(set(race.asked)),
-        **machine(device),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "attention": model.config.get_text_config()._attn_implementation,
-        "settings": asdict(request.settings),
-        "rows": race.rows(),
-    }
+    if request.shape:
+        results = race.results(request.shape, "random", asdict(request.prompt))
+    else:
+        asked = request.task or str(request.pairs or "shipped examples")
+        results = race.results(str(request.checkpoint), "checkpoint", asked)
     if request.output:
         files = {"results.json": json.dumps(results, indent=1), "results.md": markdown(results)}
         if request.table:

@@ -113,25 +113,13 @@ def _add_race(
     end = time.monotonic() + (end - time.monotonic()) / races
     model = shapes.build(name, device, dtype)
     inputs = shapes.inputs(name, model)
-    settings = Settings()
-    found = Race(model, settings)
+    found = Race(model, Settings())
     try:
         while not found.rounds or time.monotonic() < end:
             found.run(inputs)
     finally:
         if found.rounds:
-            results["races"].append(
-                {
-                    "model": name,
-                    "weights": "random",
-                    "prompt": asdict(shapes.Prompt()),
-                    **machine(device),
-                    "dtype": str(dtype).removeprefix("torch."),
-                    "attention": model.config.get_text_config()._attn_implementation,
-                    "settings": asdict(settings),
-                    "rows": found.rows(),
-                }
-            )
+            results["races"].append(found.results(name, "random", asdict(shapes.Prompt())))
 
 
 def markdown(results: dict[str, Any]) -> str:

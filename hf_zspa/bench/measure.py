@@ -3,7 +3,7 @@
 import copy
 import statistics
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from transformers import StoppingCriteriaList
 from ..remote_code.zspa_compat import cache_of
 from ..remote_code.zspa_selection import VisualTokenPruner, ZspaPruner
 from .clock import FirstTokenClock, peak_memory, seconds
+from .machine import machine
 from .published import PublishedDivPrune
 from .summary import in_turn, paired_ratio, spread
 
@@ -125,6 +126,20 @@ class Race:
         for method, answer in answers.items():
             self.answers[method].append(answer)
             self.selection[method] += [selection[method]] if method in selection else []
+
+    def results(self, name: str, weights: str, prompt: Any) -> dict[str, Any]:
+        """The rows and what they were measured with: the model, "random" or "checkpoint", and what was asked."""
+        return {
+            "model": name,
+            "weights": weights,
+            "prompt": prompt,
+            "questions": len(set(self.asked)),
+            **machine(self.model.device),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "attention": self.model.config.get_text_config()._attn_implementation,
+            "settings": asdict(self.settings),
+            "rows": self.rows(),
+        }
 
     def rows(self) -> list[dict[str, Any]]:
         """A row per method. Times are milliseconds, `{"median": …, "mean": …, "quartiles": [low, high]}`; `average` is
