@@ -50,8 +50,9 @@ def tests(session: nox.Session, transformers: str) -> None:
     _overlay_this_environment(session)
     session.install(f"transformers=={transformers}")
     session.install("--no-deps", TORCHVISION)
-    others = [f"--ignore=tests/{folder}" for folder in ("evaluation", "vllm", "docs", "package")]
-    _pytest(session, transformers, *others, *([] if transformers in HUB else ["--ignore=tests/hub"]))
+    hub = ["tests/hub"] if transformers in HUB else []
+    core = ["tests/core"] if transformers == TRANSFORMERS[-1] else []
+    _pytest(session, transformers, "tests/models", *core, *hub)
 
 
 @nox.session

@@ -2,7 +2,7 @@
 
 import transformers
 
-from .checkpoint import convert_checkpoint
+from .checkpoints.convert import convert_checkpoint
 from .remote_code.zspa_selection import VisualTokenPruner, ZspaPruner, select_tokens
 from .version import __version__
 

@@ -47,3 +47,25 @@ def select(visual, prompt, budget: int, core: int, pooling: str = "mean") -> lis
     while len(selected) < budget:
         selected.append(int(redundancy(similarity, selected).argmin()))
     return sorted(selected)
+
+
+TIE = 1e-5  # cosines closer than this may be ordered either way in float32
+
+
+def assert_greedy(visual, prompt, pruner):
+    """Every choice of the pruner is the best one there was, by the float64 scores, up to float32 rounding."""
+    ((core, diversity),) = pruner.split([visual], [prompt])
+    n, k = len(visual), len(core)
+    assert k == (pruner.core(n) if len(prompt) else 0)
+    assert len(core) + len(diversity) == pruner.budget(n)
+    if k:
+        scores = relevance(visual, prompt, pruner.pooling)
+        rest = torch.ones(n, dtype=torch.bool).index_fill(0, core, False)
+        assert (scores[core].diff() <= TIE).all()
+        assert not rest.any() or scores[core].min() >= scores[rest].max() - TIE
+    similarity, selected = cosine(visual, visual), core.tolist()
+    for token in diversity.tolist():
+        score = redundancy(similarity, selected)
+        assert token not in selected
+        assert score[token] <= score.min() + TIE
+        selected.append(token)

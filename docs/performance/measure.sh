@@ -4,14 +4,14 @@
 # Run it from the root of the repository, in an environment with the package and matplotlib.
 set -euo pipefail
 out=docs/performance
-python -m hf_zspa.bench.selection --output $out/selection-cpu.json
-python -m hf_zspa.bench.selection_profile --output $out/selection-profile-cpu.md
+python docs/performance/selection.py --output $out/selection-cpu.json
+python docs/performance/selection_profile.py --output $out/selection-profile-cpu.md
 hf-zspa bench --shape llava-1.5-7b-small --seconds 600 --output $out/llava-1.5-7b-small
 methods="zspa,limit,divprune (published)"
 hf-zspa bench --shape llava-1.5-7b-small --methods "$methods" --new-tokens 2 --seconds 330 --output $out/first-token-cpu
 hf-zspa bench --shape qwen2.5-vl-7b-small --patches 32x32 --methods "$methods" --new-tokens 2 --seconds 200 \
   --output $out/first-token-qwen-cpu
 hf-zspa bench embedded --table 3 --seconds 60 --output $out/embedded
-python -m hf_zspa.bench.scaling --output $out/scaling-cpu
+python docs/performance/scaling.py --output $out/scaling-cpu
 # In an environment with the extra `vllm`:
-# python -m hf_zspa.bench.serving --requests 8 --output $out/serving-cpu
+# python docs/performance/serving.py --requests 8 --output $out/serving-cpu

@@ -22,6 +22,6 @@ for model in embedded embedded-qwen; do
     --methods original,relevance,divprune,zspa,random,conditional_dpp,mmtok
   cp "$WORK/$model/results-keep-ratio.png" "docs/images/$model-keep-ratio.png"
 done
-python -m hf_zspa.embedded.study --output docs/results/settings-llava.json
-python -m hf_zspa.embedded.study --family qwen2_5_vl --output docs/results/settings-qwen.json
+python docs/results/study.py --output docs/results/settings-llava.json
+python docs/results/study.py --family qwen2_5_vl --output docs/results/settings-qwen.json
 python docs/results/page.py

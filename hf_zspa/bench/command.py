@@ -12,11 +12,9 @@ import torch
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ..devices import usable_device
-from ..embedded import EXAMPLES
-from ..images import open_image
-from ..inference import load_zspa, output_folder, question_inputs
+from ..loading import load_zspa, open_image, output_folder, question_inputs, usable_device
 from ..remote_code.zspa_selection import check_ratio
+from ..scenes import EXAMPLES
 from . import shapes
 from .measure import METHODS, Race, Settings
 from .report import markdown, paper_table_3, plot

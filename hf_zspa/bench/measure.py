@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from transformers import StoppingCriteriaList
 
+from ..pruners.published_divprune import PublishedDivPrune
 from ..remote_code.zspa_compat import cache_of
 from ..remote_code.zspa_selection import VisualTokenPruner, ZspaPruner
 from .clock import FirstTokenClock, peak_memory, seconds
 from .machine import machine
-from .published import PublishedDivPrune
 from .summary import in_turn, paired_ratio, spread
 
 METHODS = ("original", "zspa", "relevance", "divprune", "divprune (published)", "limit")

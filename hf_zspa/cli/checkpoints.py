@@ -12,7 +12,7 @@ from rich.text import Text
 from .shared import byte_progress, console, quiet, say
 
 if TYPE_CHECKING:
-    from ..inspection import CheckpointInfo
+    from ..checkpoints.inspect import CheckpointInfo
 
 app = typer.Typer()
 
@@ -32,8 +32,8 @@ def convert_command(
     link: Annotated[bool, typer.Option("--link", help="Hard link the weights: OUT and BASE share them.")] = False,
 ) -> None:
     """Makes a checkpoint that prunes its own visual tokens; the weights stay as they are."""
-    from ..base_checkpoint import read_config
-    from ..checkpoint import convert_checkpoint, read_preset
+    from ..checkpoints.base import read_config
+    from ..checkpoints.convert import convert_checkpoint, read_preset
 
     quiet()
     options = {
@@ -59,7 +59,7 @@ def inspect_command(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
 ) -> None:
     """Shows what a checkpoint will do: ratios, prompt scope, turn markers, files with sizes and digests."""
-    from ..inspection import inspect_checkpoint
+    from ..checkpoints.inspect import inspect_checkpoint
 
     quiet()
     with byte_progress("digests") as progress:

@@ -8,7 +8,7 @@ from huggingface_hub import get_token
 from rich.table import Table
 from rich.text import Text
 
-from ..allowed import shown
+from ..checkpoints.file_policy import shown
 from .shared import console, quiet, say
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def verify_command(
     checkpoint: Annotated[str, typer.Argument(help="A folder, or a Hub id with @revision behind it if wanted.")],
 ) -> None:
     """Compares the code in a checkpoint with the installed hf_zspa, byte for byte, without running it."""
-    from ..trust import verify_checkpoint
+    from ..checkpoints.verify import verify_checkpoint
     from ..version import __version__
 
     quiet()

@@ -22,7 +22,7 @@ def demo_command(
     core_ratio: CoreRatio = None,
 ) -> None:
     """Answers a question about an image with and without pruning, on the small model inside the package."""
-    from ..demo import demo
+    from ..visualize.demo import demo
 
     quiet()
     demo(output, image, prompt, keep_ratio=keep_ratio, core_ratio=core_ratio, console=console)
@@ -40,7 +40,7 @@ def visualize_command(
     trust_remote_code: Trust = False,
 ) -> None:
     """Draws the relevance heat map and the kept tokens over an image."""
-    from ..visualize import visualize
+    from ..visualize.selection import visualize
 
     quiet()
     with console.status("choosing visual tokens"):

@@ -16,7 +16,7 @@ from lmms_eval.tasks import TaskManager
 from lmms_eval.utils import load_yaml_config
 from tenacity import RetryError
 
-from ..hub.errors import FAILURES
+from ..checkpoints.resolve import FAILURES
 from .benchmark_list import BENCHMARKS, Benchmark
 from .fingerprint import DATA_SUFFIXES, combined, folder_digests
 

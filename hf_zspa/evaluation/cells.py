@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..embedded.questions import KINDS
+from ..pruners.registry import check_method
 from ..remote_code.zspa_selection import POOLINGS, check_choice, check_ratio
-from .methods import check_method
+from ..scenes.questions import KINDS
 
 KEEP_RATIO = 0.1  # the paper's tables
 CORE_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # the paper's Table 2 and Figure 3

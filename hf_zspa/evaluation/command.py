@@ -9,15 +9,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..base_checkpoint import checkpoint_folder, is_converted, read_config
-from ..inference import output_folder
+from ..checkpoints.base import is_converted, read_config
+from ..checkpoints.resolve import checkpoint_folder
+from ..checkpoints.verify import check_code
+from ..loading import output_folder
+from ..pruners.registry import METHODS, READERS, unread
 from ..remote_code.zspa_config import FIELDS
-from ..trust import check_code
 from . import plots, tables
 from .benchmarks import check_data, task_manager
 from .cells import KEEP_RATIO, Cell, expand_tasks, plan, pooling_cells, table_methods, table_plan
 from .lmms_model import HfZspa
-from .methods import METHODS, READERS, unread
 from .report import build_results
 from .sweep import Measurement, Sweep, write_json
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ..pruners.random_subset import naming
 from ..remote_code.zspa_selection import VisualTokenPruner
-from .pruners import naming
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..allowed import STOCK
+from ..checkpoints.file_policy import STOCK
 
 PACKAGE = Path(__file__).parents[1]
 CHECKPOINT_SUFFIXES = (*STOCK, ".py")
@@ -18,23 +18,22 @@ MEASURING = (
     "evaluation/counting.py",
     "evaluation/lmms_model.py",
     "evaluation/loading.py",
-    "evaluation/methods.py",
-    "evaluation/pruners.py",
     "evaluation/requests.py",
     "evaluation/scenes_task.py",
     "evaluation/scoring.py",
     "evaluation/sweep.py",
     "evaluation/tasks/*",
-    "embedded/drawing.py",
-    "embedded/font.py",
-    "embedded/heldout.py",
-    "embedded/questions.py",
-    "embedded/scenes.py",
-    "embedded/vocabulary.py",
+    "pruners/*.py",
     "remote_code/zspa_diversity.py",
     "remote_code/zspa_kernels.py",
     "remote_code/zspa_selection.py",
     "remote_code/zspa_similarity.py",
+    "scenes/drawing.py",
+    "scenes/font.py",
+    "scenes/heldout.py",
+    "scenes/questions.py",
+    "scenes/scene.py",
+    "scenes/vocabulary.py",
 )
 _WHOLE = 1 << 26  # files up to 64 MiB are read whole
 _BLOCK = 1 << 12

@@ -12,11 +12,12 @@ from lmms_eval.api.model import lmms
 from lmms_eval.protocol import ChatMessages
 from loguru import logger
 
-from ..base_checkpoint import checkpoint_folder, is_converted, read_config
-from ..trust import check_code
+from ..checkpoints.base import is_converted, read_config
+from ..checkpoints.resolve import checkpoint_folder
+from ..checkpoints.verify import check_code
+from ..pruners.registry import check_method, make_pruner, unread
 from .counting import CountingPruner, SampleRecord, token_summary
 from .loading import Settings, load
-from .methods import check_method, make_pruner, unread
 from .requests import FAILED, Batch, Sample, SampleError, batches_of, generation_arguments, until_stops
 
 _CORE_RATIOS = {"relevance": 1.0, "divprune": 0.0}

@@ -6,8 +6,7 @@ from typing import Any
 
 from transformers import AutoModelForImageTextToText
 
-from ..devices import usable_device
-from ..inference import load_processor
+from ..loading import load_processor, usable_device
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 

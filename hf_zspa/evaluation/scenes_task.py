@@ -11,8 +11,8 @@ from typing import Any
 import datasets
 from lmms_eval.api.task import ConfigurableMessagesTask
 
-from ..embedded.heldout import collect
-from ..embedded.questions import KINDS
+from ..scenes.heldout import collect
+from ..scenes.questions import KINDS
 
 QUESTIONS = 500  # of each kind
 

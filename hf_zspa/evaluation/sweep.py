@@ -19,7 +19,7 @@ from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
 from loguru import logger
 
-from ..base_checkpoint import read_json
+from ..checkpoints.files import read_json
 from ..version import __version__
 from .benchmarks import BENCHMARKS, chosen_task, data_digest, reaching_the_data
 from .cells import Cell

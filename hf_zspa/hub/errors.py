@@ -1,29 +1,17 @@
 """What goes wrong between here and the Hub, as one line that says what to do."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import (
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
-# huggingface_hub has another HTTP library in each of its major versions: what it raises for an answer that is an error,
-# and for a lost connection.
-_LIBRARIES = {sys.modules[kind.__module__.split(".")[0]] for kind in HfHubHTTPError.__mro__}
-_NAMES = ("TransportError", "RequestException")
-FAILURES: tuple[type[Exception], ...] = (
-    HfHubHTTPError,
-    LocalEntryNotFoundError,  # a download for which the Hub could not be reached
-    ConnectionError,
-    TimeoutError,
-    *(getattr(library, name) for library in _LIBRARIES for name in _NAMES if hasattr(library, name)),
-)
+from ..checkpoints.resolve import FAILURES
+
 AGAIN = "Run the same command again: what has arrived is not sent twice"
 
 

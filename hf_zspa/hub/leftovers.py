@@ -3,7 +3,7 @@
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ..base_checkpoint import INDEX, WEIGHTS, weight_files
+from ..checkpoints.base import INDEX, WEIGHTS, weight_files
 
 # What transformers looks for by its name, beside the config and the weights, and loads where it is there.
 _READ_BY_NAME = (

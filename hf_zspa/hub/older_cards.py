@@ -6,7 +6,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RevisionNotFoundError
 
-from ..model_card import pinned_revision
+from ..checkpoints.card import pinned_revision
 
 CARD = "README.md"
 COMMITS = 30  # of which the card is looked at

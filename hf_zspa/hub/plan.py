@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-from ..allowed import COMPILED, PICKLED, file_effect, is_another_of, problem_of, shown, taken_for
-from ..model_card import PICTURE
-from ..redirections import leads_elsewhere
-from ..transfer import BLOCK
+from ..checkpoints.card import PICTURE
+from ..checkpoints.file_policy import COMPILED, PICKLED, file_effect, is_another_of, problem_of, shown, taken_for
+from ..checkpoints.files import BLOCK
+from ..checkpoints.json_policy import leads_elsewhere
 from .leftovers import is_read_by_name
 
 CARD = ("README.md", PICTURE)

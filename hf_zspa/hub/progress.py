@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from huggingface_hub import HfApi
 
-from .errors import AGAIN, FAILURES
+from ..checkpoints.resolve import FAILURES
+from .errors import AGAIN
 
 
 @dataclass

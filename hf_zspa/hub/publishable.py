@@ -4,11 +4,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from ..allowed import TEMPLATES, is_sent, shown
-from ..base_checkpoint import FAMILIES, is_converted, read_config, weight_files
+from ..checkpoints.base import is_converted, read_config, weight_files
+from ..checkpoints.code_files import code_files
+from ..checkpoints.families import FAMILIES
+from ..checkpoints.file_policy import TEMPLATES, is_sent, shown
+from ..checkpoints.verify import verify_checkpoint
 from ..remote_code.zspa_config import FIELDS, check_fields, check_names
-from ..travelling import code_files
-from ..trust import verify_checkpoint
 from ..version import __version__
 
 _PASSED_OVER = (".cache", ".git", ".gitattributes", ".gitignore", "__pycache__")

@@ -13,8 +13,8 @@ from typing import Any
 from huggingface_hub import CommitInfo, CommitOperationAdd, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from ..model_card import PICTURE, card, merged, metadata_of, picture_caption, pinned_revision, read_card
-from ..transfer import replace_file
+from ..checkpoints.card import PICTURE, card, merged, metadata_of, picture_caption, pinned_revision, read_card
+from ..checkpoints.files import replace_file
 from .copies import COPY_FAILURES, Say, base_names, failed_to_copy, with_copies, without_copies
 from .errors import hub_errors, said
 from .leftovers import check_weights

@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from ..images import open_image
+from ..loading import open_image
 from .plan import Remote
 
 # What git takes for a branch or a tag, and nothing that means something in a snippet of Python or on a command line.

@@ -24,7 +24,7 @@ import typer
 import yaml
 
 from hf_zspa import cli
-from hf_zspa.embedded import CHECKPOINT, EVALUATED, EXAMPLES
+from hf_zspa.scenes import CHECKPOINT, EVALUATED, EXAMPLES
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES = ("python", "console", "json", "yaml", "bibtex", "text")

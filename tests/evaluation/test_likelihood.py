@@ -12,10 +12,10 @@ from lmms_eval.tasks import TaskManager
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from hf_zspa.embedded import CHECKPOINT, EVALUATED
-from hf_zspa.embedded.heldout import collect
 from hf_zspa.evaluation.likelihood import HfZspaLikelihood
 from hf_zspa.evaluation.requests import SampleError
+from hf_zspa.scenes import CHECKPOINT, EVALUATED
+from hf_zspa.scenes.heldout import collect
 
 QUESTIONS = collect(per_kind=4)
 ANSWERS = ("yes", "no", "red", "left red")

@@ -12,10 +12,10 @@ from lmms_eval.models.registry_v2 import ModelRegistryV2
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from hf_zspa.embedded import CHECKPOINT, EVALUATED
-from hf_zspa.embedded.heldout import collect
 from hf_zspa.evaluation.lmms_model import HfZspa
 from hf_zspa.evaluation.requests import SampleError, generation_arguments, until_stops
+from hf_zspa.scenes import CHECKPOINT, EVALUATED
+from hf_zspa.scenes.heldout import collect
 
 QUESTIONS = collect(per_kind=3)
 

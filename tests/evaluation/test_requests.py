@@ -8,13 +8,13 @@ from asking import request
 from rich.console import Console
 
 from hf_zspa.cli import main
-from hf_zspa.embedded import CHECKPOINT, EVALUATED
 from hf_zspa.evaluation import command
 from hf_zspa.evaluation.cells import CORE_RATIOS, Cell, make_cell, plan, pooling_cells, table_plan
 from hf_zspa.evaluation.command import evaluate
 from hf_zspa.evaluation.lmms_model import HfZspa
 from hf_zspa.evaluation.requests import SampleError
 from hf_zspa.evaluation.scoring import ScoreError
+from hf_zspa.scenes import CHECKPOINT, EVALUATED
 
 
 def test_the_ends_of_the_dial_are_the_baselines_and_run_once():

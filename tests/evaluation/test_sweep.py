@@ -8,11 +8,11 @@ from asking import TASKS, request
 from PIL import Image
 from rich.console import Console
 
-from hf_zspa.embedded.questions import KINDS
 from hf_zspa.evaluation import sweep as sweep_module
 from hf_zspa.evaluation.cells import CORE_RATIOS, make_cell
 from hf_zspa.evaluation.command import evaluate
 from hf_zspa.evaluation.sweep import Sweep
+from hf_zspa.scenes.questions import KINDS
 
 
 def rows_by_setting(results):
@@ -81,7 +81,7 @@ def measured(embedded, manager, tmp_path):
     [
         ("folder_digests", {"model.safetensors": "other"}, "model.safetensors"),
         ("folder_digests", {"zspa_selection.py": "other"}, "zspa_selection.py"),
-        ("source_digests", {"hf_zspa/evaluation/pruners.py": "other"}, "hf_zspa/evaluation/pruners.py"),
+        ("source_digests", {"hf_zspa/pruners/others.py": "other"}, "hf_zspa/pruners/others.py"),
         ("versions", {"transformers": "6.1.0"}, r"transformers \(.*, now 6\.1\.0\)"),
     ],
 )

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hf_zspa.checkpoint import convert_checkpoint
+from hf_zspa.checkpoints.convert import convert_checkpoint
 from hub.protocol import WRITER
 from hub.server import HubServer
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hf_zspa.allowed import problem_of
-from hf_zspa.trust import verify_checkpoint
+from hf_zspa.checkpoints.file_policy import problem_of
+from hf_zspa.checkpoints.verify import verify_checkpoint
 from hub.tampering import put
 
 HARMLESS = [

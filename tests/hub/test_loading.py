@@ -4,7 +4,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from hf_zspa.embedded import EVALUATED, EXAMPLES
+from hf_zspa.scenes import EVALUATED, EXAMPLES
 
 PROMPT = """
 import torch, transformers

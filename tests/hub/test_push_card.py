@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_zspa.model_card import pinned_revision
+from hf_zspa.checkpoints.card import pinned_revision
 from hub.contents import arrived, local
 
 LATIN = "---\nlicense: mit\n---\n\ncafé\n".encode("latin-1")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from hf_zspa.checkpoints.code_files import digest
 from hf_zspa.hub.copies import COPIES_BETWEEN_REPOSITORIES
-from hf_zspa.travelling import digest
 from hub.contents import arrived, local, uploaded
 from hub.protocol import Fault
 from hub.repositories import File

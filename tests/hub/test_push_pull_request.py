@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_zspa.model_card import pinned_revision
+from hf_zspa.checkpoints.card import pinned_revision
 from hub.contents import arrived, local
 
 

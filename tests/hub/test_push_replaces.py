@@ -2,7 +2,7 @@
 
 import pytest
 
-from hf_zspa.checkpoint import convert_checkpoint
+from hf_zspa.checkpoints.convert import convert_checkpoint
 from hub.contents import arrived, local
 
 LEFTOVERS = [

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import transformers
 
-from hf_zspa.base_checkpoint import FAMILIES
-from hf_zspa.checkpoint import convert_checkpoint
-from hf_zspa.trust import verify_checkpoint
+from hf_zspa.checkpoints.convert import convert_checkpoint
+from hf_zspa.checkpoints.families import FAMILIES
+from hf_zspa.checkpoints.verify import verify_checkpoint
 from hf_zspa.version import __version__
 from hub.protocol import Fault
 from hub.tampering import TAMPERING, edit, put, tampered_end
@@ -156,7 +156,7 @@ def test_names_and_contents_are_of_one_commit(hub, client, checkpoint, repositor
     before = hub.repos[repository].branches["main"]
     found = client.python(f"""
 from huggingface_hub import HfApi
-from hf_zspa.trust import verify_checkpoint
+from hf_zspa.checkpoints.verify import verify_checkpoint
 listed = HfApi.list_repo_files
 def then_a_commit(self, *arguments, **options):
     names = listed(self, *arguments, **options)

@@ -55,7 +55,7 @@ def test_the_wheel_holds_the_package_and_the_source_all_that_its_tests_need(rele
 def test_a_clone_on_a_system_with_other_line_ends_has_the_same_bytes(tmp_path):
     """The digests of a checkpoint's code are of bytes."""
     run("git", "clone", "--quiet", "-c", "core.autocrlf=true", ROOT, tmp_path / "clone")
-    for name in run("git", "ls-files", "hf_zspa/remote_code", "hf_zspa/embedded/checkpoint-zspa", cwd=ROOT).split():
+    for name in run("git", "ls-files", "hf_zspa/remote_code", "hf_zspa/scenes/checkpoint-zspa", cwd=ROOT).split():
         content = (tmp_path / "clone" / name).read_bytes()
         assert content.replace(b"\r\n", b"\n") == content or name.endswith((".png", ".safetensors")), name
 

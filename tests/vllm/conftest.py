@@ -18,7 +18,7 @@ import torch
 import transformers
 from PIL import Image
 
-from hf_zspa.checkpoint import convert_checkpoint
+from hf_zspa.checkpoints.convert import convert_checkpoint
 
 KEEP, CORE = 0.3, 0.4
 ENVIRONMENT = {

@@ -9,9 +9,9 @@ import openai
 import torch
 import transformers
 from PIL import Image
+from server import serving
 
-from hf_zspa.bench.server import serving
-from hf_zspa.embedded import CHECKPOINT
+from hf_zspa.scenes import CHECKPOINT
 
 CHECKPOINTS = {"llava": CHECKPOINT.with_name("checkpoint-zspa"), "qwen": CHECKPOINT.with_name("checkpoint-qwen-zspa")}
 FLAGS = (

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import serving
 
-from hf_zspa.bench import serving, shapes
+from hf_zspa.bench import shapes
 
 TEXT = {
     "hidden_size": 128, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 4,

@@ -10,7 +10,7 @@ from conftest import ENVIRONMENT
 from PIL import Image
 from servers import CHECKPOINTS, Ask, Transformers
 
-from hf_zspa.embedded.heldout import collect
+from hf_zspa.scenes.heldout import collect
 
 EXAMPLE = Path(__file__).parents[2] / "docs/examples/answer_dataset.py"
 OPTIONS = {"dtype": "float32", "enforce_eager": True, "block_size": 32, "max_num_seqs": 8}

@@ -9,10 +9,10 @@ import openai
 import pytest
 from conftest import ENVIRONMENT
 from PIL import Image
+from server import metric
 from servers import CHECKPOINTS, Ask, Server, Transformers
 
-from hf_zspa.bench.server import metric
-from hf_zspa.embedded.heldout import collect
+from hf_zspa.scenes.heldout import collect
 
 RATIOS = [
     {},

@@ -1,0 +1,109 @@
+"""What the selection on a CPU spends its time on, and how much of all similarities it computes.
+
+    python docs/performance/selection_profile.py --output docs/performance/selection-profile-cpu.md
+
+The features are those of `hf_zspa.bench.selection`. Milliseconds are those of the fastest of many calls, by part. What
+bounds them are the products: GFLOP/s are those of the passes that compute similarities and, beside them, of one product
+of all tokens with 576 of them, which is as fast as the machine gets.
+"""
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from selection import KINDS, features
+from torch import Tensor
+
+from hf_zspa.bench.clock import seconds
+from hf_zspa.remote_code import zspa_diversity
+from hf_zspa.remote_code.zspa_selection import ZspaPruner
+from hf_zspa.remote_code.zspa_similarity import Cosines
+
+PARTS = {
+    "norms": (Cosines, "__init__"),
+    "relevance": (Cosines, "to_prompt"),
+    "similarities": (Cosines, "to_tokens"),
+    "guesses": (zspa_diversity, "_likely_next"),
+    "leaving behind": (Cosines, "only"),
+}
+KEEP_RATIO = 0.1
+_COLUMNS = 576  # of the one product that the passes are compared with
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tokens", type=int, nargs="+", default=[576, 2880, 8192], help="numbers of visual tokens")
+    parser.add_argument("--seconds", type=float, default=3, help="about how long each may take")
+    parser.add_argument("--output", type=Path, help="Markdown file")
+    options = parser.parse_args()
+    lines = [
+        f"| tokens | features | ms | {' | '.join(PARTS)} | passes | of all pairs | of tokens × kept | GFLOP/s | "
+        "of one product |",
+        "|---" * (len(PARTS) + 8) + "|",
+    ]
+    print("\n".join(lines))
+    for n in options.tokens:
+        for kind in KINDS:
+            lines.append(profile(n, kind, options.seconds))
+            print(lines[-1], flush=True)
+    if options.output:
+        options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def profile(n: int, kind: str, allowed: float) -> str:
+    """A row of the table."""
+    visual, prompt = features(n, kind)
+    pruner = ZspaPruner(KEEP_RATIO)
+    spent: dict[str, float] = defaultdict(float)
+    shapes: list[tuple[int, int]] = []
+
+    def timed(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            found = call(*arguments)
+            spent[name] += time.perf_counter() - start
+            if name == "similarities":
+                shapes.append(tuple(found.shape[1:]))
+            return found
+
+        return run
+
+    best: tuple[float, dict[str, float]] = (float("inf"), {})
+    end = time.monotonic() + allowed
+    with ExitStack() as patched:
+        for part, (place, name) in PARTS.items():
+            patched.enter_context(patch.object(place, name, timed(part, getattr(place, name))))
+        while not best[1] or time.monotonic() < end:
+            spent.clear()
+            shapes.clear()
+            best = min(
+                best,
+                (seconds(partial(pruner, [visual], [prompt]), visual.device), dict(spent)),
+                key=lambda found: found[0],
+            )
+    total, parts = best
+    products = sum(rows * columns for rows, columns in shapes)
+    times = " | ".join(f"{1e3 * parts.get(part, 0.0):.3g}" for part in PARTS)
+    shares = f"{products / n**2:.2f} | {products / n / pruner.budget(n):.2f}"
+    rates = f"{_gigaflops(products, visual.shape[1], parts['similarities']):.3g} | {_rate_of_one_product(visual):.3g}"
+    return f"| {n} | {kind} | {1e3 * total:.3g} | {times} | {len(shapes)} | {shares} | {rates} |"
+
+
+def _rate_of_one_product(visual: Tensor) -> float:
+    some = visual[:_COLUMNS]
+    fastest = min(seconds(lambda: visual @ some.T, visual.device) for _ in range(5))
+    return _gigaflops(len(visual) * len(some), visual.shape[1], fastest)
+
+
+def _gigaflops(products: int, width: int, taken: float) -> float:
+    return 2 * products * width / taken / 1e9
+
+
+if __name__ == "__main__":
+    main()

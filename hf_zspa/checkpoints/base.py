@@ -1,0 +1,133 @@
+"""What a stock checkpoint consists of, and whether it can be converted; nothing is written here."""
+
+import json
+from pathlib import Path, PurePath
+
+from safetensors import SafetensorError, safe_open
+
+from .families import FAMILIES, Family
+from .file_policy import PICKLED, STOCK, file_effect, is_legal, is_plain, shown
+from .files import load_json, read_json
+from .json_policy import redirections
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def read_config(folder: Path) -> dict:
+    """The `config.json` of a checkpoint's folder; raises `ValueError` where there is none."""
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} is not a checkpoint: it has no config.json")
+    return read_json(folder / "config.json")
+
+
+def is_converted(config: dict) -> bool:
+    """Whether a `config.json` is that of a zspa checkpoint."""
+    return any(name.startswith("zspa_") for name in config)
+
+
+def family_of(folder: Path, config: dict) -> Family:
+    """The family of a base checkpoint.
+
+    Raises:
+        ValueError: it is of no supported family, is made of other models than those of the family, is converted
+            already, brings code of its own, or has entries in its JSON files that lead transformers elsewhere.
+    """
+    if is_converted(config):
+        ratios = f"zspa_keep_ratio (now {config.get('zspa_keep_ratio')!r}) and zspa_core_ratio"
+        raise ValueError(
+            f"{folder} is converted already: for other ratios edit {ratios} (now {config.get('zspa_core_ratio')!r}) "
+            "in its config.json, or convert its base again"
+        )
+    family = FAMILIES.get(str(config.get("model_type")))
+    if family is None:
+        raise ValueError(
+            f"{folder} is of model type {config.get('model_type')!r}, but must be one of {', '.join(FAMILIES)}"
+        )
+    if "auto_map" in config:
+        raise ValueError(f"{folder} brings model code of its own (auto_map): only stock checkpoints are converted")
+    if "configuration_files" in config:
+        raise ValueError(
+            f"{folder} would be read from another file than its config.json, and not prune: remove configuration_files "
+            f"(now {json.dumps(config['configuration_files'])}) from its config.json, and convert it again"
+        )
+    for strange in strange_parts(config, family):
+        raise ValueError(f"{folder} cannot be converted: {strange}")
+    for path in sorted(path for path in folder.glob("*.json") if path.name == "config.json" or _travels(path)):
+        found = next(redirections(load_json(path)), None)
+        if found is not None:
+            raise ValueError(
+                f"{path} {found}. Only stock checkpoints are converted: remove {found.entry}, if it works without"
+            )
+    return family
+
+
+def strange_parts(config: dict, family: Family) -> list[str]:
+    """What is to be said of the parts in a `config.json` that are not among those of its family, a sentence each."""
+    found = []
+    for entry, types in (("text_config", family.text), ("vision_config", family.vision)):
+        part = config.get(entry)
+        if part is None:  # then transformers takes its defaults, or finds the entries of the part beside it
+            continue
+        kind = part.get("model_type", types[0]) if isinstance(part, dict) else part
+        if kind not in types:
+            found.append(
+                f"{entry} in its config.json is of model type {json.dumps(kind)[:100]}, which may load more than the "
+                f"checkpoint: a {family.model_type} can be made of {', '.join(types)}"
+            )
+    return found
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Names of the safetensors files that transformers would load: the single one if there is one, else the shards.
+
+    Raises:
+        ValueError: there are none, only pickled ones, a shard is missing, or a file is no complete safetensors file.
+    """
+    if (folder / WEIGHTS).is_file():
+        names = [WEIGHTS]
+    elif (folder / INDEX).is_file():
+        names = _shards(folder)
+    else:
+        pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED)
+        found = f"only pickled ones ({', '.join(pickled)})" if pickled else "none"
+        raise ValueError(f"{folder} must have its weights as {WEIGHTS} or shards with {INDEX}, but has {found}")
+    for name in names:
+        try:
+            with safe_open(folder / name, framework="pt"):
+                pass
+        except SafetensorError as error:
+            raise ValueError(f"{folder / name} is not a complete safetensors file: {error}") from error
+    return names
+
+
+def _shards(folder: Path) -> list[str]:
+    named = read_json(folder / INDEX).get("weight_map")
+    shards = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
+    if not shards:
+        raise ValueError(f"{folder / INDEX} names no weights")
+    for name in shards:
+        if PurePath(name).name != name or not name.endswith(".safetensors"):
+            raise ValueError(f"{folder / INDEX} names {name!r}, but must name .safetensors files beside it")
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} lacks the shard {shown(name)}, which its {INDEX} names")
+    return shards
+
+
+def other_files(folder: Path) -> list[str]:
+    """Names of the files beside config and weights that a conversion keeps: tokenizer, processor, template, licence,
+    and the index of sharded weights.
+
+    Raises:
+        ValueError: the folder has an adapter, which its weights are not complete without.
+    """
+    if (folder / "adapter_config.json").is_file():
+        raise ValueError(f"{folder} has a PEFT adapter (adapter_config.json): merge it into the weights first")
+    names = {path.name for path in folder.iterdir() if path.is_file() and _travels(path)}
+    return sorted(names if (folder / WEIGHTS).is_file() else names | {INDEX})
+
+
+def _travels(path: Path) -> bool:
+    weights = path.suffix == ".safetensors" or ".index." in path.name
+    if path.name == "config.json" or weights or not is_plain(path.name) or file_effect(path.name):
+        return False
+    return path.suffix in STOCK or is_legal(path.name)

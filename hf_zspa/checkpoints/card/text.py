@@ -1,0 +1,156 @@
+"""The text that hf-zspa writes into a model card: what pruning does to this model, and how to use it."""
+
+from typing import Any
+
+from ...version import TESTED_TRANSFORMERS, __version__
+from .front_matter import strings
+from .results import table
+from .savings import cache_bytes_per_token, image_examples
+
+PICTURE = "kept-tokens.png"
+PAPER = """\
+@article{zhang2025zspaprune,
+  title   = {ZSPAPrune: Zero-Shot Prompt-Aware Token Pruning for Vision-Language Models},
+  author  = {Zhang, Pu and Li, Yuwei and Xian, Xingyuan and Tang, Guoming},
+  journal = {arXiv preprint arXiv:2510.17197},
+  year    = {2025}
+}"""
+
+
+def text(config: dict, name: str, head: dict, revision: str | None, picture: str | None) -> str:
+    """What stands between the markers of a card; the arguments are those of `card`, and its metadata `head`."""
+    keep, core = config["zspa_keep_ratio"], config["zspa_core_ratio"]
+    base = _base_link(head.get("base_model"), config)
+    parts = [
+        f"{base} that **prunes its own visual tokens**: {_kept(keep)}. That needs no training, and making this of its "
+        "base changed no weight. The code that prunes is in this repository, and the package hf_zspa need not be "
+        "installed.",
+    ]
+    if picture:
+        parts.append(f"![A question, the relevance of each patch to it, and the tokens that are kept]({PICTURE})")
+        parts.append(picture)
+    parts += [
+        _savings(config),
+        _measured(head, config),
+        _use(name, revision, config),
+        _ratios(keep, core),
+        _trust(name, revision, config.get("zspa_version") or __version__),
+        _limits(config),
+        _licence(head, base),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _base_link(repository: Any, config: dict) -> str:
+    (first, *_) = [*strings(repository), None]
+    return f"[{first}](https://huggingface.co/{first})" if first else f"A `{config['model_type']}` checkpoint"
+
+
+def _kept(keep: float) -> str:
+    chosen = "chosen for the question that is asked (ZSPAPrune)"
+    if keep == 1:
+        return f"as it is set here it keeps all of them; with a lower `zspa_keep_ratio` it keeps a share, {chosen}"
+    return f"of each image it keeps {100 * keep:.3g} % of the tokens, {chosen}"
+
+
+def _savings(config: dict) -> str:
+    examples, per_token = image_examples(config), cache_bytes_per_token(config)
+    if not examples:
+        return ""
+    lines = ["| image | visual tokens | kept | keys and values saved (16 bit) |", "|---|---|---|---|"]
+    for what, count, kept in examples:
+        saved = f"{(count - kept) * per_token / 1e6:.3g} MB" if per_token else "–"
+        lines.append(f"| {what} | {count} | {kept} | {saved} |")
+    return (
+        "## What pruning saves\n\n" + "\n".join(lines) + "\n\nThe prompt that the language model reads is shorter by "
+        "what is dropped, so its time to the first token and its cache are those of the shorter prompt. What pruning "
+        "costs in answers depends on the task."
+    )
+
+
+def _measured(head: dict, config: dict) -> str:
+    found = table(head, config)
+    return f"## What was measured\n\n{found}" if found else ""
+
+
+def _use(name: str, revision: str | None, config: dict) -> str:
+    torchvision = (
+        "\n\nThe processor needs torchvision, in the version that belongs to the installed torch."
+        if config["model_type"] == "qwen2_5_vl"
+        else ""
+    )
+    pin = f'revision = "{revision}"' if revision else 'revision = "main"  # pin a commit once there is one'
+    return f"""\
+## Use it
+
+```python
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor  # 4.57 has AutoModelForVision2Seq as well
+
+{pin}
+model = AutoModelForImageTextToText.from_pretrained("{name}", revision=revision, trust_remote_code=True)
+processor = AutoProcessor.from_pretrained("{name}", revision=revision)
+
+image = Image.open("picture.jpg")
+content = [{{"type": "image"}}, {{"type": "text", "text": "What is in the picture?"}}]
+text = processor.apply_chat_template([{{"role": "user", "content": content}}], add_generation_prompt=True)
+inputs = processor(images=image, text=text, return_tensors="pt").to(model.device)
+out = model.generate(**inputs, max_new_tokens=64)
+print(processor.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+```
+
+Tested with transformers {", ".join(TESTED_TRANSFORMERS)}.
+
+Without `trust_remote_code=True` the same files load as the stock model, which prunes nothing.{torchvision}"""
+
+
+def _ratios(keep: float, core: float) -> str:
+    return f"""\
+## Change the ratios
+
+Two entries of `config.json`, or arguments of one call (`model.generate(…, zspa_keep_ratio=0.2, zspa_core_ratio=0.4)`):
+
+- `zspa_keep_ratio`, here {keep:g}: the share of each image's tokens that is kept, in (0, 1]. 1.0 is the stock model,
+  bit for bit. More tokens cost more and lose less: at 0.25 the small models that hf_zspa was measured on answered
+  nearly everything as before, at 0.05 far from it.
+- `zspa_core_ratio`, here {core:g}: the share of those that is chosen by relevance to the question, in [0, 1]; the rest
+  are as unlike each other as can be. 0 is diversity alone (DivPrune), 1 relevance alone. The paper's best values lie
+  between 0.1 and 0.4; which one is best depends on the task and is worth measuring."""
+
+
+def _trust(name: str, revision: str | None, version: str) -> str:
+    return f"""\
+## Check the code
+
+`trust_remote_code=True` runs the Python files of this repository. They are those of hf_zspa {version}, byte for
+byte, open no file or connection, and import nothing but torch, transformers, modules of Python's standard library that
+only compute, and Triton where it is installed.
+
+```console
+$ pip install hf-zspa=={version}
+$ hf-zspa verify {name}{"@" + revision if revision else ""}
+```
+
+compares them without running anything."""
+
+
+def _limits(config: dict) -> str:
+    lines = [
+        "Prompts are pruned whole: chunked prefill, image prompts given as embeddings, and a new image after a filled "
+        "cache are refused with a message.",
+        "Small images have few tokens, and pruning them saves little.",
+        "Fewer tokens can change an answer, also one that the base has right; questions about many small things need "
+        "more of them.",
+    ]
+    if config["model_type"] != "qwen2_5_vl":
+        lines.append("A sequence longer than a sliding attention window is refused.")
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _licence(head: dict, base: str) -> str:
+    names = ", ".join(f"`{name}`" for name in strings(head.get("license")))
+    known = f"that of the base, {names}" if names else "that of the base"
+    return (
+        f"## Licence and citation\n\nThe licence of the weights is {known}; the code is Apache-2.0. Cite the base as "
+        f"its own card says, and the method as\n\n```bibtex\n{PAPER}\n```"
+    )

@@ -1,0 +1,33 @@
+"""The code that travels in a checkpoint: which files, how transformers is sent to them, what they are known by."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from .families import Family
+
+REMOTE_CODE = Path(__file__).parents[1] / "remote_code"
+AUTO_CLASSES = ("AutoModel", "AutoModelForImageTextToText", "AutoModelForMultimodalLM", "AutoModelForVision2Seq")
+
+VERSION, DIGESTS = "zspa_version", "zspa_code_sha256"  # entries of config.json
+
+
+def code_files(family: Family) -> list[Path]:
+    """The files of `remote_code/` that a checkpoint of a family holds: its modeling file, then all helpers."""
+    return [REMOTE_CODE / f"{family.module}.py", *sorted(REMOTE_CODE.glob("zspa_*.py"))]
+
+
+def auto_map(family: Family) -> dict[str, str]:
+    """What `auto_map` in `config.json` is: every Auto class leads to the one class that generates and prunes."""
+    model_class = f"{family.module}.{family.model_class}"
+    return {"AutoConfig": f"{family.module}.{family.config_class}"} | dict.fromkeys(AUTO_CLASSES, model_class)
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def code_digests(paths: Iterable[Path]) -> dict[str, str]:
+    """The digest of each file, by its name."""
+    return {path.name: digest(path.read_bytes()) for path in paths}

@@ -1,0 +1,144 @@
+"""Files from one folder to another: large ones without a copy where the file system can, the rest all or nothing."""
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows has no reflinks by this call
+    fcntl = None  # type: ignore[assignment]
+
+FICLONE = 0x40049409  # ioctl of Linux: the file shares the other one's blocks until either is written to
+BLOCK = 1 << 24
+
+Progress = Callable[[int, int], None]
+
+
+def transfer(source: Path, target: Path, link: bool, advance: Callable[[int], None]) -> None:
+    """Makes `target` the same as `source`: hard linked on request, else cloned, else copied.
+
+    Args:
+        link: share one file on disk; whoever writes to one of the two then writes to both.
+        advance: called with the bytes that are done since the last call.
+
+    Raises:
+        OSError: the disk is full, or it cannot hard link between the two places.
+    """
+    source = source.resolve()  # the Hub's cache holds symbolic links
+    size = source.stat().st_size
+    if link:
+        os.link(source, target)
+        advance(size)
+        return
+    with source.open("rb") as reader, target.open("wb") as writer:
+        if _clone(reader.fileno(), writer.fileno()):
+            advance(size)
+            return
+        while block := reader.read(BLOCK):
+            writer.write(block)
+            advance(len(block))
+
+
+def _clone(source: int, target: int) -> bool:
+    """Whether the file system could clone an open file onto another one."""
+    if fcntl is None:
+        return False
+    try:
+        fcntl.ioctl(target, FICLONE, source)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return False
+    return True
+
+
+def check_target(target: Path, force: bool) -> None:
+    """Raises `ValueError` where no folder can be made: over a file, over other files unless forced, or in no folder."""
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"{target} is a file, but must be a folder to make")
+    if not target.parent.is_dir():
+        raise ValueError(f"there is no folder {target.parent} to make {target.name} in")
+    if target.is_dir() and any(target.iterdir()) and not force:
+        raise ValueError(f"{target} is not empty: pass --force (force=True) to replace it")
+    if target == Path.cwd() or target in Path.cwd().parents:
+        raise ValueError(f"{target} is the current folder, or holds it: name a folder to make")
+    if target.is_dir() and any(target.iterdir()) and not (target / "config.json").is_file():
+        raise ValueError(
+            f"{target} holds something else than a checkpoint, which is never replaced: name another folder"
+        )
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Puts a new file in the place of `path`: what that was a link to, or another name of, stays as it is.
+
+    Raises:
+        OSError: it cannot be written; `path` is as it was.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    fresh = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        fresh.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+@contextmanager
+def all_or_nothing(target: Path) -> Iterator[Path]:
+    """A new folder beside `target` to fill, which takes its place at the end; on any exception nothing changes.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
+    hidden = f".{target.name}."
+    try:
+        yield from _filled(target, hidden)
+    except OSError as error:
+        elsewhere = error.filename and not str(error.filename).startswith(str(target.parent / hidden))
+        why = f"{error.filename}: {error.strerror}" if elsewhere else error.strerror or str(error)
+        raise ValueError(f"{target} was not made ({why}), and nothing is left of it") from error
+
+
+def _filled(target: Path, hidden: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix=hidden, dir=target.parent, ignore_cleanup_errors=True) as place:
+        fresh, previous = Path(place, "new"), Path(place, "previous")
+        fresh.mkdir()
+        yield fresh
+        if target.exists():
+            target.rename(previous)
+        try:
+            fresh.rename(target)
+        except BaseException:
+            if previous.exists():
+                previous.rename(target)
+            raise
+
+
+def load_json(path: Path) -> Any:
+    """What a JSON file holds; raises `ValueError` where it is missing or is not JSON."""
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file.
+
+    Raises:
+        ValueError: the file is missing, is not JSON, or holds something else than an object.
+    """
+    content = load_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds {type(content).__name__}, but must hold a JSON object")
+    return content

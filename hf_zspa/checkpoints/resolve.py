@@ -1,0 +1,101 @@
+"""From a folder, a Hub id or a name of a shipped checkpoint to a path; and what the Hub raises on the way."""
+
+import sys
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from ..scenes import EVALUATED
+from .file_policy import LEGAL, STOCK
+
+# huggingface_hub has another HTTP library in each of its major versions: what it raises for an answer that is an error,
+# and for a lost connection.
+_LIBRARIES = {sys.modules[kind.__module__.split(".")[0]] for kind in HfHubHTTPError.__mro__}
+_NAMES = ("TransportError", "RequestException")
+FAILURES: tuple[type[Exception], ...] = (
+    HfHubHTTPError,
+    LocalEntryNotFoundError,  # a download for which the Hub could not be reached
+    ConnectionError,
+    TimeoutError,
+    *(getattr(library, name) for library in _LIBRARIES for name in _NAMES if hasattr(library, name)),
+)
+# What asking the Hub for a repository may raise.
+HUB_ERRORS: tuple[type[Exception], ...] = (HFValidationError, LocalEntryNotFoundError, *FAILURES)
+
+
+def checkpoint_folder(checkpoint: str | Path, revision: str | None = None, *, weights: bool = True) -> Path:
+    """The folder of a checkpoint; a Hub id is downloaded into the Hub's cache, its safe files only.
+
+    Args:
+        checkpoint: folder, Hub id with `@revision` behind it if wanted, or a name of one inside this package.
+        revision: branch, tag or commit of a Hub id.
+        weights: download the weights too.
+
+    Raises:
+        ValueError: there is no such folder or Hub repository, or the Hub cannot be reached.
+    """
+    folder = local_folder(checkpoint)
+    if folder is not None:
+        if revision is not None:
+            raise ValueError(f"revision {revision} has no meaning for the folder {checkpoint}: give a Hub id")
+        return folder
+    name, _, behind = hub_id(checkpoint).partition("@")
+    if behind and revision not in (None, behind):
+        raise ValueError(f"{checkpoint} has a revision, and {revision} is another: give one of the two")
+    revision = behind or revision
+    wanted = [*(f"*{suffix}" for suffix in (*STOCK, ".py")), *(f"{name}*" for name in (*LEGAL, "README.md"))]
+    ignored = ["*/*"] if weights else ["*/*", "*.safetensors"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=ignored))
+    except HUB_ERRORS as error:
+        raise ValueError(f"there is no folder {checkpoint}, and {hub_failure(error, revision)}") from error
+
+
+def local_folder(checkpoint: str | Path) -> Path | None:
+    """The folder of a checkpoint that is on this machine, or inside this package by a name such as "embedded"; None
+    where it can only be on the Hub.
+
+    Raises:
+        ValueError: it is such a name, and that of a checkpoint's folder too.
+    """
+    folder = Path(checkpoint).expanduser()
+    if str(checkpoint) in EVALUATED:
+        if (folder / "config.json").is_file():
+            raise ValueError(
+                f"{checkpoint} is a checkpoint inside hf_zspa, and a folder here: give ./{checkpoint} for the folder, "
+                "or rename it"
+            )
+        folder = EVALUATED[str(checkpoint)]
+    return folder.resolve() if folder.is_dir() else None
+
+
+def hub_id(checkpoint: str | Path) -> str:
+    """What is no folder, as a Hub id; raises `ValueError` where it can only be the name of a folder."""
+    if isinstance(checkpoint, Path) or Path(checkpoint).is_absolute() or checkpoint.startswith(("./", "../", "~")):
+        raise ValueError(f"there is no folder {checkpoint}")
+    return checkpoint
+
+
+def hub_failure(error: Exception, revision: str | None) -> str:
+    """Why the Hub did not give a repository, and what to do; the more special kinds of error come first."""
+    reasons = {
+        HFValidationError: "it is no Hub id of the form org/name",
+        OfflineModeIsEnabled: "HF_HUB_OFFLINE is set: unset it to ask the Hub for it",
+        LocalEntryNotFoundError: "the Hub, where it could be a repository, is out of reach",
+        GatedRepoError: "on the Hub it is gated: accept its terms there and log in with hf auth login",
+        RepositoryNotFoundError: "the Hub has no such repository, or it is private: log in with hf auth login",
+        RevisionNotFoundError: f"on the Hub it has no revision {revision}",
+    }
+    matching = (reason for kind, reason in reasons.items() if isinstance(error, kind))
+    answered = getattr(error, "response", None) is not None
+    said = "the Hub answered" if answered else "the Hub, where it could be a repository, is out of reach"
+    return next(matching, f"{said}: {' '.join(str(error).split())}")

@@ -1,0 +1,92 @@
+"""A model, its processor and its device; and a picture with a question as their inputs."""
+
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from .checkpoints.base import is_converted, read_config
+from .checkpoints.resolve import checkpoint_folder
+from .checkpoints.verify import check_code
+
+
+def output_folder(path: Path) -> Path:
+    """`path` as a folder to write into, made if need be; raises `ValueError` where that cannot work."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--output {path} is a file: give a folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--output {path} cannot be made: {error.strerror}") from error
+    return path
+
+
+def load_processor(folder: Path):
+    """The processor of a checkpoint's folder; raises `ValueError` where it needs torchvision and there is none."""
+    try:
+        return AutoProcessor.from_pretrained(folder)
+    except ImportError as error:
+        if "torchvision" not in str(error).lower():
+            raise
+        raise ValueError(f"the processor of {folder} needs torchvision: pip install torchvision") from error
+
+
+def load_zspa(checkpoint: str | Path, trust_remote_code: bool = False):
+    """Model and processor of a zspa checkpoint, on the GPU where there is one.
+
+    Args:
+        checkpoint: as `checkpoint_folder` takes it.
+        trust_remote_code: run its code whatever it is; else only if it is that of this package.
+
+    Raises:
+        ValueError: the checkpoint is not there, is not one of ours, has other code, or its processor needs torchvision.
+    """
+    folder = checkpoint_folder(checkpoint)
+    if not is_converted(read_config(folder)):
+        raise ValueError(f"{checkpoint} is not a zspa checkpoint: make one with hf-zspa convert {checkpoint} OUT")
+    if not trust_remote_code:
+        check_code(folder, checkpoint)
+    processor = load_processor(folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True, dtype="auto")
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), processor
+
+
+def question_inputs(model, processor, image: Image.Image, prompt: str):
+    """What the processor makes of one image and a question, in the checkpoint's chat template if it has one."""
+    if getattr(processor, "chat_template", None):
+        content = [{"type": "image"}, {"type": "text", "text": prompt}]
+        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    else:
+        text = f"{processor.image_token}\n{prompt}"
+    return processor(images=image, text=text, return_tensors="pt").to(model.device, model.dtype)
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """The image in a file, as RGB and the right way up.
+
+    Raises:
+        ValueError: there is no such file, or it is no image that Pillow reads.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"there is no image file {path}")
+    try:
+        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} is not an image that can be read: {error}") from error
+
+
+def usable_device(name: str | None, asked: str = "device") -> torch.device:
+    """The device of this name, or the GPU where there is one.
+
+    Raises:
+        ValueError: it cannot be used; `asked` is what the message calls the argument.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    try:
+        device = torch.device(name or ("cuda" if gpus else "cpu"))
+    except RuntimeError as error:
+        raise ValueError(f"{asked} is {name!r}, but must be such as cpu or cuda:0") from error
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise ValueError(f"{asked} is {name!r}, but torch sees {gpus or 'no'} GPU{'s' * (gpus > 1)}: choose another")
+    return device

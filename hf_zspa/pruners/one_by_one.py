@@ -1,0 +1,47 @@
+"""What pruners that treat each image by itself share."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..remote_code.zspa_selection import check_ratio, round_half_up
+
+
+@dataclass(frozen=True)
+class OneByOne:
+    """A pruner that treats each image by itself: a method is `choose` for one image.
+
+    Args:
+        keep_ratio: share of each image's tokens kept, in (0, 1].
+
+    Raises:
+        ValueError: the ratio is outside its range.
+    """
+
+    keep_ratio: float = 0.1
+
+    def __post_init__(self):
+        check_ratio("keep_ratio", self.keep_ratio, zero_allowed=False)
+
+    def budget(self, n: int) -> int:
+        return max(1, round_half_up(self.keep_ratio * n))
+
+    @torch.no_grad()
+    def __call__(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[Tensor]:
+        return [self.choose(v, p, self.budget(len(v))).sort().values for v, p in zip(visual_tokens, prompt_tokens)]
+
+    def choose(self, visual: Tensor, prompt: Tensor, budget: int) -> Tensor:
+        """Indices `(budget,)` of the tokens of `visual` `(n, d)` to keep for `prompt` `(m, d)`, in any order."""
+        raise NotImplementedError
+
+
+def first_equal(tokens: Tensor) -> Tensor:
+    """For each of `(n, d)` the index of the first token equal to it, `(n,)`.
+
+    A product of matrices rounds equal columns differently. What is looked up for the first of them is equal for all, so
+    that `argmax` takes the first.
+    """
+    group = tokens.unique(dim=0, return_inverse=True)[1]
+    places = torch.arange(len(tokens), device=tokens.device)
+    return torch.full_like(places, len(tokens)).scatter_reduce(0, group, places, "amin")[group]

@@ -1,0 +1,242 @@
+"""Train an embedded model from scratch: `python -m hf_zspa.scenes.training.train --output DIR [--family qwen2_5_vl]`.
+
+Stage A aligns visual tokens with word embeddings, stage B teaches question answering. Each step
+computes in bfloat16 and updates float32 master weights. No visual token is ever dropped in
+training, because checkpoints that people prune were not trained that way either.
+"""
+
+import argparse
+import math
+import os
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..questions import KINDS
+from ..scene import PATCH_SIZE
+from . import losses
+from .batches import SceneBatches
+from .export import export_checkpoint
+from .families import FAMILIES, Family
+from .packing import RecordedAttention, packed_inputs
+
+NOUN_LAYER, ANSWER_LAYER = 1, 2  # layers whose attention the pointers teach
+WEIGHTS = {"alignment": 0.3, "geometry": 0.3, "pointer": 0.3, "place": 0.5}
+
+
+class Trainer:
+    """Model, probes, optimiser and the float32 master copy of the weights."""
+
+    def __init__(self, family: Family, seed: int, dtype: torch.dtype = torch.bfloat16):
+        self.family = family
+        self.model = family.build(seed)
+        self.probes = losses.Probes(self.model.config.text_config.hidden_size)
+        self.attention = RecordedAttention((NOUN_LAYER, ANSWER_LAYER))
+        self.attention.install(self.model)
+        self.dtype = dtype
+        self.names = [name for name, _ in self.model.named_parameters()]
+        self.master = [weight.detach().clone() for weight in self.model.parameters()]
+        self.model.to(dtype)
+        self.working = list(self.model.parameters())
+        self.reset_optimizer()
+
+    def reset_optimizer(self) -> None:
+        groups: dict[tuple[bool, bool], list[Tensor]] = defaultdict(list)
+        for name, weight in zip(self.names, self.master, strict=True):
+            sees = any(part in name for part in ("vision_tower", "projector", "visual."))
+            groups[sees, weight.dim() >= 2 and "embed" not in name].append(weight)
+        groups[False, False] += list(self.probes.parameters())
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": weights, "weight_decay": 0.05 if decays else 0.0, "sees": sees}
+                for (sees, decays), weights in groups.items()
+            ],
+            betas=(0.9, 0.98),
+            fused=True,
+        )
+
+    def update(self, loss: Tensor, rate: float, vision_rate: float) -> None:
+        """One clipped AdamW step of the master weights, copied back to the working weights."""
+        loss.backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = vision_rate if group["sees"] else rate
+        for weight, working in zip(self.master, self.working, strict=True):
+            weight.grad = None if working.grad is None else working.grad.float()
+            working.grad = None
+        torch.nn.utils.clip_grad_norm_([*self.master, *self.probes.parameters()], 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            torch._foreach_copy_(self.working, self.master)
+
+    def align(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, dict[str, float]]:
+        """Visual tokens (b, n, d) of a batch, the loss of stage A, and what to log."""
+        visual = self.family.visual_tokens(self.model, batch["image"])
+        embeddings = self.model.model.language_model.embed_tokens.weight.float()
+        logits = losses.alignment_logits(visual.float(), embeddings, self.family.vocabulary, self.probes)
+        alignment = losses.alignment_loss(logits, batch["words"])
+        found = ((logits > 0) == batch["words"]).all(-1)[batch["words"].any(-1)].float().mean()
+        loss = WEIGHTS["alignment"] * alignment
+        log = {"alignment": alignment.item(), "patches": found.item()}
+        if self.family.read_layer == 0:
+            geometry = losses.geometry_loss(visual.float(), batch["geometry"], batch["place"], self.probes)
+            loss, log["geometry"] = loss + WEIGHTS["geometry"] * geometry, geometry.item()
+        else:  # the shape of things; where they are is for the language model to say
+            extent = losses.extent_loss(visual.float(), batch["geometry"], batch["place"], self.probes)
+            loss, log["extent"] = loss + WEIGHTS["geometry"] * extent, extent.item()
+        return visual, loss, log
+
+    def answer(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """The loss of stage B, and what to log: parts of the loss and accuracy per kind."""
+        visual, loss, log = self.align(batch)
+        grid = batch["image"].shape[1] // PATCH_SIZE, batch["image"].shape[2] // PATCH_SIZE
+        context, span = self.family.context_length(grid), self.family.visual_span(grid)
+        inputs = packed_inputs(self.family, self.model, visual, batch["tokens"], grid)
+        output = self.model.model.language_model(**inputs, use_cache=False, output_hidden_states=True)
+        size, questions, length = batch["tokens"].shape
+        states = output.last_hidden_state[:, context:]
+        logits = self.model.lm_head(states).float().view(size, questions, length, -1)
+        answer, right = losses.answer_loss(logits, batch["targets"])
+
+        position = context + torch.arange(questions)[:, None] * length + batch["slot_position"]
+        pointer = self._pointers(inputs["attention_mask"], position, batch["slot_patches"], span)
+        place = losses.place_loss(
+            _states_at(output.hidden_states[NOUN_LAYER + 1], position[..., 2:]),
+            _states_at(output.hidden_states[ANSWER_LAYER + 1], position[..., 0]),
+            batch["noun_place"],
+            self.probes,
+        )
+        if self.family.read_layer > 0:
+            seen = output.hidden_states[self.family.read_layer][:, span].float()
+            geometry = losses.geometry_loss(seen, batch["geometry"], batch["place"], self.probes)
+            loss, log["geometry"] = loss + WEIGHTS["geometry"] * geometry, geometry.item()
+        log |= {"answer": answer.item(), "pointer": pointer.item(), "place": place.item()}
+        for index, kind in enumerate(KINDS):
+            if (batch["kind"] == index).any():
+                log[kind] = right[batch["kind"] == index].float().mean().item()
+        return loss + answer + WEIGHTS["pointer"] * pointer + WEIGHTS["place"] * place, log
+
+    def _pointers(self, mask: Tensor, position: Tensor, patches: Tensor, span: slice) -> Tensor:
+        """Nouns point to their objects in one layer, answers to what decides them in the next."""
+        slots = {NOUN_LAYER: slice(2, None), ANSWER_LAYER: slice(2)}
+        each = [
+            losses.pointer_loss(
+                *self.attention.recorded[layer],
+                mask,
+                position[..., slot].flatten(1),
+                patches[:, :, slot].flatten(1, 2),
+                span,
+            )
+            for layer, slot in slots.items()
+        ]
+        return torch.stack(each).sum()
+
+    def weights(self) -> dict[str, Tensor]:
+        """The master weights under their names in the model."""
+        return dict(zip(self.names, self.master, strict=True))
+
+
+def _states_at(states: Tensor, position: Tensor) -> Tensor:
+    """states (b, length, d) at position (b, ...), in float32: (b, ..., d)."""
+    rows = torch.arange(len(states)).view(-1, *[1] * (position.dim() - 1))
+    return states[rows, position].float()
+
+
+def cosine_rate(step: int, steps: int, peak: float) -> float:
+    """Learning rate: 3 % warm-up, then a cosine down to 3 % of the peak."""
+    share = step / steps
+    return peak * min(1.0, (share + 1e-3) / 0.03) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def lower_worker_priority(_: int) -> None:
+    """The data worker yields to everything else on the machine."""
+    os.nice(5)
+
+
+def train(
+    family: Family,
+    *,
+    align_steps: int,
+    answer_steps: int,
+    images: int = 16,
+    questions: int = 8,
+    align_rate: float = 2e-3,
+    answer_rate: float = 1.5e-3,
+    vision_scale: float = 0.3,
+    seed: int = 0,
+    log_every: int = 100,
+    workers: int = 1,
+) -> Trainer:
+    """Run both stages and return the trainer, whose `weights()` are the result."""
+    trainer = Trainer(family, seed)
+    steps = align_steps + answer_steps
+    batches = DataLoader(
+        SceneBatches(family, steps, images, questions, seed),
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=lower_worker_priority,
+    )
+    history: dict[str, list[float]] = defaultdict(list)
+    started = stage_started = time.monotonic()
+    for step, batch in enumerate(batches):
+        if step == align_steps:
+            trainer.reset_optimizer()
+            stage_started = time.monotonic()
+        if step < align_steps:
+            _, loss, log = trainer.align(batch)
+            rate = cosine_rate(step, align_steps, align_rate)
+            trainer.update(loss, rate, rate)
+        else:
+            loss, log = trainer.answer(batch)
+            rate = cosine_rate(step - align_steps, answer_steps, answer_rate)
+            trainer.update(loss, rate, vision_scale * rate)
+        for name, value in log.items():
+            history[name].append(value)
+        if (step + 1) % log_every == 0 or step + 1 == steps:
+            name, first, last = ("A", 0, align_steps) if step < align_steps else ("B", align_steps, steps)
+            pace = (time.monotonic() - stage_started) / (step + 1 - first)
+            print(
+                f"{name} {step + 1}/{last}  {(time.monotonic() - started) / 60:.1f} min,"
+                f" {pace * (last - step - 1) / 60:.0f} left in this stage  {_means(history)}",
+                flush=True,
+            )
+            history.clear()
+    return trainer
+
+
+def _means(history: dict[str, list[float]]) -> str:
+    return "  ".join(f"{name} {sum(values) / len(values):.3f}" for name, values in history.items())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True, help="folder for the checkpoint")
+    parser.add_argument("--family", choices=FAMILIES, default="llava")
+    parser.add_argument("--align-steps", type=int, default=800)
+    parser.add_argument("--answer-steps", type=int, default=3000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--vision-scale", type=float, default=0.3)
+    parser.add_argument("--answer-rate", type=float, default=1.5e-3)
+    parser.add_argument("--log-every", type=int, default=100)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    family = FAMILIES[options.family]
+    trainer = train(
+        family,
+        align_steps=options.align_steps,
+        answer_steps=options.answer_steps,
+        seed=options.seed,
+        vision_scale=options.vision_scale,
+        answer_rate=options.answer_rate,
+        log_every=options.log_every,
+    )
+    export_checkpoint(family, trainer.weights(), options.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""The benchmark of whole answers, on small random models and on the embedded one."""
+
+import json
+import math
+import random
+from dataclasses import replace
+from itertools import permutations
+
+import pairs
+import pytest
+import scaling
+import torch
+from selection_profile import PARTS, profile
+from tiny_shapes import tiny_model
+
+from hf_zspa.bench import shapes
+from hf_zspa.bench.clock import TensorMemory
+from hf_zspa.bench.measure import METHODS, SAMPLES, Race, Settings, packed_prompt, stock_view
+from hf_zspa.bench.report import markdown, paper_table_3
+from hf_zspa.bench.summary import in_turn, median_interval
+from hf_zspa.remote_code.zspa_similarity import Cosines
+
+ABOUT = {
+    "model": "a model", "weights": "checkpoint", "dtype": "float32", "attention": "sdpa", "device": "a CPU",
+    "torch": "2", "transformers": "5", "created": "today",
+    "settings": {"keep_ratio": 1, "core_ratio": 0, "new_tokens": 3},
+}  # fmt: skip
+SETTINGS = Settings(pairs.KEEP / 100, pairs.CORE / 100, new_tokens=3)
+
+
+def test_every_method_is_measured(pair):
+    inputs = dict(pair.inputs([pairs.image(), pairs.QUESTION]))
+    answered = []
+    race = Race(pair.model, SETTINGS, advance=lambda: answered.append(1))
+    race.run(inputs)
+    race.run(inputs)
+    rows = race.rows()
+    assert [row["method"] for row in rows] == list(METHODS) and len(answered) == 2 * len(METHODS)
+    samples = {row["method"]: row["samples"][0] for row in rows}
+    for row in rows:
+        assert row["answers"] == 2 and len(row["samples"]) == 1
+        assert 0 < row["first_token"]["median"] <= row["end_to_end"]["median"]
+        assert (row["selection"] is None) == (row["method"] in ("original", "limit"))
+        pruned = row["method"] != "original"
+        assert samples[row["method"]]["kept"] == samples["zspa" if pruned else "original"]["kept"]
+    dropped = samples["zspa"]["visual_tokens"] - samples["zspa"]["kept"]
+    assert samples["original"]["kept"] - samples["zspa"]["kept"] == dropped > 0
+    text = pair.model.config.get_text_config()
+    heads = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    per_token = text.num_hidden_layers * 2 * text.num_key_value_heads * heads * 4
+    assert samples["original"]["cache_bytes"] - samples["zspa"]["cache_bytes"] == dropped * per_token
+    assert samples["limit"]["cache_bytes"] == samples["zspa"]["cache_bytes"]
+    peaks = {name: sample["peak_memory"]["tensors"] for name, sample in samples.items()}
+    assert peaks["original"] - peaks["zspa"] >= dropped * per_token
+    same = {"median": 1, "interval": None}
+    assert {row["method"]: row["to"] for row in rows}["limit"]["limit"] == {"first_token": same, "end_to_end": same}
+    text = markdown(ABOUT | {"rows": rows})
+    assert text.count("| zspa |") == 3 and "Too few for intervals" in text
+
+
+def test_the_average_counts_every_question_once(pair, monkeypatch):
+    inputs = dict(pair.inputs([pairs.image(), pairs.QUESTION]))
+    race = Race(pair.model, SETTINGS, ("original",))
+    times = iter([1.0, 9.0, 3.0, 5.0])
+    monkeypatch.setattr(race, "_size", lambda *_: {})
+    monkeypatch.setattr(race, "_warm", {(len(pair.model.visual_and_prompt_tokens(**inputs)[0][0]),)})
+    monkeypatch.setattr(race, "_answer", lambda *_: ((0.5, next(times)), None))
+    for question in (0, 1, 0, 0):
+        race.run(inputs, question)
+    (row,) = race.rows()
+    assert row["average"] == 6000 and row["end_to_end"]["mean"] == 4500 and row["answers"] == 4
+
+
+def test_the_original_is_the_stock_model_and_the_others_prune(pair, monkeypatch):
+    inputs = dict(pair.inputs([pairs.image(), pairs.QUESTION]))
+    race = Race(pair.model, SETTINGS)
+    packed = packed_prompt(pair.model, inputs, SETTINGS.pruner("limit"))
+    prune, pruned = pair.model._prune_visuals, []
+    monkeypatch.setattr(pair.model, "_prune_visuals", lambda *a, **k: pruned.append(1) or prune(*a, **k))
+    for method in METHODS:
+        del pruned[:]
+        race._answer(method, inputs, packed)
+        assert len(pruned) == (method not in ("original", "limit"))
+
+
+def test_a_new_size_is_answered_once_before_it_is_timed(pair, monkeypatch):
+    race = Race(pair.model, SETTINGS, ("zspa",))
+    answer, answers = race._answer, []
+    monkeypatch.setattr(race, "_answer", lambda *a: answers.append(1) or answer(*a))
+    counts = []
+    for size in [(56, 84), (56, 84), (112, 140)]:
+        race.run(dict(pair.inputs([pairs.image(1, size), pairs.QUESTION])))
+        counts.append(len(answers))
+        del answers[:]
+    first_of_all = 3  # to warm up, for its memory, and timed
+    fixed = len(race._warm) == 1  # LLaVA makes every image one size
+    assert counts == [first_of_all, 1, 1 if fixed else 2]
+
+
+def test_table_3_has_the_mean_time_and_the_memory_of_the_first_three(pair):
+    race = Race(pair.model, SETTINGS, ("original", "zspa"))
+    for seed in range(SAMPLES + 1):
+        race.run(dict(pair.inputs([pairs.image(seed), pairs.QUESTION])), seed)
+    rows = race.rows()
+    text = paper_table_3(ABOUT | {"rows": rows})
+    assert text.startswith("The paper's columns: LLaVA-1.5-7B")
+    lines = text.splitlines()[2:]
+    assert lines[0] == "|  | original, here | zspa, here | original, paper | divprune, paper | zspa, paper |"
+    assert lines[2].endswith("| 365.6 | 256.9 | 264.2 |") and f"{rows[1]['average']:.4g}" in lines[2]
+    assert len(lines) == 3 + 2 * SAMPLES and lines[4].endswith("| 14336.8 | 14164.8 | 14164.8 |")
+
+
+def test_the_limit_computes_what_the_pruned_model_computes(pair):
+    inputs = dict(pair.inputs([pairs.image(), pairs.QUESTION]))
+    given = packed_prompt(pair.model, inputs, SETTINGS.pruner("zspa"))
+    if pair.model.rope_rows:  # it numbers its positions itself there
+        given["position_ids"] = None
+    logits = stock_view(pair.model)(**given).logits[:, -1]
+    own = pair.model(**inputs).logits[:, -1]
+    assert logits.shape == own.shape
+    if not pair.model.rope_rows:
+        torch.testing.assert_close(logits, own)
+
+
+def test_methods_take_turns_in_every_order_equally_often():
+    few = ("original", "zspa", "limit")
+    orders = [tuple(in_turn(few, turn)) for turn in range(6)]
+    assert sorted(orders) == sorted(permutations(few)) and orders == [
+        tuple(in_turn(few, turn)) for turn in range(6, 12)
+    ]
+    assert orders != list(permutations(few))
+    assert len({tuple(in_turn(METHODS, turn)) for turn in range(20)}) == 20
+
+
+def test_tensor_memory_counts_what_is_alive():
+    with TensorMemory() as memory:
+        a = torch.zeros(1000)
+        b = a + 1
+        del a
+        c = torch.zeros(500)
+        assert memory.alive == 6000 and memory.peak == 8000
+        del b, c
+        assert memory.alive == 0
+
+
+@pytest.mark.parametrize("name", [name for name in shapes.SHAPES if not name.endswith("-small")])
+def test_the_inputs_of_a_shape_fit_its_model(name):
+    with torch.device("meta"):
+        model = shapes.build(name, torch.device("meta"), torch.bfloat16)
+        layers = model.config.get_text_config().num_hidden_layers
+    assert layers == (28 if "qwen" in name else 32) and model.dtype == torch.bfloat16
+    given = shapes.inputs(name, model)
+    counts = {"llava-1.5-7b": 576, "llava-next-7b": 576 + 48 * 49, "qwen2.5-vl-7b": 36 * 36 + 2}
+    assert given["input_ids"].shape == (1, shapes.TEXT + counts[name])
+
+
+@pytest.mark.parametrize("name", [name for name in shapes.SHAPES if name.endswith("-small")])
+def test_small_shapes_prune_batches_of_several_images(name, monkeypatch):
+    """With every width divided, because nothing here depends on it."""
+    model = tiny_model(name, monkeypatch)
+    size = {"patches": (8, 12)} if "qwen" in name else {}
+    given = shapes.inputs(name, model, shapes.Prompt(batch=2, images=2, **size))
+    selected = model.select_visual_tokens(**given)
+    assert len(selected) == 4
+    assert sum(map(len, selected)) < int((given["input_ids"] == model.config.image_token_id).sum())
+
+
+def test_a_shape_has_videos(monkeypatch):
+    model = tiny_model("qwen2.5-vl-7b-small", monkeypatch)
+    given = shapes.inputs("qwen2.5-vl-7b-small", model, shapes.Prompt(frames=6, patches=(8, 8)))
+    assert int((given["input_ids"] == model.config.video_token_id).sum()) == 3 * 4 * 4
+    assert [len(kept) for kept in model.select_visual_tokens(**given)] == [5]
+
+
+def test_scaling_measures_every_axis_and_fits_it(monkeypatch):
+    tiny_model("qwen2.5-vl-7b-small", monkeypatch)
+    small = scaling.Selection(n=16, d=8)
+    monkeypatch.setattr(scaling, "selections", lambda: {"visual tokens": {n: replace(small, n=n) for n in (16, 32)}})
+    axes = {
+        "new tokens": {t: scaling.Answer(shapes.Prompt(patches=(8, 8)), Settings(new_tokens=t)) for t in (2, 3)},
+        "frames of a video": {f: scaling.Answer(shapes.Prompt(patches=(8, 8), frames=f)) for f in (2, 4)},
+    }
+    monkeypatch.setattr(scaling, "answers", lambda: axes)
+    done: list[str] = []
+    results = scaling.measure("qwen2.5-vl-7b-small", torch.device("cpu"), 2, done.append)
+    assert len(done) == 6
+    found = results["answer"]["frames of a video"]
+    assert [found[f]["zspa"]["visual_tokens"] for f in (2, 4)] == [16, 32]
+    assert found[2]["original"]["cache_bytes"] > found[2]["zspa"]["cache_bytes"] == found[2]["limit"]["cache_bytes"]
+    assert "| 32 → 3 |" in scaling.markdown(results) and scaling.markdown(results).count("grows with the power") == 3
+
+
+def test_axes_measured_anew_take_their_old_place_beside_the_others(monkeypatch, tmp_path, capsys):
+    small = scaling.Selection(n=16, d=8)
+    axes = {"visual tokens": {n: replace(small, n=n) for n in (16, 32)}, "images": {b: small for b in (1, 2)}}
+    monkeypatch.setattr(scaling, "selections", lambda: axes)
+    monkeypatch.setattr(scaling, "answers", dict)
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["scaling", "--output", str(tmp_path / "out"), *arguments])
+        scaling.main()
+        return json.loads((tmp_path / "out.json").read_text())
+
+    before = run()["selection"]
+    after = run("--axes", "selection, visual tokens")["selection"]
+    assert list(after) == list(before) == ["visual tokens", "images"]
+    assert after["images"] == before["images"] and after["visual tokens"] != before["visual tokens"]
+    monkeypatch.setattr(torch, "__version__", "1.0")
+    with pytest.raises(SystemExit):
+        run("--axes", "selection, images")
+    assert "has torch" in capsys.readouterr().err
+
+
+def test_the_power_of_a_power_law_is_found():
+    assert scaling.power({x: 3 * x**1.5 for x in (1.0, 2.0, 5.0)}) == pytest.approx((1.5, 0.0), abs=1e-6)
+    assert scaling.power({1.0: 1.0, 2.0: 4.0}) == (2.0, 0.0)
+    slope, error = scaling.power({1.0: 1.0, math.e: math.exp(1.5), math.e**2: math.exp(2.0)})
+    assert slope == pytest.approx(1.0) and error == pytest.approx(math.sqrt(1 / 12), abs=1e-6)
+
+
+def test_the_interval_of_a_median_is_that_of_the_sign_test():
+    assert median_interval([1.0] * 5) is None
+    assert median_interval([6.0, 1.0, 5.0, 2.0, 4.0, 3.0]) == (1.0, 6.0)
+    assert median_interval([float(i) for i in range(1, 26)]) == (8.0, 18.0)  # as tables of the sign test have it
+
+
+def test_an_interval_holds_the_median_as_often_as_it_says():
+    draw = random.Random(0)
+    found = [median_interval([draw.lognormvariate(0, 1) for _ in range(24)]) for _ in range(2000)]
+    assert 0.95 <= sum(low <= 1 <= high for low, high in found) / len(found) < 0.99
+
+
+@pytest.mark.parametrize("tokens, left_behind", [(100, False), (1100, True)])
+def test_a_profile_of_the_selection_names_its_parts(tokens, left_behind):
+    init = Cosines.__init__
+    _, n, kind, *numbers, _ = (cell.strip() for cell in profile(tokens, "random", 0).split("|"))
+    total, *parts, passes, of_pairs, of_kept, rate, of_one_product = map(float, numbers)
+    spent = dict(zip(PARTS, parts, strict=True))
+    assert (n, kind) == (str(tokens), "random") and spent["norms"] and spent["relevance"] and spent["similarities"]
+    assert bool(spent["leaving behind"]) == bool(spent["guesses"]) == left_behind
+    assert sum(parts) <= total * 1.01 and passes >= 1  # times have three digits
+    assert rate > 0 and of_one_product > 0 and 0 < of_pairs < 1 and of_kept == pytest.approx(of_pairs * 10, rel=0.1)
+    assert Cosines.__init__ is init

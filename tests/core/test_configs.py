@@ -1,0 +1,66 @@
+"""The presets in configs/, and fields that are edited by hand."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from transformers import AutoConfig
+
+from hf_zspa.checkpoints.convert import convert_checkpoint
+from hf_zspa.checkpoints.inspect import inspect_checkpoint
+from hf_zspa.remote_code.zspa_config import FIELDS, check_fields
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+PRESETS = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(CONFIGS.glob("*.json"))}
+# Table 2 of the paper: score by core ratio 0.1, 0.2, …, 0.9 (Qwen2.5-VL-7B-Instruct, keep ratio 0.1).
+TABLE_2 = {
+    "mmmu": (42.9, 43.3, 43.4, 43.9, 43.6, 43.1, 43.2, 43.0, 41.6),
+    "gqa": (49.0, 48.5, 48.2, 47.9, 47.0, 46.6, 45.5, 44.1, 42.8),
+    "pope": (68.2, 69.0, 65.3, 66.4, 65.7, 63.7, 61.9, 58.0, 53.9),
+}
+MODEL_TYPES = {"llava-1.5": "llava", "llava-next": "llava_next", "qwen2.5-vl": "qwen2_5_vl"}
+
+
+def best_core_ratio(scores: list[float]) -> float:
+    return (1 + scores.index(max(scores))) / 10
+
+
+def test_every_family_and_benchmark_of_the_paper_has_a_preset():
+    assert set(PRESETS) == {*MODEL_TYPES, *TABLE_2, "ai2d", "textvqa", "chartqa"}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_holds_a_description_and_allowed_fields_only(name):
+    fields = {key: value for key, value in PRESETS[name].items() if key != "description"}
+    assert PRESETS[name]["description"].endswith(".")
+    assert fields.keys() <= FIELDS.keys()
+    check_fields(SimpleNamespace(model_type=MODEL_TYPES.get(name), **fields))
+
+
+@pytest.mark.parametrize("name", TABLE_2)
+def test_a_benchmark_of_table_2_has_the_core_ratio_that_is_best_there(name):
+    assert PRESETS[name]["zspa_core_ratio"] == best_core_ratio(list(TABLE_2[name]))
+    assert "Table 2" in PRESETS[name]["description"]
+
+
+def test_the_other_presets_have_the_best_average_core_ratio_of_table_2():
+    averages = [sum(scores) for scores in zip(*TABLE_2.values(), strict=True)]
+    others = {preset["zspa_core_ratio"] for name, preset in PRESETS.items() if name not in TABLE_2}
+    assert others == {best_core_ratio(averages)} == {FIELDS["zspa_core_ratio"]}
+
+
+@pytest.mark.parametrize("name", ["ai2d", "textvqa", "chartqa"])
+def test_a_benchmark_outside_table_2_says_that_its_ratio_is_not_from_the_paper(name):
+    assert "not from the paper" in PRESETS[name]["description"]
+
+
+def test_a_misspelt_field_in_an_edited_config_is_refused_when_it_is_loaded(base_checkpoint, tmp_path):
+    out = convert_checkpoint(base_checkpoint("llava"), tmp_path / "out")
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps(config | {"zspa_keepratio": 0.5}))
+    message = "config.json has zspa_keepratio, but pruning reads only zspa_keep_ratio"
+    with pytest.raises(ValueError, match=message):
+        AutoConfig.from_pretrained(out, trust_remote_code=True)
+    with pytest.raises(ValueError, match=message):
+        inspect_checkpoint(out)

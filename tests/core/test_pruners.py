@@ -1,0 +1,174 @@
+"""The selections that an evaluation compares: each against its formula, worked out by brute force in float64."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from hf_zspa import VisualTokenPruner, ZspaPruner
+from hf_zspa.pruners.conditional_dpp import ConditionalDppPruner
+from hf_zspa.pruners.mmtok import MmtokPruner
+from hf_zspa.pruners.random_subset import RandomPruner, naming
+from hf_zspa.pruners.registry import METHODS, make_pruner
+from hf_zspa.scenes import EVALUATED
+from hf_zspa.scenes.heldout import scene_questions
+
+PRUNING = [method for method in METHODS if method != "original"]
+
+
+def tokens(seed, n=24, m=5, d=16):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, d, generator=generator), torch.randn(m, d, generator=generator)
+
+
+def unit(rows):
+    return rows.double() / rows.double().norm(dim=-1, keepdim=True)
+
+
+def greedy(n, budget, value):
+    """Adds, one by one, the token that makes the value of the set largest."""
+    chosen = []
+    for _ in range(budget):
+        free = [i for i in range(n) if i not in chosen]
+        chosen.append(max(free, key=lambda i: value([*chosen, i])))
+    return sorted(chosen)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_conditional_dpp_takes_the_token_of_largest_determinant_each_time(seed):
+    visual, prompt = tokens(seed)
+    features = unit(visual)
+    quality = features @ unit(prompt.double().mean(0))
+    quality = (quality - quality.min()) / (quality.max() - quality.min())
+    kernel = quality[:, None] * (features @ features.T) * quality
+    expected = greedy(len(visual), 8, lambda chosen: float(torch.linalg.det(kernel[chosen][:, chosen])))
+    assert ConditionalDppPruner(8 / 24)([visual], [prompt])[0].tolist() == expected
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_mmtok_takes_the_token_of_largest_coverage_each_time(seed):
+    visual, prompt = tokens(seed)
+    pruner = MmtokPruner(6 / 24)
+    of_text = torch.softmax(unit(prompt) @ unit(visual).T / pruner.tau_text, 1)
+    of_image = torch.softmax(unit(visual) @ unit(visual).T / pruner.tau_vision, 1)
+
+    def coverage(chosen):
+        return float(
+            of_text[:, chosen].amax(1).mean() + pruner.alpha * of_image[:, chosen].amax(1).mean()
+        )  # fmt: skip
+
+    assert pruner([visual], [prompt])[0].tolist() == greedy(len(visual), 6, coverage)
+
+
+@pytest.mark.parametrize("method", [MmtokPruner, ConditionalDppPruner])
+def test_of_equal_tokens_the_first_is_kept_first(method):
+    for seed in range(60):
+        n, d = 5 + seed % 50, 3 + seed % 30
+        visual, prompt = tokens(seed, n, 3, d)
+        copies = max(1, n // 3)
+        visual[-copies:] = visual[:copies]
+        kept = set(method(0.6)([visual], [prompt])[0].tolist())
+        assert all(i in kept for i in range(copies) if n - copies + i in kept), f"seed {seed}"
+
+
+def test_once_the_dpps_kernel_has_no_rank_left_the_most_relevant_tokens_follow():
+    generator = torch.Generator().manual_seed(0)
+    plane = torch.randn(2, 16, generator=generator)
+    visual = torch.randn(20, 2, generator=generator) @ plane  # rank 2
+    prompt = torch.randn(3, 2, generator=generator) @ plane
+    quality = unit(visual) @ unit(prompt.double().mean(0))
+    two = ConditionalDppPruner(2 / 20)([visual], [prompt])[0].tolist()
+    rest = [i for i in quality.argsort(descending=True).tolist() if i not in two]
+    assert ConditionalDppPruner(8 / 20)([visual], [prompt])[0].tolist() == sorted([*two, *rest[:6]])
+
+
+def test_random_depends_on_seed_and_prompt_but_not_on_the_batch():
+    pairs = [tokens(seed) for seed in range(6)]
+    visual, prompts = [v for v, _ in pairs], [p for _, p in pairs]
+    pruner = RandomPruner(0.25, seed=1)
+    together = pruner(visual, prompts)
+    assert all(torch.equal(kept, pruner([v], [p])[0]) for kept, (v, p) in zip(together, pairs))
+    assert len({tuple(kept.tolist()) for kept in together}) > 1
+    assert not torch.equal(RandomPruner(0.25, seed=2)(visual, prompts)[0], together[0])
+
+
+def test_random_draws_for_each_named_image_anew_whatever_its_prompt_and_company():
+    visual, prompt = tokens(0)
+    names = [f"image 1 of sample {i}" for i in range(40)]
+    together = naming(RandomPruner(0.25), names)([visual] * 40, [prompt] * 40)
+    assert len({tuple(kept.tolist()) for kept in together}) > 30
+    for name, kept in zip(names, together):
+        alone = naming(RandomPruner(0.25), [name])([visual.bfloat16()], [prompt.bfloat16() * 2])
+        assert torch.equal(alone[0], kept)
+    other = naming(RandomPruner(0.25, seed=1), names)([visual] * 40, [prompt] * 40)
+    assert not any(torch.equal(a, b) for a, b in zip(together, other))
+
+
+def test_names_are_nothing_to_a_pruner_that_looks():
+    pruner = ZspaPruner(0.25)
+    assert naming(pruner, ["image 1 of sample 3"]) is pruner
+
+
+def test_random_keeps_every_token_equally_often():
+    visual = torch.zeros(20, 4)
+    counts = torch.zeros(20)
+    names = [f"image {i}" for i in range(2000)]
+    for kept in naming(RandomPruner(0.25), names)([visual] * 2000, [torch.zeros(1, 4)] * 2000):
+        counts[kept] += 1
+    # 500 expected each, with a standard deviation of 19.
+    assert counts.sum() == 10_000 and (counts - 500).abs().max() < 80
+
+
+def test_the_papers_baselines_are_the_ends_of_the_dial():
+    visual, prompt = tokens(0, n=60)
+    for method, core in (("relevance", 1.0), ("divprune", 0.0), ("zspa", 0.4)):
+        pruner = make_pruner(method, keep_ratio=0.2, core_ratio=0.4)
+        assert torch.equal(pruner([visual], [prompt])[0], ZspaPruner(0.2, core)([visual], [prompt])[0])
+
+
+def test_original_and_a_keep_ratio_of_one_prune_nothing():
+    assert make_pruner("original", keep_ratio=0.1) is None
+    assert all(make_pruner(method, keep_ratio=1.0) is None for method in METHODS)
+
+
+@pytest.mark.parametrize(
+    ("method", "ratios", "message"),
+    [
+        ("divprun", {"keep_ratio": 0.1}, "no method 'divprun': choose from original, relevance, divprune"),
+        ("random", {"keep_ratio": 0}, "keep_ratio is 0, but must be a number in"),
+        ("zspa", {"keep_ratio": 0.1, "core_ratio": 2}, "core_ratio is 2"),
+    ],
+)
+def test_a_wrong_method_or_ratio_is_named(method, ratios, message):
+    with pytest.raises(ValueError, match=message):
+        make_pruner(method, **ratios)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(PRUNING), st.integers(1, 40), st.integers(0, 6), st.floats(0.01, 0.99), st.integers(0, 10**6))
+def test_every_pruner_keeps_its_word(method, n, m, keep, seed):
+    visual, prompt = tokens(seed, n, m, 8)
+    visual[: n // 4] = visual[0]  # equal tokens
+    visual[n - n // 5 :] = 0
+    pruner = make_pruner(method, keep_ratio=keep)
+    assert isinstance(pruner, VisualTokenPruner)
+    for dtype in (torch.float32, torch.bfloat16):
+        (kept,) = pruner([visual.to(dtype)], [prompt.to(dtype)])
+        assert kept.dtype == torch.long and kept.shape == (pruner.budget(n),)
+        assert bool((kept.diff() > 0).all()) and kept[0] >= 0 and kept[-1] < n
+
+
+@pytest.mark.parametrize("method", PRUNING)
+def test_a_checkpoint_generates_with_every_method(method):
+    processor = AutoProcessor.from_pretrained(EVALUATED["embedded"])
+    model = AutoModelForImageTextToText.from_pretrained(EVALUATED["embedded"], trust_remote_code=True)
+    scene, asked = scene_questions(3)
+    turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": next(asked).text}]}]
+    prompt = processor.apply_chat_template(turn, add_generation_prompt=True)
+    inputs = processor(images=scene.image, text=prompt, return_tensors="pt")
+    pruner = make_pruner(method, keep_ratio=0.25)
+    output = model.generate(**inputs, max_new_tokens=2, do_sample=False, visual_token_pruner=pruner)
+    assert output.shape[1] > inputs["input_ids"].shape[1]
+    (kept,) = model.select_visual_tokens(**inputs, visual_token_pruner=pruner)
+    assert kept.shape == (36,)

@@ -1,0 +1,173 @@
+"""Pruning beside what people use it with: caches, compilation, devices, adapters, quantization, pipelines."""
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from pairs import CASES, CORE, KEEP, QUESTION, assert_equals_oracle, image
+
+from hf_zspa.version import TESTED_TRANSFORMERS
+
+
+@pytest.mark.parametrize("implementation", ["offloaded", "dynamic", "offloaded_static"])
+def test_a_cache_of_another_kind_equals_the_oracle_or_is_the_librarys_refusal(pair, implementation):
+    pair = dataclasses.replace(pair, model=copy.deepcopy(pair.model), stock=copy.deepcopy(pair.stock))
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    try:
+        pair.stock.model.generate(**inputs, **pair.greedy, cache_implementation=implementation)
+    except (RuntimeError, ValueError, AssertionError) as refusal:
+        with pytest.raises(type(refusal)):
+            pair.generate(inputs, cache_implementation=implementation)
+    else:
+        assert_equals_oracle(pair, inputs, cache_implementation=implementation)
+
+
+def test_a_quantized_cache_gives_the_stock_classs_answer_to_the_kept_tokens(pair):
+    pytest.importorskip("optimum.quanto")
+    inputs = pair.inputs(*CASES["one image"])
+    options = {"cache_implementation": "quantized", "cache_config": {"backend": "quanto", "nbits": 4}}
+    tokens = pair.generate(inputs, **options, max_new_tokens=1)
+    # The prompt's keys and values are quantized after the prefill, so that its first token is exact.
+    keep, _ = pair.stock.keep(inputs, KEEP, CORE)
+    assert torch.equal(tokens, pair.stock.generate(inputs, keep, 1)[0])
+    assert pair.generate(inputs, **options).shape == (1, 6)
+
+
+def test_a_compiled_decode_step_equals_the_oracle(pair):
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    model = copy.deepcopy(pair.model)
+    compile_config = transformers.CompileConfig(fullgraph=True, dynamic=False, backend="eager")
+    compile_config._compile_all_devices = True
+    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    tokens = model.generate(
+        **inputs, **pair.greedy, cache_implementation="static", compile_config=compile_config, disable_compile=False
+    )[:, inputs["input_ids"].shape[1] :]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > graphs
+    keep, _ = pair.stock.keep(inputs, KEEP, CORE)
+    assert torch.equal(tokens, pair.stock.generate(inputs, keep, 6)[0])
+
+    text = pair.inputs([QUESTION])
+    options = pair.greedy | {"cache_implementation": "static"}
+    compiled = model.generate(**text, **options, compile_config=compile_config, disable_compile=False)
+    assert torch.equal(compiled, pair.stock.model.generate(**text, **pair.greedy))
+
+
+def test_a_dispatched_model_equals_the_oracle(pair, tmp_path):
+    accelerate = pytest.importorskip("accelerate")
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    model = accelerate.cpu_offload(copy.deepcopy(pair.model), execution_device=torch.device("cpu"))
+    tokens = model.generate(**inputs, **pair.greedy)[:, inputs["input_ids"].shape[1] :]
+    keep, _ = pair.stock.keep(inputs, KEEP, CORE)
+    assert torch.equal(tokens, pair.stock.generate(inputs, keep, 6)[0])
+
+
+def test_an_adapter_on_top_prunes_and_trains(pair):
+    peft = pytest.importorskip("peft")
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    layers = r".*language_model.*\.(q_proj|v_proj)"
+    lora = peft.LoraConfig(r=2, target_modules=layers, init_lora_weights=False, task_type="CAUSAL_LM")
+    model = peft.get_peft_model(copy.deepcopy(pair.model), lora)
+    out = model(**inputs, labels=inputs["input_ids"])
+    assert out.past_key_values.get_seq_length() < inputs["input_ids"].shape[1]
+    out.loss.backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.named_parameters() if "lora" in n)
+    merged = copy.deepcopy(model).merge_and_unload().eval()
+    stock = copy.deepcopy(pair.stock)
+    stock.model.load_state_dict(merged.state_dict())
+    tokens = model.eval().generate(**inputs, **pair.greedy)[:, inputs["input_ids"].shape[1] :]
+    assert torch.equal(tokens, stock.generate(inputs, stock.keep(inputs, KEEP, CORE)[0], 6)[0])
+
+
+class KernelCall(Exception):
+    """What reached the attention kernel of a text layer."""
+
+
+@pytest.mark.parametrize("position_ids", ["preserve", "compact"])
+def test_flash_attention_is_given_no_gap_it_could_take_for_a_packed_sequence(pair, monkeypatch, position_ids):
+    """Flash attention reads packed sequences out of positions where the mask has no 0; a stub stands for the kernel."""
+    if pair.family == "qwen2_5_vl" and position_ids == "compact":
+        pytest.skip("Qwen2.5-VL has no compact positions")
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    calls = []
+
+    def kernel(module, query, key, value, attention_mask, **kwargs):
+        calls.append((key.shape[2], attention_mask, kwargs.get("position_ids")))
+        return query.transpose(1, 2), None
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "flash_attention_2", kernel)
+    with pair.fields(position_ids=position_ids):
+        model = copy.deepcopy(pair.model)
+        for config in (model.config, model.config.get_text_config()):
+            config._attn_implementation_internal = "flash_attention_2"
+        language_model = model.model.language_model
+        language_model.config._attn_implementation_internal = "flash_attention_2"
+        inputs = pair.inputs(*CASES["one image"])
+        model.generate(**inputs, **pair.greedy | {"max_new_tokens": 3})
+    layers = [c for c in calls if c[0] < inputs["input_ids"].shape[1]]
+    assert layers
+    for length, mask, positions in layers:
+        packed_by_mask = mask is not None and mask.shape[-1] == length and bool((mask == 0).any())
+        no_gap = positions is None or bool((positions.diff() == 1).all())
+        assert packed_by_mask or no_gap
+
+
+def test_four_bit_weights_prune(base_checkpoint):
+    pytest.importorskip("bitsandbytes")
+    import pairs
+
+    path = base_checkpoint("llava")
+    pair = pairs.load("llava", path)
+    quantization = transformers.BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_compute_dtype=torch.float32,
+        llm_int8_skip_modules=["model.vision_tower", "model.multi_modal_projector", "lm_head"],  # too small for it
+    )
+    model = type(pair.model).from_pretrained(path, config=pair.model.config, quantization_config=quantization)
+    inputs = pair.inputs(*CASES["one image"])
+    assert any(type(m).__name__ == "Linear4bit" for m in model.modules())
+    out = model(**inputs, use_cache=True)
+    assert out.past_key_values.get_seq_length() < inputs["input_ids"].shape[1]
+    assert model.generate(**inputs, **pair.greedy).shape[1] == inputs["input_ids"].shape[1] + 6
+
+
+def test_a_prompt_without_mask_or_cache_keeps_seeing_all_its_tokens(pair):
+    """Gaps between positions count as packing where there is neither mask nor cache; the answer would be blind."""
+    inputs = pair.inputs([image(), QUESTION])
+    given = {k: v for k, v in inputs.items() if k != "attention_mask"}
+    keep, _ = pair.stock.keep(inputs, KEEP, CORE)
+    expected, _ = pair.stock.generate(inputs, keep, 3)
+    tokens = pair.model.generate(**given, **pair.greedy | {"max_new_tokens": 3}, use_cache=False)
+    assert torch.equal(tokens[:, inputs["input_ids"].shape[1] :], expected)
+
+
+def test_the_pipeline_prunes(pair):
+    pipe = transformers.pipeline("image-text-to-text", model=pair.model, processor=pair.processor)
+    messages = [{"role": "user", "content": [{"type": "image", "image": image()}, {"type": "text", "text": QUESTION}]}]
+    lengths = []
+    language_model = pair.model.model.language_model
+    hook = language_model.register_forward_pre_hook(
+        lambda module, args, kwargs: lengths.append(kwargs["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    try:
+        answer = pipe(text=messages, generate_kwargs=pair.greedy, return_full_text=False)
+    finally:
+        hook.remove()
+    prompt = pair.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    inputs = pair.processor(text=[prompt], images=[image()], return_tensors="pt")
+    assert lengths[0] == int(pair.stock.keep(inputs, KEEP, CORE)[0].sum())
+    assert isinstance(answer[0]["generated_text"], str)
+
+
+def test_the_versions_that_are_named_are_those_that_are_tested():
+    """In the card and the documents; nox runs them."""
+    root = Path(__file__).parents[2]
+    noxfile = (root / "noxfile.py").read_text(encoding="utf-8")
+    quoted = ", ".join(f'"{version}"' for version in TESTED_TRANSFORMERS)
+    assert f"TRANSFORMERS = ({quoted})" in noxfile
+    assert ", ".join(TESTED_TRANSFORMERS) in (root / "README.md").read_text(encoding="utf-8")
+    table = (root / "docs" / "compatibility.md").read_text(encoding="utf-8")
+    assert f"| transformers | {' | '.join(TESTED_TRANSFORMERS)} |" in table
