@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
-from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from .checkpoints.base import is_converted, read_config
 from .checkpoints.resolve import checkpoint_folder
@@ -24,6 +23,8 @@ def output_folder(path: Path) -> Path:
 
 def load_processor(folder: Path):
     """The processor of a checkpoint's folder; raises `ValueError` where it needs torchvision and there is none."""
+    from transformers import AutoProcessor  # imports torchvision, which a picture needs not
+
     try:
         return AutoProcessor.from_pretrained(folder)
     except ImportError as error:
@@ -47,6 +48,8 @@ def load_zspa(checkpoint: str | Path, trust_remote_code: bool = False):
         raise ValueError(f"{checkpoint} is not a zspa checkpoint: make one with hf-zspa convert {checkpoint} OUT")
     if not trust_remote_code:
         check_code(folder, checkpoint)
+    from transformers import AutoModelForImageTextToText
+
     processor = load_processor(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True, dtype="auto")
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), processor

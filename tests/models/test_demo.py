@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from hf_zspa.visualize.selection.demo import EXAMPLE, demo
 from PIL import Image
 
 from hf_zspa import cli
 from hf_zspa.checkpoints.convert import convert_checkpoint
 from hf_zspa.scenes import CHECKPOINT, EVALUATED, EXAMPLES, QWEN_CHECKPOINT
+from hf_zspa.visualize.demo import EXAMPLE, demo
 
 
 def run(monkeypatch, *arguments):
@@ -65,7 +65,7 @@ def test_a_shipped_checkpoint_is_what_the_converter_makes_of_its_shipped_base(tm
 
 
 def test_an_empty_prompt_is_refused(tmp_path):
-    from hf_zspa.visualize.selection.demo import demo
+    from hf_zspa.visualize.demo import demo
 
     with pytest.raises(ValueError, match="--prompt is empty"):
         demo(tmp_path / "out.png", prompt=" ")

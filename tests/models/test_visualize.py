@@ -5,7 +5,12 @@ import pairs
 import pytest
 import tiny
 import torch
-from hf_zspa.visualize.selection.selection import (
+from PIL import Image
+
+from hf_zspa import cli
+from hf_zspa.checkpoints.convert import convert_checkpoint
+from hf_zspa.loading import question_inputs
+from hf_zspa.visualize.selection import (
     CORE,
     DIVERSITY,
     comparison,
@@ -16,12 +21,7 @@ from hf_zspa.visualize.selection.selection import (
     patch_box,
     picture,
 )
-from hf_zspa.visualize.selection.token_grid import View, token_views
-from PIL import Image
-
-from hf_zspa import cli
-from hf_zspa.checkpoints.convert import convert_checkpoint
-from hf_zspa.loading import question_inputs
+from hf_zspa.visualize.token_grid import View, token_views
 
 
 @pytest.fixture(scope="module", params=tiny.FAMILIES)
