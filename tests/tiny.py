@@ -277,7 +277,8 @@ def random_video(frames: int, width: int, height: int, seed: int = 0) -> np.ndar
     return np.stack([np.asarray(random_image(width, height, seed + i)) for i in range(frames)])
 
 
-def transformers_version() -> str:
+def transformers_version() -> tuple[int, ...]:
     import transformers
+    from packaging.version import Version
 
-    return transformers.__version__
+    return Version(transformers.__version__).release

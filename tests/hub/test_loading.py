@@ -30,7 +30,7 @@ def published(hub, client, checkpoint, repository):
 
 AUTO_CLASSES = [
     "AutoModelForImageTextToText",
-    *["AutoModelForVision2Seq"] * tiny.transformers_version().startswith("4."),
+    *["AutoModelForVision2Seq"] * (tiny.transformers_version() < (5,)),
 ]
 
 

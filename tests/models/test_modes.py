@@ -26,13 +26,21 @@ def test_prompt_lookup_equals_the_oracle(pair, inputs):
     assert_equals_oracle(pair, inputs, prompt_lookup_num_tokens=3)
 
 
-def test_prompt_lookup_in_a_static_cache_equals_the_oracle_or_is_the_librarys_refusal(pair, inputs):
+def test_prompt_lookup_in_a_static_cache(pair, inputs):
+    """Right up to 5.10, and refused by transformers from 5.16 on. 5.24 begins, and runs past the cache's end where too many
+    proposals are rejected: of these prompts, with that of Qwen2.5-VL, pruned or not."""
     options = {"prompt_lookup_num_tokens": 3, "cache_implementation": "static"}
-    try:
+    refusal = None
+    if (5, 16) <= tiny.transformers_version() < (5, 24):
+        refusal = (ValueError, "assisted generate is not supported with Static cache")
+    elif tiny.transformers_version() >= (5, 24) and pair.family == "qwen2_5_vl":
+        refusal = (IndexError, "is out of bounds for dimension")
+    if refusal is None:
         assert_equals_oracle(pair, inputs, **options)
-    except (ValueError, IndexError, NotImplementedError) as refusal:
-        with pytest.raises(type(refusal)):
-            pair.stock.model.generate(**inputs, **pair.greedy | options)
+        return
+    for model in (pair.model, pair.stock.model):
+        with pytest.raises(refusal[0], match=refusal[1]):
+            model.generate(**inputs, **pair.greedy | options)
 
 
 @pytest.mark.parametrize("call", ["generate", "forward", "prepare_inputs_for_generation"])
@@ -65,12 +73,12 @@ def test_an_assistant_numbers_the_prompt_as_it_does_alone(pair, inputs):
     assert torch.equal(seen[0][..., : alone.shape[-1]], alone)
 
 
-def test_a_pruning_assistant_equals_the_oracle_or_is_refused(pair, inputs):
-    try:
+def test_a_pruning_assistant_equals_the_oracle_and_is_refused_on_5_0(pair, inputs):
+    if tiny.transformers_version()[:2] == (5, 0):
+        with pytest.raises(ValueError, match="cannot drive an assistant that prunes"):
+            pair.generate(inputs, assistant_model=pair.model)
+    else:
         assert_equals_oracle(pair, inputs, assistant_model=pair.model)
-    except ValueError as error:
-        assert "cannot drive an assistant that prunes" in str(error)
-        assert tiny.transformers_version().startswith("5.0.")
 
 
 @pytest.mark.parametrize("returned", [1, 3])
@@ -192,15 +200,15 @@ def test_text_alone_never_reaches_the_selection(pair, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [8, 500])
-def test_a_prefill_in_chunks_prunes_or_raises(pair, inputs, size):
-    try:
-        cache = DynamicCache(config=pair.model.config.get_text_config())
-        tokens = pair.generate(inputs, prefill_chunk_size=size, past_key_values=cache)
-    except ValueError as error:
-        assert "prefill_chunk_size" in str(error)
+def test_a_prefill_in_chunks_is_refused_unless_one_chunk_holds_the_prompt(pair, inputs, size):
+    """4.57 makes two chunks of every prompt, its last token being one."""
+    cache = DynamicCache(config=pair.model.config.get_text_config())
+    options = {"prefill_chunk_size": size, "past_key_values": cache}
+    if size > inputs["input_ids"].shape[1] and tiny.transformers_version() >= (5,):
+        assert torch.equal(pair.generate(inputs, **options), expected(pair, inputs))
     else:
-        assert size > inputs["input_ids"].shape[1]
-        assert torch.equal(tokens, expected(pair, inputs))
+        with pytest.raises(ValueError, match="prefill_chunk_size"):
+            pair.generate(inputs, **options)
 
 
 def test_inputs_embeds_with_an_image_are_refused(pair, inputs):
