@@ -1,13 +1,20 @@
 """Vision-language checkpoints that prune their own visual tokens, chosen for the prompt."""
 
-import transformers
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .checkpoints.convert import convert_checkpoint
-from .remote_code.zspa_selection import VisualTokenPruner, ZspaPruner, select_tokens
 from .version import __version__
 
-# transformers 5 dropped the first name; both load the same classes.
-AutoModelForVision2Seq = getattr(transformers, "AutoModelForVision2Seq", transformers.AutoModelForImageTextToText)
+if TYPE_CHECKING:
+    import transformers
+
+    from .checkpoints.convert import convert_checkpoint
+    from .checkpoints.inspect import inspect_checkpoint
+    from .checkpoints.verify import verify_checkpoint
+    from .remote_code.zspa_selection import VisualTokenPruner, ZspaPruner, select_tokens
+    from .visualize.checkpoint import visualize_checkpoint
+
+    AutoModelForVision2Seq = transformers.AutoModelForImageTextToText
 
 __all__ = [
     "AutoModelForVision2Seq",
@@ -15,5 +22,35 @@ __all__ = [
     "ZspaPruner",
     "__version__",
     "convert_checkpoint",
+    "inspect_checkpoint",
     "select_tokens",
+    "verify_checkpoint",
+    "visualize_checkpoint",
 ]
+
+# Where each name is defined. It is imported when it is first used: torch and transformers take seconds.
+_MODULES = {
+    "VisualTokenPruner": ".remote_code.zspa_selection",
+    "ZspaPruner": ".remote_code.zspa_selection",
+    "convert_checkpoint": ".checkpoints.convert",
+    "inspect_checkpoint": ".checkpoints.inspect",
+    "select_tokens": ".remote_code.zspa_selection",
+    "verify_checkpoint": ".checkpoints.verify",
+    "visualize_checkpoint": ".visualize.checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "AutoModelForVision2Seq":  # transformers 5 dropped this name; both load the same classes
+        transformers = import_module("transformers")
+        value = getattr(transformers, name, None) or transformers.AutoModelForImageTextToText
+    elif name in _MODULES:
+        value = getattr(import_module(_MODULES[name], __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,17 +10,6 @@ from .checkpoints.resolve import checkpoint_folder
 from .checkpoints.verify import check_code
 
 
-def output_folder(path: Path) -> Path:
-    """`path` as a folder to write into, made if need be; raises `ValueError` where that cannot work."""
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"--output {path} is a file: give a folder")
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"--output {path} cannot be made: {error.strerror}") from error
-    return path
-
-
 def load_processor(folder: Path):
     """The processor of a checkpoint's folder; raises `ValueError` where it needs torchvision and there is none."""
     from transformers import AutoProcessor  # imports torchvision, which a picture needs not

@@ -12,7 +12,9 @@ import torch
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ..loading import load_zspa, open_image, output_folder, question_inputs, usable_device
+from ..checkpoints.files import replace_file
+from ..loading import load_zspa, open_image, question_inputs, usable_device
+from ..output import output_folder
 from ..remote_code.zspa_selection import check_ratio
 from ..scenes import EXAMPLES
 from . import shapes
@@ -96,7 +98,7 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
         else:
             (request.output / "table-3.md").unlink(missing_ok=True)  # of an earlier run
         for name, text in files.items():
-            (request.output / name).write_text(text + "\n", encoding="utf-8")
+            replace_file(request.output / name, f"{text}\n".encode())
         plot(results, request.output / "results.png")
     return results
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.paper import paper_efficiency
+from ..output import save_plot
 
 FEW = 6  # answers below which a ratio has no interval
 _TIMES = ("method", "vision tower", "selection", "first token", "per token", "end to end", "quartiles")
@@ -124,7 +125,7 @@ def plot(results: dict[str, Any], path: Path) -> bool:
     first = [row["first_token"]["median"] for row in rows]
     prefill = [max(0.0, f - v - s) for f, v, s in zip(first, vision, selection)]
     decode = [row["end_to_end"]["median"] - row["first_token"]["median"] for row in rows]
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = Figure(figsize=(8, 3.2), dpi=120, layout="constrained")
     axes = figure.subplots()
     left = [0.0] * len(rows)
     for label, values in {"vision tower": vision, "selection": selection, "prefill": prefill, "decode": decode}.items():
@@ -132,8 +133,8 @@ def plot(results: dict[str, Any], path: Path) -> bool:
         left = [a + b for a, b in zip(left, values)]
     axes.set_xlabel("milliseconds")
     axes.set_title(f"{results['model']}, {results['dtype']}, {results['device']}")
-    axes.legend(frameon=False)
-    figure.savefig(path, dpi=120)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    save_plot(figure, path)
     return True
 
 

@@ -78,17 +78,20 @@ def replace_file(path: Path, content: bytes) -> None:
     """Puts a new file in the place of `path`: what that was a link to, or another name of, stays as it is.
 
     Raises:
-        OSError: it cannot be written; `path` is as it was.
+        OSError: it cannot be written, of which the error names `path`; that is as it was.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    fresh = Path(name)
+    fresh = None
     try:
-        with os.fdopen(handle, "wb") as file:
+        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent, delete=False) as file:
+            fresh = Path(file.name)
             file.write(content)
         fresh.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
         fresh.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}; what was there is unchanged", str(path)) from error
     finally:
-        fresh.unlink(missing_ok=True)
+        if fresh is not None:
+            fresh.unlink(missing_ok=True)
 
 
 @contextmanager

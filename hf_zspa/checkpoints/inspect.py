@@ -54,6 +54,9 @@ def inspect_checkpoint(
         revision: branch, tag or commit of a Hub id.
         progress: called with the bytes digested and their total.
 
+    Returns:
+        Its fields, turn markers and files.
+
     Raises:
         ValueError: it is no checkpoint of a supported family, or one of its fields is not allowed.
     """

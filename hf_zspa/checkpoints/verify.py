@@ -59,6 +59,9 @@ def verify_checkpoint(checkpoint: str | Path) -> Verification:
     Args:
         checkpoint: folder, or Hub id with `@revision` behind it if wanted; of a Hub id the weights are not downloaded.
 
+    Returns:
+        What was found; its `passed` says whether all of it is as installed.
+
     Raises:
         ValueError: there is no such checkpoint, it is not a converted one, or the Hub could not be asked.
     """

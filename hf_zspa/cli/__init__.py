@@ -5,7 +5,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ..hub.errors import Interrupted
+from ..hub import Interrupted
 from ..version import __version__
 from . import checkpoints, hub, measuring, pictures
 

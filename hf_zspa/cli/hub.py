@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from huggingface_hub import get_token
 from rich.table import Table
 from rich.text import Text
 
@@ -80,6 +79,8 @@ def _show(plan: "Plan", request: "Request") -> None:
 
 def _foretold(plan: "Plan", request: "Request") -> "Iterator[str]":
     """What a push would do beside sending files."""
+    from huggingface_hub import get_token
+
     private = plan.remote.private if plan.remote.exists else request.private
     who = {True: "private", False: "public, for all to see", None: "public or private, as it was made"}[private]
     yield f"the repository {'is there, and is' if plan.remote.exists else 'would be made, and be'} {who}"

@@ -40,11 +40,11 @@ def visualize_command(
     trust_remote_code: Trust = False,
 ) -> None:
     """Draws the relevance heat map and the kept tokens over an image."""
-    from ..visualize.selection import visualize
+    from ..visualize.checkpoint import visualize_checkpoint
 
     quiet()
     with console.status("choosing visual tokens"):
-        selection = visualize(
+        selection = visualize_checkpoint(
             checkpoint,
             image,
             prompt,

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..checkpoints.base import is_converted, read_config
+from ..checkpoints.files import replace_file
 from ..checkpoints.resolve import checkpoint_folder
 from ..checkpoints.verify import check_code
-from ..loading import output_folder
+from ..output import output_folder
 from ..pruners.registry import METHODS, READERS, unread
 from ..remote_code.zspa_config import FIELDS
 from . import plots, tables
@@ -76,11 +77,11 @@ def evaluate(request: Request, console: Console) -> dict[str, Any]:
     about |= {f"zspa_{name}": value for name, value in (own or {}).items()}
     results = build_results(request.checkpoint, measurements, **about)
     write_json(request.output / f"{request.stem}.json", results)
-    (request.output / f"{request.stem}.md").write_text(tables.markdown(results), encoding="utf-8")
+    replace_file(request.output / f"{request.stem}.md", tables.markdown(results).encode())
     for name, plot in (("core-ratio", plots.plot_core_ratio), ("keep-ratio", plots.plot_keep_ratio)):
         path = request.output / f"{request.stem}-{name}.png"
-        path.unlink(missing_ok=True)  # one of an earlier run would show other rows
-        plot(results["rows"], path)
+        if not plot(results["rows"], path):
+            path.unlink(missing_ok=True)  # one of an earlier run would show other rows
     return results
 
 

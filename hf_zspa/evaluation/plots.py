@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..output import save_plot
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -118,4 +120,4 @@ def _finish(figure: "Figure", axes: "Axes", path: Path) -> None:
         each.grid(alpha=0.25)
         each.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
-    figure.savefig(path)
+    save_plot(figure, path)

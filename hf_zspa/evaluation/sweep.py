@@ -1,7 +1,6 @@
 """Runs the cells of a sweep through lmms-eval and keeps each one on disk, so that nothing is run twice."""
 
 import json
-import os
 import platform
 import sys
 import time
@@ -19,7 +18,7 @@ from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
 from loguru import logger
 
-from ..checkpoints.files import read_json
+from ..checkpoints.files import read_json, replace_file
 from ..version import __version__
 from .benchmarks import BENCHMARKS, chosen_task, data_digest, reaching_the_data
 from .cells import Cell
@@ -196,9 +195,7 @@ def versions() -> dict[str, str]:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a whole file or none."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    replace_file(path, (json.dumps(content, indent=1, default=str) + "\n").encode())
 
 
 def _from_json(cell: Cell, kept: Mapping[str, Any]) -> Measurement:

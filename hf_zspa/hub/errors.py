@@ -11,12 +11,9 @@ from huggingface_hub.errors import (
 )
 
 from ..checkpoints.resolve import FAILURES
+from . import Interrupted
 
 AGAIN = "Run the same command again: what has arrived is not sent twice"
-
-
-class Interrupted(Exception):
-    """Ctrl-C in a push; it says what was published up to there, and what to do."""
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from transformers import StoppingCriteriaList
 
 from ..bench.clock import FirstTokenClock
 from ..loading import load_zspa, open_image, question_inputs
+from ..output import picture_file, save_picture
 from ..scenes import CHECKPOINT, EXAMPLES
-from .images import output_file
-from .selection import explain, picture
+from .panels import picture
+from .selection import explain
 from .token_grid import token_views
 
 ZSPA_CHECKPOINT = CHECKPOINT.with_name("checkpoint-zspa")
@@ -54,7 +55,7 @@ def demo(
     """
     console = console or Console()
     torch.set_num_threads(1)  # the model is too small to share its work out
-    output = output_file(output)
+    target = picture_file(output)
     image, prompt, right = _asked(image_file, prompt)
     model, processor = load_zspa(ZSPA_CHECKPOINT)
     _check_words(processor.tokenizer, prompt)
@@ -67,10 +68,10 @@ def demo(
         answer(model, processor, inputs, zspa_keep_ratio=keep_ratio, zspa_core_ratio=core_ratio),
     )
     notes = [f"answer from {count} tokens: {said.text}" for count, said in zip(counts, answers)]
-    picture(views, selection, prompt, notes).save(output)
+    save_picture(picture(views, selection, prompt, notes), target)
     console.print(prompt + right, style="bold", markup=False, highlight=False)
     console.print(_table(answers, counts))
-    console.print(f"picture: {output}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"picture: {target}", markup=False, highlight=False, soft_wrap=True)
     return answers
 
 

@@ -10,17 +10,17 @@ from PIL import Image
 from hf_zspa import cli
 from hf_zspa.checkpoints.convert import convert_checkpoint
 from hf_zspa.loading import question_inputs
-from hf_zspa.visualize.selection import (
+from hf_zspa.visualize.panels import (
     CORE,
     DIVERSITY,
     comparison,
     enlarged,
-    explain,
     heat_map,
     kept_tokens,
     patch_box,
     picture,
 )
+from hf_zspa.visualize.selection import explain
 from hf_zspa.visualize.token_grid import View, token_views
 
 

@@ -1,5 +1,8 @@
-"""What the task files of this folder name: lmms-eval reads functions from beside the file only."""
+"""What the task files of this folder name: lmms-eval reads functions from beside the file only.
 
-from ..scenes_task import ScenesTask, doc_to_visual
+It runs this file as part of no package, so what is imported has its full name.
+"""
+
+from hf_zspa.evaluation.scenes_task import ScenesTask, doc_to_visual
 
 __all__ = ["ScenesTask", "doc_to_visual"]

@@ -1,0 +1,52 @@
+"""Where results and pictures go: checked before any work, and written beside what is there, whose place they take."""
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from .checkpoints.files import replace_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def output_folder(path: Path) -> Path:
+    """`path` as a folder to write into, made if need be; raises `ValueError` where that cannot work."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"--output {path} is a file: give a folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--output {path} cannot be made: {error.strerror}") from error
+    return path
+
+
+def picture_file(path: str | Path) -> Path:
+    """`path` as a file to write a picture to; raises `ValueError` where that cannot work."""
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a picture in it, such as {path / 'kept.png'}")
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent} to write {path.name} to")
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
+        raise ValueError(f"{path.name} does not end like a picture: name it {path.stem}.png")
+    if not all(os.access(place, os.W_OK) for place in (path.parent, path) if place.exists()):
+        raise ValueError(f"{path} cannot be written: choose a place that you may write to")
+    return path
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Writes a picture in the format that `path` ends like; raises `OSError`, and changes nothing, where it cannot."""
+    content = io.BytesIO()
+    picture.save(content, Image.registered_extensions()[path.suffix.lower()])
+    replace_file(path, content.getvalue())
+
+
+def save_plot(figure: "Figure", path: Path) -> None:
+    """Writes matplotlib's figure as PNG; raises `OSError` where it cannot, and `path` is as it was."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    replace_file(path, content.getvalue())
