@@ -172,6 +172,7 @@ def test_a_shape_has_videos(monkeypatch):
     assert [len(kept) for kept in model.select_visual_tokens(**given)] == [5]
 
 
+@pytest.mark.slow
 def test_scaling_measures_every_axis_and_fits_it(monkeypatch):
     tiny_model("qwen2.5-vl-7b-small", monkeypatch)
     small = scaling.Selection(n=16, d=8)

@@ -10,6 +10,7 @@ from hf_zspa.bench.measure import METHODS
 from hf_zspa.cli import main
 
 
+@pytest.mark.slow
 def test_bench_on_the_embedded_checkpoint(tmp_path, monkeypatch, capsys):
     arguments = ["hf-zspa", "bench", "embedded", "--limit", "1", "--seconds", "0", "--new-tokens", "2", "--table", "3"]
     monkeypatch.setattr("sys.argv", [*arguments, "-o", str(tmp_path / "out")])

@@ -9,6 +9,8 @@ from tiny_shapes import tiny_model
 
 from hf_zspa.bench.measure import METHODS, Race
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

@@ -100,12 +100,14 @@ def test_training_scenes_never_show_a_held_out_combination():
     assert unseen >= HELD_OUT_COMBINATIONS
 
 
+@pytest.mark.slow
 def test_the_checkpoint_answers_held_out_questions(exam, right):
     for kind in KINDS:
         assert right[[k == kind for k in exam.kinds]].mean() >= 0.85, kind
     assert right.mean() > 0.95
 
 
+@pytest.mark.slow
 def test_without_the_image_or_with_a_wrong_one_it_cannot_answer(exam, right, monkeypatch):
     blind = exam.right([torch.zeros(0, dtype=torch.long)] * len(exam.kinds)).float().mean()
     monkeypatch.setattr(exam, "image_of", [*exam.image_of[len(KINDS) :], *exam.image_of[: len(KINDS)]])
@@ -180,6 +182,7 @@ def test_a_conversation_is_rendered_as_llava_does(exam):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_a_few_training_steps_lower_both_losses(family):
     trainer = Trainer(family, seed=0, dtype=torch.float32)

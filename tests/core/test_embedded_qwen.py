@@ -15,6 +15,8 @@ from hf_zspa.scenes.training import qwen2_5_vl
 from hf_zspa.scenes.training.answering import Exam
 from hf_zspa.scenes.training.families import FAMILIES
 
+pytestmark = pytest.mark.slow
+
 FAMILY = FAMILIES["qwen2_5_vl"]
 
 

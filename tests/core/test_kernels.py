@@ -17,6 +17,7 @@ from hf_zspa.remote_code.zspa_visuals import choose
 SMALL = 8192  # tokens up to which all that a program remembers fits in registers
 
 
+@pytest.mark.slow
 def test_they_compile_for_gpus_and_keep_what_they_remember_in_registers():
     script = Path(__file__).parents[1] / "compiled_kernels.py"
     paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])

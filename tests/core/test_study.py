@@ -25,6 +25,8 @@ from hf_zspa.scenes.heldout import collect
 from hf_zspa.scenes.questions import KINDS
 from hf_zspa.scenes.training.answering import Exam
 
+pytestmark = pytest.mark.slow
+
 SCORES = torch.tensor([0.0] * 17 + [0.8, 0.9, 1.0])
 NONE = SCORES[:, None]
 

@@ -131,6 +131,7 @@ for folder in sys.argv[2:]:
 """
 
 
+@pytest.mark.slow
 def test_it_works_where_hf_zspa_is_not_installed(base_checkpoint, tmp_path):
     folders = [convert_checkpoint(base_checkpoint(family), tmp_path / family) for family in tiny.FAMILIES]
     command = [sys.executable, "-I", "-c", ELSEWHERE, str(Path(tiny.__file__).parent), *map(str, folders)]

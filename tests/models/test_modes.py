@@ -27,8 +27,8 @@ def test_prompt_lookup_equals_the_oracle(pair, inputs):
 
 
 def test_prompt_lookup_in_a_static_cache(pair, inputs):
-    """Right up to 5.10, and refused by transformers from 5.16 on. 5.24 begins, and runs past the cache's end where too
-    many proposals are rejected: of these prompts, with that of Qwen2.5-VL, pruned or not."""
+    """Right up to 5.10, and refused by transformers from 5.16 on. 5.24 runs past the cache's end where too many of the
+    proposals are rejected: of these prompts, with that of Qwen2.5-VL, pruned or not."""
     options = {"prompt_lookup_num_tokens": 3, "cache_implementation": "static"}
     refusal = None
     if (5, 16) <= tiny.transformers_version() < (5, 24):

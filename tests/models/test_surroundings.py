@@ -24,6 +24,7 @@ def test_without_a_gpu_an_offloaded_cache_is_the_librarys_refusal(pair, implemen
             model.generate(**inputs, **pair.greedy, cache_implementation=implementation)
 
 
+@pytest.mark.slow
 def test_a_quantized_cache_gives_the_stock_classs_answer_to_the_kept_tokens(pair):
     inputs = pair.inputs(*CASES["one image"])
     options = {"cache_implementation": "quantized", "cache_config": {"backend": "quanto", "nbits": 4}}
@@ -34,6 +35,7 @@ def test_a_quantized_cache_gives_the_stock_classs_answer_to_the_kept_tokens(pair
     assert pair.generate(inputs, **options).shape == (1, 6)
 
 
+@pytest.mark.slow
 def test_a_compiled_decode_step_equals_the_oracle(pair):
     inputs = pair.inputs(*CASES["unequal images and questions"])
     model = copy.deepcopy(pair.model)
