@@ -1,9 +1,10 @@
 """A model, its processor and its device; and a picture with a question as their inputs."""
 
+import warnings
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from .checkpoints.base import is_converted, read_config
 from .checkpoints.resolve import checkpoint_folder
@@ -45,7 +46,13 @@ def load_zspa(checkpoint: str | Path, trust_remote_code: bool = False):
 
 
 def question_inputs(model, processor, image: Image.Image, prompt: str):
-    """What the processor makes of one image and a question, in the checkpoint's chat template if it has one."""
+    """What the processor makes of one image and a question, in the checkpoint's chat template if it has one.
+
+    Raises:
+        ValueError: as `check_prompt` and `check_placeholders`.
+    """
+    check_prompt(prompt)
+    check_placeholders(processor, prompt)
     if getattr(processor, "chat_template", None):
         content = [{"type": "image"}, {"type": "text", "text": prompt}]
         text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
@@ -54,18 +61,39 @@ def question_inputs(model, processor, image: Image.Image, prompt: str):
     return processor(images=image, text=text, return_tensors="pt").to(model.device, model.dtype)
 
 
+def check_prompt(prompt: str, name: str = "the prompt") -> None:
+    """Raises `ValueError` where a prompt is empty or is no valid Unicode; `name` is what the message calls it."""
+    if not prompt.strip():
+        raise ValueError(f"{name} is empty: ask something, for example 'what colour is the star?'")
+    if any("\ud800" <= character <= "\udfff" for character in prompt):
+        raise ValueError(f"{name} is {prompt!r}, which is not valid UTF-8: type it in a terminal that is set to UTF-8")
+
+
+def check_placeholders(processor, prompt: str) -> None:
+    """Raises `ValueError` where a prompt has a token that stands for an image or a video."""
+    for token in (getattr(processor, f"{kind}_token", None) for kind in ("image", "video")):
+        if isinstance(token, str) and token in prompt:
+            raise ValueError(f"the prompt {prompt!r} has {token} in it, which stands for what is seen: leave it out")
+
+
 def open_image(path: str | Path) -> Image.Image:
     """The image in a file, as RGB and the right way up.
 
     Raises:
-        ValueError: there is no such file, or it is no image that Pillow reads.
+        ValueError: there is no such file, or it is no image that Pillow reads, or too large a one.
     """
     if not Path(path).is_file():
         raise ValueError(f"there is no image file {path}")
     try:
-        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} is not an image that can be read: {error}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice as many pixels are an error
+            return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    except (Image.DecompressionBombError, MemoryError) as error:
+        reason = str(error) or "there is not enough memory"
+        raise ValueError(f"{path} is too large a picture ({reason}): make it smaller") from error
+    except Exception as error:  # a reader of Pillow raises whatever it meets in a damaged file
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{path} is not an image that can be read: {reason}") from error
 
 
 def usable_device(name: str | None, asked: str = "device") -> torch.device:

@@ -1,6 +1,7 @@
 """`hf-zspa bench`: what is measured, and where it is written."""
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ..checkpoints.files import replace_file
-from ..loading import load_zspa, open_image, question_inputs, usable_device
+from ..loading import check_placeholders, check_prompt, load_zspa, open_image, question_inputs, usable_device
 from ..output import output_folder
 from ..remote_code.zspa_selection import check_ratio
 from ..scenes import EXAMPLES
@@ -74,6 +75,7 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
     if request.output:
         output_folder(request.output)
     columns = (SpinnerColumn(), TextColumn("{task.completed} answers"), TimeElapsedColumn())
+    say = (lambda line: None) if console.is_terminal else console.print
     end = time.monotonic() + request.time_allowed
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
@@ -81,11 +83,13 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
         again: list[tuple[int, dict[str, Any]]] = []  # those that are asked again are few, or there is no time for them
         for number, inputs in enumerate(questions):
             race.run(inputs, number)
+            say(f"question {number + 1} is answered by every method")
             if time.monotonic() < end or race.rounds < ROUNDS:
                 again.append((number, inputs))
         while again and (race.rounds < ROUNDS or time.monotonic() < end):
             number, inputs = again[race.rounds % len(again)]
             race.run(inputs, number)
+            say(f"question {number + 1} is answered again, in all {race.rounds} rounds")
     if request.shape:
         results = race.results(request.shape, "random", asdict(request.prompt))
     else:
@@ -107,8 +111,8 @@ def _check(request: Request) -> None:
     if (request.checkpoint is None) == (request.shape is None):
         both = "not both: --shape has random weights" if request.shape else f"one of {', '.join(shapes.SHAPES)}"
         raise ValueError(f"give a checkpoint or --shape, {both}")
-    if request.time_allowed < 0:
-        raise ValueError(f"--seconds is {request.time_allowed:g}, but must be 0 or above")
+    if not 0 < request.time_allowed < math.inf:
+        raise ValueError(f"--seconds is {request.time_allowed:g}, but must be a number above 0")
     if request.dtype not in _DTYPES:
         raise ValueError(f"--dtype is {request.dtype!r}, but must be one of {', '.join(_DTYPES)}")
     _check_questions(request)
@@ -162,6 +166,8 @@ def _model_and_questions(
     for image, _ in pairs:  # one that cannot be read is named before anything is measured
         open_image(image)
     model, processor = load_zspa(checkpoint, request.trust_remote_code)
+    for _, text in pairs:
+        check_placeholders(processor, text)
     model = model.to(device, dtype)
     if request.attention:
         with _said_of_attention(request.attention):
@@ -192,7 +198,11 @@ def read_pairs(path: Path | None, limit: int | None = None) -> list[tuple[Path, 
     if not path.is_file():
         raise ValueError(f"there is no file {path} with image-question pairs")
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not valid UTF-8 ({error}): save it as UTF-8") from error
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -202,6 +212,7 @@ def read_pairs(path: Path | None, limit: int | None = None) -> list[tuple[Path, 
             raise ValueError(
                 f'line {number} of {path} is {line!r}, but must be like {{"image": "a.png", "question": "what is it?"}}'
             ) from error
+        check_prompt(found[-1][1], f"the question in line {number} of {path}")
     if not found:
         raise ValueError(f"{path} has no image-question pairs")
     return found[:limit]

@@ -65,7 +65,7 @@ def local_folder(checkpoint: str | Path) -> Path | None:
     where it can only be on the Hub.
 
     Raises:
-        ValueError: it is such a name, and that of a checkpoint's folder too.
+        ValueError: it is such a name, and that of a checkpoint's folder too; or it is a file.
     """
     folder = Path(checkpoint).expanduser()
     if str(checkpoint) in EVALUATED:
@@ -75,6 +75,8 @@ def local_folder(checkpoint: str | Path) -> Path | None:
                 "or rename it"
             )
         folder = EVALUATED[str(checkpoint)]
+    if folder.is_file():
+        raise ValueError(f"{checkpoint} is a file, but must be the folder of a checkpoint")
     return folder.resolve() if folder.is_dir() else None
 
 

@@ -1,5 +1,6 @@
 """`hf-zspa push` and `hf-zspa verify`."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..checkpoints.file_policy import shown
-from .shared import console, quiet, say
+from .shared import Json, console, quiet, say, say_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,6 +103,7 @@ def _foretold(plan: "Plan", request: "Request") -> "Iterator[str]":
 @app.command("verify")
 def verify_command(
     checkpoint: Annotated[str, typer.Argument(help="A folder, or a Hub id with @revision behind it if wanted.")],
+    as_json: Json = False,
 ) -> None:
     """Compares the code in a checkpoint with the installed hf_zspa, byte for byte, without running it."""
     from ..checkpoints.verify import verify_checkpoint
@@ -109,6 +111,9 @@ def verify_command(
 
     quiet()
     found = verify_checkpoint(checkpoint)
+    if as_json:
+        say_json({"passed": found.passed} | asdict(found))
+        raise typer.Exit(not found.passed)
     for file in found.files:
         console.print(Text.assemble((file.name, "bold"), f": {file.problem or 'the same'}"), soft_wrap=True)
     for problem in [*found.problems, found.other_version or ""]:

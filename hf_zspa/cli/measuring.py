@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
-from .shared import Trust, console, names, numbers, quiet, say
+from .shared import Json, Trust, console, names, numbers, quiet, say, say_json
 
 app = typer.Typer()
 
@@ -20,7 +20,7 @@ def eval_command(
     table: Annotated[int | None, typer.Option(help="1, 2 or 4: the paper's table of this number.")] = None,
     tasks: Annotated[str | None, typer.Option(help="lmms-eval's names, such as pope,gqa.")] = None,
     methods: Annotated[
-        str | None, typer.Option(help="Of original,relevance,divprune,zspa,random,conditional_dpp,mmtok.")
+        str | None, typer.Option(help="Some of original, relevance, divprune, zspa, random, conditional_dpp, mmtok.")
     ] = None,
     keep_ratio: Annotated[
         str | None, typer.Option(help="One or several, such as 0.1,0.25; by default its own.")
@@ -37,9 +37,10 @@ def eval_command(
     device: Annotated[str | None, typer.Option(help="Such as cuda:0; by default the GPU if there is one.")] = None,
     device_map: Annotated[str | None, typer.Option(help="auto spreads the model over all GPUs.")] = None,
     attention: Annotated[str | None, typer.Option(help="transformers' name, such as sdpa.")] = None,
-    max_pixels: Annotated[int | None, typer.Option(help="Largest area of an image (Qwen2.5-VL).")] = None,
+    max_pixels: Annotated[int | None, typer.Option(min=1, help="Largest area of an image (Qwen2.5-VL).")] = None,
     seed: Annotated[int | None, typer.Option(help="What the method random draws from; by default 0.")] = None,
     on_error: Annotated[str, typer.Option(help="raise, or count a failing sample as wrong.")] = "raise",
+    as_json: Json = False,
     trust_remote_code: Trust = False,
 ) -> None:
     """Measures a checkpoint on the paper's benchmarks, or the embedded one on its own, method against method."""
@@ -80,6 +81,9 @@ def eval_command(
         results = evaluate(request, Console(file=sys.stderr))
     except (SampleError, ScoreError) as error:
         raise ValueError(str(error)) from error
+    if as_json:
+        say_json(results)
+        return
     report = output / f"{request.stem}.md"
     _print_tables(report.read_text(encoding="utf-8").split("\n## Paired differences")[0])
     say(f"\n{_count(results['rows'], 'row')} in {report.with_suffix('.json')}, see {report}")
@@ -104,7 +108,7 @@ def bench_command(
     ] = "72x72",
     methods: Annotated[
         str | None,
-        typer.Option(help="Some of original,zspa,relevance,divprune,divprune (published),limit; by default all."),
+        typer.Option(help="Some of original, zspa, relevance, divprune, divprune (published), limit; by default all."),
     ] = None,
     keep_ratio: Annotated[float, typer.Option(help="Share of tokens kept, (0, 1].")] = 0.1,
     core_ratio: Annotated[float, typer.Option(help="Share of those chosen by relevance, [0, 1].")] = 0.2,
@@ -124,6 +128,7 @@ def bench_command(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the results; those in it are replaced.")
     ] = Path("zspa-bench"),
+    as_json: Json = False,
     trust_remote_code: Trust = False,
 ) -> None:
     """Times answers and measures their memory, method against method, taking turns in one run.
@@ -165,6 +170,9 @@ def bench_command(
         time_allowed=time_allowed,
     )
     results = bench(request, Console(stderr=True))
+    if as_json:
+        say_json(results)
+        return
     _print_tables(paper_table_3(results) if table else markdown(results))
     say(f"\n{_count(results['rows'], 'row')} in {output / 'results.json'}, see {output / 'results.md'}")
 

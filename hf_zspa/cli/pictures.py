@@ -1,11 +1,18 @@
 """`hf-zspa demo` and `hf-zspa visualize`."""
 
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
-from .shared import Trust, console, quiet, say
+from .shared import Json, Trust, console, quiet, say, say_json
+
+if TYPE_CHECKING:
+    from ..visualize.demo import Demonstration
+    from ..visualize.selection import Selection
 
 app = typer.Typer()
 ImageFile = Annotated[Path | None, typer.Option("--image", help="A picture; by default one of the shipped scenes.")]
@@ -20,12 +27,26 @@ def demo_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("zspa-demo.png"),
     keep_ratio: KeepRatio = None,
     core_ratio: CoreRatio = None,
+    as_json: Json = False,
 ) -> None:
     """Answers a question about an image with and without pruning, on the small model inside the package."""
     from ..visualize.demo import demo
 
     quiet()
-    demo(output, image, prompt, keep_ratio=keep_ratio, core_ratio=core_ratio, console=console)
+    done = demo(output, image, prompt, keep_ratio=keep_ratio, core_ratio=core_ratio)
+    if as_json:
+        answers = {"unpruned": asdict(done.unpruned), "pruned": asdict(done.pruned)}
+        say_json(
+            {"question": done.question, "right_answer": done.right_answer, **answers, "picture": str(done.picture)}
+            | _selected(done.selection)
+        )
+        return
+    right = f" (right answer: {done.right_answer})" if done.right_answer else ""
+    console.print(done.question + right, style="bold", markup=False, highlight=False)
+    console.print(_answers(done))
+    if done.selection.note:
+        say(done.selection.note)
+    say(f"picture: {done.picture}")
 
 
 @app.command("visualize")
@@ -37,13 +58,14 @@ def visualize_command(
     compare: Annotated[bool, typer.Option("--compare", help="Diversity alone, relevance alone, and balance.")] = False,
     keep_ratio: KeepRatio = None,
     core_ratio: CoreRatio = None,
+    as_json: Json = False,
     trust_remote_code: Trust = False,
 ) -> None:
     """Draws the relevance heat map and the kept tokens over an image."""
     from ..visualize.checkpoint import visualize_checkpoint
 
     quiet()
-    with console.status("choosing visual tokens"):
+    with console.status("choosing visual tokens") if not as_json else nullcontext():
         selection = visualize_checkpoint(
             checkpoint,
             image,
@@ -54,4 +76,26 @@ def visualize_command(
             core_ratio=core_ratio,
             trust_remote_code=trust_remote_code,
         )
+    if as_json:
+        say_json({"checkpoint": checkpoint, "question": prompt, "picture": str(output)} | _selected(selection))
+        return
     say(f"kept {len(selection.kept)} of {len(selection.scores)} visual tokens, see {output}")
+    if selection.note:
+        say(selection.note)
+
+
+def _selected(selection: "Selection") -> dict[str, Any]:
+    """A selection for a program."""
+    parts = {"core": selection.core.tolist(), "diversity": selection.diversity.tolist()}
+    return {"visual_tokens": len(selection.scores), "kept_tokens": len(selection.kept)} | parts
+
+
+def _answers(done: "Demonstration") -> Table:
+    table = Table()
+    for heading in ("", "visual tokens", "kept", "first token", "total", "answer"):
+        table.add_column(heading, justify="left" if heading in ("", "answer") else "right")
+    everything = done.unpruned.tokens
+    for name, said in (("all tokens", done.unpruned), ("pruned", done.pruned)):
+        times = (f"{1000 * seconds:.1f} ms" for seconds in (said.first_token, said.total))
+        table.add_row(name, str(everything), f"{said.tokens} ({said.tokens / everything:.0%})", *times, said.text)
+    return table

@@ -1,8 +1,9 @@
 """What the commands share: how they print, and how they read what is typed."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,6 +13,12 @@ console = Console()
 Trust = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the checkpoint's code even if it is not hf_zspa's own.")
 ]
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else there.")]
+
+
+def say_json(content: Any) -> None:
+    print(json.dumps(content, default=str, indent=2))
 
 
 def say(line: str) -> None:

@@ -197,7 +197,11 @@ def _one(sweep: Sweep, cell: Cell, bar: Progress, task: Any, before: int) -> Mea
         shares[0] += share
         bar.update(task, completed=before + min(shares[0], 1.0))
 
-    return sweep.run(cell, advance)
+    found = sweep.run(cell, advance)
+    if not bar.console.is_terminal:
+        done = f"{before + 1} of {bar.tasks[task].total:g}: {cell.name}, {found.metric} {found.score.value:.2f}"
+        bar.console.print(done, markup=False, highlight=False, soft_wrap=True)
+    return found
 
 
 def best_core_ratios(measurements: Sequence[Measurement]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..loading import load_zspa, open_image, question_inputs
+from ..loading import check_prompt, load_zspa, open_image, question_inputs
 from ..output import picture_file, save_picture
 from .panels import comparison, picture
 from .selection import Selection, explain
@@ -41,6 +41,7 @@ def visualize_checkpoint(
         ValueError: a file, a folder, the prompt, the checkpoint or a ratio is not what it should be.
         OSError: `output` cannot be written; it is as it was.
     """
+    check_prompt(prompt)
     target, image = picture_file(output), open_image(image_file)
     model, processor = load_zspa(checkpoint, trust_remote_code)
     inputs = question_inputs(model, processor, image, prompt)

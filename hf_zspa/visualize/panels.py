@@ -81,6 +81,8 @@ def _kept_column(title: str, views: Sequence[View], selection: Selection) -> Col
         (swatch(DIVERSITY), f"{len(selection.diversity)} diversity: unlike those kept before"),
         (None, f"{len(selection.kept)} of {len(selection.scores)} tokens kept"),
     ]
+    if selection.note:
+        legend.append((None, selection.note))
     placed = torch.cat([view.tokens.flatten() for view in views])
     newlines = int((~torch.isin(selection.kept, placed)).sum())
     if newlines:

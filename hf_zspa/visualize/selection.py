@@ -21,6 +21,13 @@ class Selection:
     def kept(self) -> Tensor:
         return torch.cat([self.core, self.diversity]).sort().values
 
+    @property
+    def note(self) -> str | None:
+        """What is to be said where the question has no part in the selection."""
+        if len(self.core):
+            return None
+        return "the question plays no part: none of the kept tokens is chosen by relevance"
+
 
 def explain(model, inputs, keep_ratio: float | None = None, core_ratio: float | None = None) -> Selection:
     """The selection for one image, as `generate` makes it; ratios that are None are the checkpoint's."""

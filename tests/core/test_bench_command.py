@@ -12,11 +12,12 @@ from hf_zspa.cli import main
 
 @pytest.mark.slow
 def test_bench_on_the_embedded_checkpoint(tmp_path, monkeypatch, capsys):
-    arguments = ["hf-zspa", "bench", "embedded", "--limit", "1", "--seconds", "0", "--new-tokens", "2", "--table", "3"]
-    monkeypatch.setattr("sys.argv", [*arguments, "-o", str(tmp_path / "out")])
+    arguments = ["embedded", "--limit", "1", "--seconds", "0.1", "--new-tokens", "2", "--table", "3"]
+    monkeypatch.setattr("sys.argv", ["hf-zspa", "bench", *arguments, "-o", str(tmp_path / "out")])
     with pytest.raises(SystemExit) as stop:
         main()
     out, err = capsys.readouterr()
+    assert "question 1 is answered by every method\n" in err  # where there is no terminal for a progress bar
     assert stop.value.code == 0, err
     assert "\n| average end to end (ms) |" in out  # whole rows, where there is no terminal to draw a table on
     results = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -42,7 +43,12 @@ def test_bench_on_the_embedded_checkpoint(tmp_path, monkeypatch, capsys):
         (["embedded", "--dtype", "int8"], "--dtype is 'int8'"),
         (["embedded", "--keep-ratio", "0"], "--keep-ratio is 0"),
         (["embedded", "--device", "gpu0"], "--device is 'gpu0', but must be such as cpu or cuda:0"),
-        (["embedded", "--seconds", "-3"], "--seconds is -3, but must be 0 or above"),
+        *(
+            (["embedded", "--seconds", seconds], f"--seconds is {seconds}, but must be a number above 0")
+            for seconds in ("-3", "0", "nan", "inf")
+        ),
+        (["embedded", "--keep-ratio", "nan"], "--keep-ratio is nan"),
+        (["embedded", "--core-ratio", "nan"], "--core-ratio is nan"),
         (["embedded", "--batch", "2"], "--batch, --images, --frames and --patches are for --shape"),
         (["embedded", "--output", __file__], "is a file: give a folder"),
         (["embedded", "--output", "/proc/out"], "--output /proc/out cannot be made"),

@@ -30,15 +30,15 @@ def test_the_demo_prints_both_answers_and_writes_the_picture(monkeypatch, capsys
 
 
 def test_all_tokens_answer_the_shown_example_right(tmp_path):
-    everything, _ = demo(tmp_path / "demo.png")
+    everything = demo(tmp_path / "demo.png").unpruned
     examples = json.loads((EXAMPLES / "examples.json").read_text("utf-8"))
     assert everything.text == next(e["answer"] for e in examples if e["kind"] == EXAMPLE)
 
 
 def test_the_demo_takes_an_image_a_question_and_ratios(tmp_path):
     image = EXAMPLES / "chart.png"
-    _, pruned = demo(tmp_path / "demo.png", image, "What color is the shortest bar?", keep_ratio=0.5, core_ratio=0.4)
-    assert pruned.text
+    done = demo(tmp_path / "demo.png", image, "What color is the shortest bar?", keep_ratio=0.5, core_ratio=0.4)
+    assert done.pruned.text and done.pruned.tokens == 72
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hf_zspa.scenes import CHECKPOINT, EVALUATED, EXAMPLES
 IMAGE = next(EXAMPLES.glob("relation*.png"))
 COMMANDS = {
     "visualize": ["--image", str(IMAGE), "--prompt", "what colour is the star?", "-o", "out.png"],
-    "bench": ["--limit", "1", "--seconds", "0", "--new-tokens", "2", "-o", "out"],
+    "bench": ["--limit", "1", "--seconds", "0.1", "--new-tokens", "2", "-o", "out"],
 }
 
 

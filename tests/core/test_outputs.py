@@ -1,0 +1,119 @@
+"""What commands write: a full disk leaves what was there and is named, `--json` is one object for a program."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hf_zspa import cli
+from hf_zspa.checkpoints import files
+from hf_zspa.checkpoints.convert import convert_checkpoint
+from hf_zspa.scenes import CHECKPOINT, EXAMPLES
+
+ASKED = ("--image", EXAMPLES / "relation.png", "--prompt", "what colour is the star ?")
+BENCH = ("--limit", 1, "--seconds", 0.1, "--new-tokens", 2, "--methods", "original,zspa", "-o", "out")
+# The command line in a process that may write no more than 100 bytes to a file from its first output on.
+LIMITED = """
+import resource, signal, tempfile
+import torchvision_operators
+from hf_zspa import cli
+from hf_zspa.checkpoints import files
+
+def open_temporary(*arguments, **options):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+    return real(*arguments, **options)
+
+real, files.tempfile.NamedTemporaryFile = tempfile.NamedTemporaryFile, open_temporary
+cli.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return convert_checkpoint(CHECKPOINT, tmp_path_factory.mktemp("zspa") / "scenes")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Runs a command line in an empty folder; returns its exit status and stdout."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_command(*arguments):
+        monkeypatch.setattr("sys.argv", ["hf-zspa", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code or 0, capsys.readouterr().out
+
+    return run_command
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["demo.png", "kept.png", "out/results.json"])
+def test_a_full_disk_leaves_what_was_there_and_is_named(checkpoint, tmp_path, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / name).write_bytes(b"of an earlier run")
+    arguments = {
+        "demo.png": ("demo", "-o", name),
+        "kept.png": ("visualize", checkpoint, *ASKED, "-o", name),
+        "out/results.json": ("bench", checkpoint, *BENCH),
+    }[name]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", LIMITED, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, last) == (1, f"hf-zspa: {name}: File too large; what was there is unchanged"), done.stderr
+    assert (tmp_path / name).read_bytes() == b"of an earlier run"
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [name.split("/")[-1]]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_file_that_cannot_be_put_in_place_leaves_the_older_one(monkeypatch, tmp_path, error):
+    (tmp_path / "a").write_bytes(b"old")
+    monkeypatch.setattr(files.Path, "replace", lambda *_: (_ for _ in ()).throw(error))
+    with pytest.raises(type(error)) as caught:
+        files.replace_file(tmp_path / "a", b"new")
+    assert isinstance(error, KeyboardInterrupt) or caught.value.filename == str(tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_demo_speaks_json(run):
+    status, out = run("demo", "--json")
+    said = json.loads(out)
+    assert status == 0 and said["right_answer"] and said["picture"] == "zspa-demo.png"
+    assert (said["unpruned"]["tokens"], said["pruned"]["tokens"]) == (said["visual_tokens"], said["kept_tokens"])
+    assert len(said["core"]) + len(said["diversity"]) == said["kept_tokens"] == 14
+
+
+def test_visualize_speaks_json(run, checkpoint):
+    status, out = run("visualize", checkpoint, *ASKED, "-o", "kept.png", "--json")
+    said = json.loads(out)
+    assert status == 0 and (said["visual_tokens"], said["kept_tokens"], len(said["core"])) == (144, 14, 3)
+
+
+def test_bench_speaks_json(run, checkpoint, tmp_path):
+    status, out = run("bench", checkpoint, *BENCH, "--json")
+    assert status == 0 and json.loads(out) == json.loads((tmp_path / "out" / "results.json").read_text())
+
+
+def test_verify_speaks_json_and_fails_as_ever(run, checkpoint):
+    status, out = run("verify", checkpoint, "--json")
+    said = json.loads(out)
+    assert status == 0 and said["passed"] and not said["problems"]
+    code = checkpoint / "zspa_prompt.py"
+    original = code.read_bytes()
+    code.write_bytes(original + b"#")
+    status, out = run("verify", checkpoint, "--json")
+    code.write_bytes(original)
+    said = json.loads(out)
+    assert status == 1 and not said["passed"]
+    assert [file["name"] for file in said["files"] if file["problem"]] == ["zspa_prompt.py"]
+
+
+def test_where_the_core_has_no_token_the_question_plays_no_part(run, checkpoint):
+    words = "the question plays no part"
+    assert words in run("visualize", checkpoint, *ASKED, "-o", "kept.png", "--keep-ratio", 0.01)[1]
+    assert words in run("demo", "--keep-ratio", 0.01)[1]
+    assert words not in run("demo")[1]
