@@ -1,15 +1,15 @@
 """Random weights in the shapes of well-known models: how long something takes does not depend on the values."""
 
 import inspect
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
 import torch
 from transformers import AutoConfig
 
-from ..remote_code.modeling_zspa_llava import ZspaLlavaForConditionalGeneration
-from ..remote_code.modeling_zspa_llava_next import ZspaLlavaNextForConditionalGeneration
-from ..remote_code.modeling_zspa_qwen2_5_vl import ZspaQwen2_5_VLForConditionalGeneration
+from ..checkpoints.families import FAMILIES, Family
 
 SMALL_LAYERS = 2  # of the language model and of the vision tower in the "-small" shapes; the widths stay
 TEXT = 40  # tokens of the prompt beside the visual ones
@@ -26,14 +26,29 @@ _PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 
 @dataclass(frozen=True)
 class Shape:
-    """A model to build; `config` is what `config.json` says, for `AutoConfig.for_model`."""
+    """A model to build, and what its processor makes of an image.
 
-    model_class: Any
+    Attributes:
+        config: what `config.json` says, for `AutoConfig.for_model`.
+        pixels: the shape of an image's pixels.
+        size: what the processor says of an image's size, where it does.
+        packed: images and videos are of any size, and `pixels` is the shape of one of their patches.
+        around: entries of the config, the tokens that begin and end every image.
+    """
+
     config: dict[str, Any]
+    pixels: tuple[int, ...]
+    size: tuple[int, ...] = ()
+    packed: bool = False
+    around: tuple[str, ...] = ()
 
     @property
-    def model_type(self) -> str:
-        return self.config["model_type"]
+    def family(self) -> Family:
+        return FAMILIES[self.config["model_type"]]
+
+    @property
+    def model_class(self) -> Any:
+        return getattr(import_module(f"hf_zspa.remote_code.{self.family.module}"), self.family.model_class)
 
     def small(self) -> "Shape":
         """The same widths with few layers."""
@@ -41,7 +56,7 @@ class Shape:
         vision |= {"depth": SMALL_LAYERS, "fullatt_block_indexes": [1]} if "depth" in vision else {}
         vision |= {"num_hidden_layers": SMALL_LAYERS} if "num_hidden_layers" in vision else {}
         text = self.config["text_config"] | {"num_hidden_layers": SMALL_LAYERS}
-        return Shape(self.model_class, self.config | {"vision_config": vision, "text_config": text})
+        return replace(self, config=self.config | {"vision_config": vision, "text_config": text})
 
 
 @dataclass(frozen=True)
@@ -50,8 +65,8 @@ class Prompt:
 
     Attributes:
         images: images in a row.
-        patches: rows and columns of patches of an image or a frame of Qwen2.5-VL; four patches are one token.
-        frames: frames of a video in place of the images (Qwen2.5-VL); two frames share their tokens.
+        patches: rows and columns of patches of an image or a frame, where a shape has any size; four are one token.
+        frames: frames of a video in place of the images, where a shape has videos; two frames share their tokens.
     """
 
     batch: int = 1
@@ -77,13 +92,15 @@ _QWEN = {
     },
 }  # fmt: skip
 SHAPES = {
-    "llava-1.5-7b": Shape(ZspaLlavaForConditionalGeneration, _LLAVA),
-    "llava-next-7b": Shape(
-        ZspaLlavaNextForConditionalGeneration,
+    "llava-1.5-7b": Shape(_LLAVA, pixels=(3, 336, 336)),
+    "llava-next-7b": Shape(  # the whole and four tiles
         _LLAVA | {"model_type": "llava_next", "image_grid_pinpoints": _PINPOINTS},
+        pixels=(5, 3, 336, 336), size=(672, 672),
     ),
-    "qwen2.5-vl-7b": Shape(ZspaQwen2_5_VLForConditionalGeneration, _QWEN),
-}
+    "qwen2.5-vl-7b": Shape(
+        _QWEN, pixels=(3 * 2 * 14 * 14,), packed=True, around=("vision_start_token_id", "vision_end_token_id")
+    ),
+}  # fmt: skip
 SHAPES |= {f"{name}-small": shape.small() for name, shape in SHAPES.items()}
 
 
@@ -117,10 +134,9 @@ def build(name: str, device: torch.device, dtype: torch.dtype, attention: str | 
 def check_prompt(name: str, prompt: Prompt) -> None:
     """Raises `ValueError` for a video, or a size of images, where the shape has neither, or an unknown shape."""
     sized = prompt.patches != Prompt.patches or prompt.frames
-    if sized and shape(name).model_type != "qwen2_5_vl":
-        raise ValueError(
-            f"--patches and --frames are for the qwen2.5-vl shapes: {name} has images of one size, no videos"
-        )
+    if sized and not shape(name).packed:
+        others = ", ".join(other for other, known in SHAPES.items() if known.packed)
+        raise ValueError(f"--patches and --frames are for {others}: {name} has images of one size, no videos")
 
 
 def inputs(name: str, model, prompt: Prompt = Prompt()) -> dict[str, torch.Tensor]:
@@ -130,31 +146,23 @@ def inputs(name: str, model, prompt: Prompt = Prompt()) -> dict[str, torch.Tenso
         ValueError: as `check_prompt`.
     """
     check_prompt(name, prompt)
-    kind, config = SHAPES[name].model_type, model.config
-    count, generator = prompt.batch * prompt.images, torch.Generator().manual_seed(0)
-    visual: dict[str, torch.Tensor] = {}
-    placeholder = config.video_token_id if prompt.frames else config.image_token_id
-    if kind == "qwen2_5_vl":
-        times, (rows, columns) = max(1, prompt.frames // 2), prompt.patches
-        suffix, grid = ("_videos", "video_grid_thw") if prompt.frames else ("", "image_grid_thw")
-        size = 3 * 2 * 14 * 14
-        visual[f"pixel_values{suffix}"] = torch.randn(count * times * rows * columns, size, generator=generator)
-        visual[grid] = torch.tensor([[times, rows, columns]] * count)
-        tokens = times * rows * columns // 4
-    elif kind == "llava_next":
-        visual["pixel_values"] = torch.randn(count, 5, 3, 336, 336, generator=generator)
-        visual["image_sizes"] = torch.tensor([[672, 672]] * count)
-        tokens = 24 * 24 + 48 * (48 + 1)  # the whole, then four tiles with a newline after each row
-    else:
-        visual["pixel_values"] = torch.randn(count, 3, 336, 336, generator=generator)
-        tokens = 24 * 24
+    known, config = SHAPES[name], model.config
+    family, count, generator = known.family, prompt.batch * prompt.images, torch.Generator().manual_seed(0)
+    kind = "video" if prompt.frames else "image"
+    suffix = "_videos" if prompt.frames else ""
+    size, pixels = known.size, (count, *known.pixels)
+    if known.packed:
+        size = (max(1, prompt.frames // 2), *prompt.patches)
+        pixels = (count * math.prod(size), *known.pixels)
+    visual = {f"pixel_values{suffix}": torch.randn(*pixels, generator=generator).to(model.dtype)}
+    if family.size:
+        visual[family.size.replace("image", kind)] = torch.tensor([size] * count)
+    placeholder = getattr(config, f"{kind}_token_id")
+    before, after = ([getattr(config, entry)] for entry in known.around) if known.around else ([], [])
+    tokens = family.layout(config.to_dict(), size).count
+    image = torch.tensor([before + [placeholder] * tokens + after] * prompt.batch)
     text = torch.randint(5, 30000, (prompt.batch, TEXT), generator=generator)
-    image = torch.full((prompt.batch, tokens), placeholder)
-    if kind == "qwen2_5_vl":  # every image begins and ends with a token of its own
-        ends = [torch.full((prompt.batch, 1), i) for i in (config.vision_start_token_id, config.vision_end_token_id)]
-        image = torch.cat([ends[0], image, ends[1]], 1)
     ids = torch.cat([text[:, : TEXT // 4], *[image] * prompt.images, text[:, TEXT // 4 :]], 1)
-    visual = {key: value.to(model.dtype) if value.is_floating_point() else value for key, value in visual.items()}
     given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | visual
     if "mm_token_type_ids" in inspect.signature(model.forward).parameters:  # from 5.4 or so on
         given["mm_token_type_ids"] = (ids == placeholder) * (2 if prompt.frames else 1)

@@ -25,6 +25,16 @@ def is_converted(config: dict) -> bool:
     return any(name.startswith("zspa_") for name in config)
 
 
+def known_family(folder: Path, config: dict) -> Family:
+    """The family that a `config.json` names; raises `ValueError` where it is none that is supported."""
+    family = FAMILIES.get(str(config.get("model_type")))
+    if family is None:
+        raise ValueError(
+            f"{folder} is of model type {config.get('model_type')!r}, but must be one of {', '.join(FAMILIES)}"
+        )
+    return family
+
+
 def family_of(folder: Path, config: dict) -> Family:
     """The family of a base checkpoint.
 
@@ -38,11 +48,7 @@ def family_of(folder: Path, config: dict) -> Family:
             f"{folder} is converted already: for other ratios edit {ratios} (now {config.get('zspa_core_ratio')!r}) "
             "in its config.json, or convert its base again"
         )
-    family = FAMILIES.get(str(config.get("model_type")))
-    if family is None:
-        raise ValueError(
-            f"{folder} is of model type {config.get('model_type')!r}, but must be one of {', '.join(FAMILIES)}"
-        )
+    family = known_family(folder, config)
     if "auto_map" in config:
         raise ValueError(f"{folder} brings model code of its own (auto_map): only stock checkpoints are converted")
     if "configuration_files" in config:

@@ -1,9 +1,11 @@
 """The code that travels in a checkpoint: which files, how transformers is sent to them, what they are known by."""
 
+import ast
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..remote_code.zspa_config import POSITION_IDS
 from .families import Family
 
 REMOTE_CODE = Path(__file__).parents[1] / "remote_code"
@@ -21,6 +23,19 @@ def auto_map(family: Family) -> dict[str, str]:
     """What `auto_map` in `config.json` is: every Auto class leads to the one class that generates and prunes."""
     model_class = f"{family.module}.{family.model_class}"
     return {"AutoConfig": f"{family.module}.{family.config_class}"} | dict.fromkeys(AUTO_CLASSES, model_class)
+
+
+def allowed_position_ids(family: Family) -> tuple[str, ...]:
+    """What `zspa_position_ids` may be, as the family's config class says.
+
+    That is read from the file: to import it is to import transformers' model and torchvision, which writing, checking
+    and publishing a checkpoint do without.
+    """
+    text = (REMOTE_CODE / f"{family.module}.py").read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "allowed_position_ids":
+            return ast.literal_eval(node.value)
+    return POSITION_IDS[:1]
 
 
 def digest(content: bytes) -> str:

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from ..remote_code.zspa_config import FIELDS, check_fields
@@ -10,7 +9,7 @@ from ..version import __version__
 from .base import family_of, other_files, read_config, weight_files
 from .card import PICTURE, SHIPPED_PICTURE, base_metadata, card, picture_caption
 from .chat_template import find_turn_markers, load_tokenizer, read_chat_template, special_token_ids
-from .code_files import DIGESTS, VERSION, auto_map, code_digests, code_files
+from .code_files import DIGESTS, VERSION, allowed_position_ids, auto_map, code_digests, code_files
 from .families import Family
 from .files import Progress, all_or_nothing, check_target, read_json, transfer
 from .resolve import checkpoint_folder, local_folder
@@ -93,7 +92,7 @@ def read_preset(path: str | Path) -> dict[str, Any]:
 def _checked_base(base: str | Path, revision: str | None, fields: dict[str, Any]) -> Path:
     """The folder of a base; of a Hub id, the weights are downloaded only once the rest looks right."""
     family = family_of(folder := checkpoint_folder(base, revision, weights=False), read_config(folder))
-    check_fields(SimpleNamespace(model_type=family.model_type, **fields))
+    check_fields(fields, allowed_position_ids(family))
     return checkpoint_folder(base, revision)
 
 
@@ -119,7 +118,7 @@ def _converted(config: dict, family: Family, fields: dict[str, Any]) -> dict:
     ours = {"architectures": [family.model_class, family.stock], "auto_map": auto_map(family)}
     code = {VERSION: __version__, DIGESTS: code_digests(code_files(family))}
     config = config | ours | fields | code
-    check_fields(SimpleNamespace(**config))
+    check_fields(config, allowed_position_ids(family))
     return config
 
 

@@ -3,12 +3,13 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from ..remote_code.zspa_config import FIELDS, check_fields, check_names
-from .base import family_of, is_converted, read_config
+from .base import family_of, is_converted, known_family, read_config
+from .card.savings import image_examples
 from .chat_template import load_tokenizer
+from .code_files import allowed_position_ids
 from .convert import stock_fields
 from .files import BLOCK, Progress
 from .resolve import checkpoint_folder
@@ -31,6 +32,8 @@ class CheckpointInfo:
         model_type: its family.
         converted: whether it prunes; if not, all fields are those a conversion with defaults would give it.
         fields: the `zspa_*` fields of its config.
+        examples: typical images, the visual tokens that the model makes of them, and how many are kept; none where the
+            config does not tell.
         turn_starts, turn_ends: the turn markers as text, one for each sequence of token ids.
         files: its files, by name.
     """
@@ -39,6 +42,7 @@ class CheckpointInfo:
     model_type: str
     converted: bool
     fields: dict[str, Any]
+    examples: list[tuple[str, int, int]]
     turn_starts: list[str]
     turn_ends: list[str]
     files: list[FileInfo]
@@ -64,19 +68,21 @@ def inspect_checkpoint(
     config = read_config(folder)
     converted = is_converted(config)
     if converted:
+        family = known_family(folder, config)
         fields = {name: config.get(name, default) for name, default in FIELDS.items()}
     else:
-        family_of(folder, config)
+        family = family_of(folder, config)
         fields = stock_fields(folder)
     check_names(config)
-    check_fields(SimpleNamespace(model_type=config.get("model_type"), **fields))
+    check_fields(fields, allowed_position_ids(family))
     tokenizer = load_tokenizer(folder)
     starts, ends = (
         [tokenizer.decode(ids, clean_up_tokenization_spaces=False) for ids in fields[name] or []]
         for name in ("zspa_query_start_ids", "zspa_query_end_ids")
     )
+    examples = image_examples(config | fields)
     return CheckpointInfo(
-        folder, str(config.get("model_type")), converted, fields, starts, ends, _digests(folder, progress)
+        folder, family.model_type, converted, fields, examples, starts, ends, _digests(folder, progress)
     )
 
 

@@ -1,11 +1,10 @@
 """Which folders can be published: a converted checkpoint, whole, with this package's code and nothing else."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from ..checkpoints.base import is_converted, read_config, weight_files
-from ..checkpoints.code_files import code_files
+from ..checkpoints.code_files import allowed_position_ids, code_files
 from ..checkpoints.families import FAMILIES
 from ..checkpoints.file_policy import TEMPLATES, is_sent, shown
 from ..checkpoints.verify import verify_checkpoint
@@ -13,7 +12,6 @@ from ..remote_code.zspa_config import FIELDS, check_fields, check_names
 from ..version import __version__
 
 _PASSED_OVER = (".cache", ".git", ".gitattributes", ".gitignore", "__pycache__")
-_CODE = {file.name for family in FAMILIES.values() for file in code_files(family)}
 
 
 def check_publishable(folder: Path) -> dict[str, Any]:
@@ -57,7 +55,7 @@ def _complete(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     complete = FIELDS | config
     try:
         check_names(config)
-        check_fields(SimpleNamespace(**complete))
+        check_fields(complete, allowed_position_ids(FAMILIES[config["model_type"]]))
     except ValueError as error:
         raise ValueError(f"{folder / 'config.json'} cannot be loaded: {error}") from error
     # Of a Qwen2.5-VL the entries of the text part may stand beside those of the whole.
@@ -86,4 +84,4 @@ def _entries(folder: Path) -> dict[str, Path]:
 def _belongs(name: str, path: Path) -> bool:
     if path.is_dir():
         return name == f"{TEMPLATES}/"
-    return name in _CODE or is_sent(name)
+    return is_sent(name) or any(name == file.name for family in FAMILIES.values() for file in code_files(family))

@@ -21,6 +21,8 @@ from .zspa_visuals import ZspaVisualsMixin  # noqa: F401
 class ZspaLlavaNextConfig(ZspaConfigMixin, LlavaNextConfig):
     """`LlavaNextConfig` with the fields of pruning."""
 
+    allowed_position_ids = ("preserve", "compact")
+
     def __init__(self, *args, **kwargs):  # transformers 5 makes one for a class without, past the mixin's
         super().__init__(*args, **kwargs)
 

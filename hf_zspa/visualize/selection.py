@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..remote_code.zspa_config import check_fields
 from ..remote_code.zspa_selection import ZspaPruner, relevance
 
 
@@ -32,7 +31,6 @@ class Selection:
 def explain(model, inputs, keep_ratio: float | None = None, core_ratio: float | None = None) -> Selection:
     """The selection for one image, as `generate` makes it; ratios that are None are the checkpoint's."""
     config = model.config
-    check_fields(config)
     pruner = ZspaPruner(
         config.zspa_keep_ratio if keep_ratio is None else keep_ratio,
         config.zspa_core_ratio if core_ratio is None else core_ratio,

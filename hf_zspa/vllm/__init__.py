@@ -7,14 +7,16 @@ plug-in it serves the stock class that the checkpoint's `architectures` names se
 import importlib.util
 import logging
 
+from ..checkpoints.families import FAMILIES
+
 SUPPORTED = (0, 32)  # major and minor
-_LLAVA, _LLAVA_NEXT = "LlavaForConditionalGeneration", "LlavaNextForConditionalGeneration"
-_QWEN = "Qwen2_5_VLForConditionalGeneration"
 ARCHITECTURES = {  # ours → its module, and where vLLM has the stock class
-    f"Zspa{_LLAVA}": ("hf_zspa.vllm.llava", f"vllm.model_executor.models.llava:{_LLAVA}"),
-    f"Zspa{_LLAVA_NEXT}": ("hf_zspa.vllm.llava", f"vllm.model_executor.models.llava_next:{_LLAVA_NEXT}"),
-    f"Zspa{_QWEN}": ("hf_zspa.vllm.qwen2_5_vl", f"vllm.model_executor.models.qwen2_5_vl:{_QWEN}"),
-}
+    family.model_class: (
+        f"hf_zspa.vllm.{family.vllm}", f"vllm.model_executor.models.{family.model_type}:{family.stock}"
+    )
+    for family in FAMILIES.values()
+    if family.vllm
+}  # fmt: skip
 
 
 def register() -> None:

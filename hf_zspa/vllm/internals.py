@@ -10,8 +10,11 @@ from typing import Any
 
 import vllm
 from vllm.model_executor.models.config import MODELS_CONFIG_MAP, VerifyAndUpdateConfig
+from vllm.transformers_utils.config import uses_mrope
 
-from ..remote_code.zspa_config import FIELDS, check_fields, check_names
+from ..checkpoints.code_files import allowed_position_ids
+from ..checkpoints.families import FAMILIES
+from ..remote_code.zspa_config import FIELDS, check_fields, check_names, fields_of
 from . import refusal, supported
 from .vision_cache import DEFAULT_MEGABYTES, check_megabytes
 
@@ -44,7 +47,7 @@ class ZspaConfig(VerifyAndUpdateConfig):
             )
         _complete(config)
         _check_options(model_config.multimodal_config)
-        if config.model_type in ("llava", "llava_next") and config.zspa_position_ids == "preserve":
+        if config.zspa_position_ids == "preserve" and not uses_mrope(config):
             _number_in_sections(config)
 
 
@@ -54,7 +57,7 @@ def _complete(config: Any) -> None:
     for name, default in (FIELDS | {"zspa_vision_cache_mb": DEFAULT_MEGABYTES}).items():
         if not hasattr(config, name):
             setattr(config, name, default)
-    check_fields(config)
+    check_fields(fields_of(config), allowed_position_ids(FAMILIES[config.model_type]))
     check_megabytes(config.zspa_vision_cache_mb)
 
 
@@ -87,7 +90,7 @@ def only_unpruned(config: Any) -> str | None:
 
 
 def _number_in_sections(config: Any) -> None:
-    """Makes a LLaVA text model take its positions from us.
+    """Makes a text model with one row of positions take them from us.
 
     vLLM counts the tokens of a prompt itself, except for models with M-RoPE, whose positions it asks the model for. One
     section as wide as the head is ordinary rotary embedding at positions that are asked for.

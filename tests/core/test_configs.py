@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from transformers import AutoConfig
 
+from hf_zspa.checkpoints.code_files import allowed_position_ids
 from hf_zspa.checkpoints.convert import convert_checkpoint
+from hf_zspa.checkpoints.families import FAMILIES
 from hf_zspa.checkpoints.inspect import inspect_checkpoint
 from hf_zspa.remote_code.zspa_config import FIELDS, check_fields
 
@@ -35,7 +36,9 @@ def test_a_preset_holds_a_description_and_allowed_fields_only(name):
     fields = {key: value for key, value in PRESETS[name].items() if key != "description"}
     assert PRESETS[name]["description"].endswith(".")
     assert fields.keys() <= FIELDS.keys()
-    check_fields(SimpleNamespace(model_type=MODEL_TYPES.get(name), **fields))
+    families = [FAMILIES[MODEL_TYPES[name]]] if name in MODEL_TYPES else FAMILIES.values()
+    for family in families:
+        check_fields(fields, allowed_position_ids(family))
 
 
 @pytest.mark.parametrize("name", TABLE_2)

@@ -5,6 +5,7 @@ import sys
 import threading
 import urllib.error
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def test_the_rows_tell_pruned_from_unpruned(monkeypatch, tmp_path):
     config = dict(given.config)
     config["text_config"] = config["text_config"] | TEXT
     config["vision_config"] = config["vision_config"] | VISION | {"fullatt_block_indexes": [0]}
-    monkeypatch.setitem(shapes.SHAPES, "tiny", shapes.Shape(given.model_class, config))
+    monkeypatch.setitem(shapes.SHAPES, "tiny", replace(given, config=config))
     monkeypatch.setattr(serving, "LOADS", (serving.Load("any", 224, 4, 2),))
     command = ["serving", "--shape", "tiny", "--rounds", "1", "--requests", "4", "--output", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", command)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ...remote_code.zspa_selection import ZspaPruner
+from ..families import FAMILIES
 
 # What the config classes of text models fill in where a config, as the Hub's LLaVA repositories do, leaves it out.
 _TEXT_DEFAULTS = {
@@ -15,19 +16,8 @@ _TEXT_DEFAULTS = {
 
 def image_examples(config: dict[str, Any]) -> list[tuple[str, int, int]]:
     """Images, the visual tokens that the model makes of them, and how many are kept; none where that is not known."""
-    vision = config.get("vision_config") or {}
-    found: list[tuple[str, int]] = []
-    if config["model_type"] == "qwen2_5_vl":
-        pixels = vision.get("patch_size", vision.get("spatial_patch_size", 14)) * vision.get("spatial_merge_size", 2)
-        found = [(f"{side * pixels} × {side * pixels} pixels", side * side) for side in (16, 36)]
-    elif "image_size" in vision and "patch_size" in vision:
-        size, side = vision["image_size"], vision["image_size"] // vision["patch_size"]
-        whole = side * side + (config.get("vision_feature_select_strategy") == "full")
-        if config["model_type"] == "llava":
-            found = [("any", whole)]
-        else:
-            found = [(f"{2 * size} × {2 * size} pixels", whole + 2 * side * (2 * side + 1))]
     pruner = ZspaPruner(config["zspa_keep_ratio"])
+    found = FAMILIES[config["model_type"]].examples(config)
     return [(what, count, pruner.budget(count)) for what, count in found]
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from ...version import TESTED_TRANSFORMERS, __version__
+from ..families import FAMILIES
 from .front_matter import strings
 from .results import table
 from .savings import cache_bytes_per_token, image_examples
@@ -35,7 +36,7 @@ def text(config: dict, name: str, head: dict, revision: str | None, picture: str
         _use(name, revision, config),
         _ratios(keep, core),
         _trust(name, revision, config.get("zspa_version") or __version__),
-        _limits(config),
+        _limits(),
         _licence(head, base),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -76,7 +77,7 @@ def _measured(head: dict, config: dict) -> str:
 def _use(name: str, revision: str | None, config: dict) -> str:
     torchvision = (
         "\n\nThe processor needs torchvision, in the version that belongs to the installed torch."
-        if config["model_type"] == "qwen2_5_vl"
+        if FAMILIES[config["model_type"]].needs_torchvision
         else ""
     )
     pin = f'revision = "{revision}"' if revision else 'revision = "main"  # pin a commit once there is one'
@@ -134,16 +135,15 @@ $ hf-zspa verify {name}{"@" + revision if revision else ""}
 compares them without running anything."""
 
 
-def _limits(config: dict) -> str:
+def _limits() -> str:
     lines = [
         "Prompts are pruned whole: chunked prefill, image prompts given as embeddings, and a new image after a filled "
         "cache are refused with a message.",
         "Small images have few tokens, and pruning them saves little.",
         "Fewer tokens can change an answer, also one that the base has right; questions about many small things need "
         "more of them.",
+        "Where the language model has a sliding attention window, a longer sequence is refused.",
     ]
-    if config["model_type"] != "qwen2_5_vl":
-        lines.append("A sequence longer than a sliding attention window is refused.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 

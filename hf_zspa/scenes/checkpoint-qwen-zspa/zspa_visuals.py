@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .zspa_compat import feature_list, loaded
-from .zspa_config import FIELDS, check_fields, pruner_from_config
+from .zspa_config import FIELDS, check_fields, fields_of, pruner_from_config
 from .zspa_prefill import PrunedVisuals
 from .zspa_prompt import prompt_mask
 from .zspa_selection import VisualTokenPruner, ZspaPruner
@@ -29,7 +29,7 @@ class ZspaVisualsMixin:
         for name, default in FIELDS.items():  # a stock config, loaded without trust, may lack them
             if not hasattr(config, name):
                 setattr(config, name, default)
-        check_fields(config)
+        check_fields(fields_of(config), self.config_class.allowed_position_ids)
         super().__init__(config, *args, **kwargs)
 
     def get_image_features(self, *args, visual_token_pruner=None, prompt_tokens=None, **kwargs):
@@ -82,7 +82,7 @@ class ZspaVisualsMixin:
 
     def _pruner(self, visual_token_pruner, keep_ratio, core_ratio) -> VisualTokenPruner | None:
         """The pruner of one call; None where nothing is to be pruned, so that the stock class runs."""
-        check_fields(self.config)
+        check_fields(fields_of(self.config), self.config_class.allowed_position_ids)
         if visual_token_pruner is None:
             return pruner_from_config(self.config, keep_ratio, core_ratio)
         if keep_ratio is not None or core_ratio is not None:

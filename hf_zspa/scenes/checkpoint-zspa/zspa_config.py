@@ -31,13 +31,18 @@ class ZspaConfigMixin:
         zspa_special_token_ids: list of token ids that are never prompt text.
         zspa_query_start_ids: list of token sequences that open a user turn.
         zspa_query_end_ids: list of token sequences that close it.
-        zspa_position_ids: "preserve" keeps the positions of the full sequence; "compact" (LLaVA families only)
+        zspa_position_ids: "preserve" keeps the positions of the full sequence; "compact", for families that allow it,
             renumbers what is left.
+
+    Attributes:
+        allowed_position_ids: what `zspa_position_ids` may be in this family.
 
     Raises:
         ValueError: a field is outside its range, or there is none of its name; the message names the field, the value
             and what is allowed.
     """
+
+    allowed_position_ids: tuple[str, ...] = POSITION_IDS[:1]
 
     def __init__(self, *args, **kwargs):
         check_names(kwargs)
@@ -45,7 +50,7 @@ class ZspaConfigMixin:
         super().__init__(*args, **kwargs)
         for name, value in fields.items():
             setattr(self, name, value)
-        check_fields(self)
+        check_fields(fields, self.allowed_position_ids)
 
     def save_pretrained(self, *args, **kwargs):
         """Keeps the stock class in `architectures`, which saving a model reduces to its own: engines go by it."""
@@ -62,15 +67,24 @@ def check_names(names) -> None:
         raise ValueError(f"config.json has {', '.join(unknown)}, but pruning reads only {', '.join(FIELDS)}")
 
 
-def check_fields(config) -> None:
-    """Raises `ValueError` where a pruning field of `config` is not allowed; a field it lacks has its default."""
-    values = {name: getattr(config, name, default) for name, default in FIELDS.items()}
+def fields_of(config) -> dict[str, Any]:
+    """The pruning fields of a config; one it lacks has its default."""
+    return {name: getattr(config, name, default) for name, default in FIELDS.items()}
+
+
+def check_fields(fields: dict[str, Any], position_ids: tuple[str, ...]) -> None:
+    """Raises `ValueError` where a pruning field is not allowed.
+
+    Args:
+        fields: entries of a config; a field that is not among them has its default.
+        position_ids: what `zspa_position_ids` may be, the family's `allowed_position_ids`.
+    """
+    values = FIELDS | fields
     check_ratio("zspa_keep_ratio", values["zspa_keep_ratio"], zero_allowed=False)
     check_ratio("zspa_core_ratio", values["zspa_core_ratio"], zero_allowed=True)
     check_choice("zspa_pooling", values["zspa_pooling"], POOLINGS)
     check_choice("zspa_prompt_scope", values["zspa_prompt_scope"], SCOPES)
-    renumbers = getattr(config, "model_type", None) in ("llava", "llava_next")
-    check_choice("zspa_position_ids", values["zspa_position_ids"], POSITION_IDS if renumbers else POSITION_IDS[:1])
+    check_choice("zspa_position_ids", values["zspa_position_ids"], position_ids)
     _check_ids("zspa_special_token_ids", values["zspa_special_token_ids"])
     for name in ("zspa_query_start_ids", "zspa_query_end_ids"):
         sequences = values[name]
@@ -89,9 +103,8 @@ def pruner_from_config(config, keep_ratio: float | None = None, core_ratio: floa
     """The pruner that `config` describes, with the ratios of one call in place of its own; None for keep ratio 1.
 
     Raises:
-        ValueError: a field, or a ratio of the call, is outside its range.
+        ValueError: a ratio, or the pooling, is outside its range.
     """
-    check_fields(config)
     keep_ratio = config.zspa_keep_ratio if keep_ratio is None else keep_ratio
     core_ratio = config.zspa_core_ratio if core_ratio is None else core_ratio
     check_ratio("zspa_keep_ratio", keep_ratio, zero_allowed=False)
