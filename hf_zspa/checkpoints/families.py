@@ -94,10 +94,9 @@ _VISION = ("clip_vision_model", "siglip_vision_model", "pixtral")
 def _square(config: Config) -> tuple[int, int]:
     """Patches per side of what the vision tower sees at a time, and the class tokens that come before them."""
     vision = config["vision_config"]
-    is_clip = vision.get("model_type", _VISION[0]) == _VISION[0]
-    return vision["image_size"] // vision["patch_size"], is_clip * (
-        config.get("vision_feature_select_strategy") == "full"
-    )
+    has_class_token = vision.get("model_type", "clip_vision_model") == "clip_vision_model"
+    keeps_it = config.get("vision_feature_select_strategy") == "full"
+    return vision["image_size"] // vision["patch_size"], int(has_class_token and keeps_it)
 
 
 def _llava(config: Config, size: Sequence[int]) -> Layout:
@@ -166,14 +165,17 @@ def _small_and_large(config: Config) -> list[tuple[str, tuple[int, ...]]]:
 FAMILIES = {
     family.model_type: family
     for family in (
-        Family("llava", "LlavaForConditionalGeneration", _TEXT, _VISION, _llava, _any_image, vllm="llava"),
         Family(
-            "llava_next", "LlavaNextForConditionalGeneration", _TEXT, _VISION, _llava_next, _four_tiles,
-            size="image_sizes", vllm="llava",
+            "llava", "LlavaForConditionalGeneration", _TEXT, _VISION,
+            layout=_llava, typical=_any_image, vllm="llava",
         ),
         Family(
-            "qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", _QWEN, _QWEN, _qwen, _small_and_large,
-            size="image_grid_thw", needs_torchvision=True, vllm="qwen2_5_vl",
+            "llava_next", "LlavaNextForConditionalGeneration", _TEXT, _VISION,
+            layout=_llava_next, typical=_four_tiles, size="image_sizes", vllm="llava",
+        ),
+        Family(
+            "qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", _QWEN, _QWEN,
+            layout=_qwen, typical=_small_and_large, size="image_grid_thw", needs_torchvision=True, vllm="qwen2_5_vl",
         ),
     )
 }  # fmt: skip

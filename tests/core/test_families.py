@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from transformers.models.llava_next import modeling_llava_next
 
 import hf_zspa
+from hf_zspa.bench.shapes import SHAPES
 from hf_zspa.checkpoints.code_files import REMOTE_CODE, allowed_position_ids
 from hf_zspa.checkpoints.families import FAMILIES
 
@@ -83,6 +84,18 @@ def test_llava_next_lies_as_its_stock_class_packs_it(side, tiles, height, width)
 def test_a_llava_that_takes_all_features_has_a_class_token_where_its_tower_has_one(vision, count):
     config = {"vision_config": {"image_size": 336, "patch_size": 14} | vision, "vision_feature_select_strategy": "full"}
     assert FAMILIES["llava"].examples(config) == [("any", count)]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("llava-1.5-7b", [("any", 576)]),
+        ("llava-next-7b", [("672 × 672 pixels", 576 + 48 * 49)]),
+        ("qwen2.5-vl-7b", [("448 × 448 pixels", 256), ("1008 × 1008 pixels", 1296)]),
+    ],
+)
+def test_examples_of_well_known_models(name, expected):
+    assert SHAPES[name].family.examples(SHAPES[name].config) == expected
 
 
 def test_a_config_that_does_not_tell_has_no_examples():
