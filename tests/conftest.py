@@ -2,7 +2,11 @@
 
 import functools
 import os
+import tempfile
 
+if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers have their parent's
+    _assets = tempfile.TemporaryDirectory(prefix="hf_zspa-")
+    os.environ["HF_ASSETS_CACHE"] = _assets.name  # the shipped checkpoints are made once, and not in the user's cache
 os.environ.setdefault("TRITON_INTERPRET", "1")  # kernels run on the CPU; set it to 0 to run them on a GPU
 
 import hypothesis

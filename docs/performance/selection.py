@@ -25,7 +25,6 @@ from hf_zspa.bench.summary import in_turn, paired_ratio, spread
 from hf_zspa.loading import load_zspa, question_inputs, usable_device
 from hf_zspa.pruners.published_divprune import published_divprune
 from hf_zspa.remote_code.zspa_selection import ZspaPruner, check_ratio
-from hf_zspa.scenes import EVALUATED
 from hf_zspa.scenes.heldout import scene_questions
 
 WIDTH = 4096
@@ -81,7 +80,7 @@ def features(n: int, kind: str, device: str | torch.device = "cpu") -> tuple[Ten
 
 def scene_tokens(n: int) -> tuple[Tensor, Tensor]:
     """Visual tokens `(n, d)` of as many scenes as that takes, one after the other, and the tokens of one question."""
-    model, processor = load_zspa(EVALUATED["embedded"])
+    model, processor = load_zspa("embedded")
     visual: list[Tensor] = []
     prompt = torch.empty(0)
     while sum(map(len, visual)) < n:

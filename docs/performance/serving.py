@@ -24,7 +24,7 @@ from server import label, metric, serving
 
 from hf_zspa.bench.machine import machine
 from hf_zspa.bench.shapes import SHAPES
-from hf_zspa.scenes import QWEN_CHECKPOINT
+from hf_zspa.checkpoints.resolve import checkpoint_folder
 
 KEEP_RATIOS = {"unpruned": 1.0, "zspa": 0.1}
 TEXT = 40  # tokens of a question
@@ -61,7 +61,7 @@ LOADS = (
 
 def write_checkpoint(folder: Path, shape: str) -> None:
     """A checkpoint without weights, for vLLM's load format "dummy": the shape, and the embedded model's tokenizer."""
-    source = QWEN_CHECKPOINT.with_name(f"{QWEN_CHECKPOINT.name}-zspa")
+    source = checkpoint_folder("embedded-qwen")
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     given = SHAPES[shape].config
     kept = ("model_type", "vocab_size", "eos_token_id", "pad_token_id", "bos_token_id")

@@ -10,9 +10,9 @@ from .base import family_of, is_converted, known_family, read_config
 from .card.savings import image_examples
 from .chat_template import load_tokenizer
 from .code_files import allowed_position_ids
-from .convert import stock_fields
 from .files import BLOCK, Progress
 from .resolve import checkpoint_folder
+from .write import stock_fields
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from ..scenes import EVALUATED
 from .file_policy import LEGAL, STOCK
+from .shipped import SHIPPED, shipped_checkpoint
 
 # huggingface_hub has another HTTP library in each of its major versions: what it raises for an answer that is an error,
 # and for a lost connection.
@@ -65,16 +65,16 @@ def local_folder(checkpoint: str | Path) -> Path | None:
     where it can only be on the Hub.
 
     Raises:
-        ValueError: it is such a name, and that of a checkpoint's folder too; or it is a file.
+        ValueError: it is a file, or such a name and that of a checkpoint's folder too; or what it names cannot be made.
     """
     folder = Path(checkpoint).expanduser()
-    if str(checkpoint) in EVALUATED:
+    if str(checkpoint) in SHIPPED:
         if (folder / "config.json").is_file():
             raise ValueError(
                 f"{checkpoint} is a checkpoint inside hf_zspa, and a folder here: give ./{checkpoint} for the folder, "
                 "or rename it"
             )
-        folder = EVALUATED[str(checkpoint)]
+        return shipped_checkpoint(str(checkpoint))
     if folder.is_file():
         raise ValueError(f"{checkpoint} is a file, but must be the folder of a checkpoint")
     return folder.resolve() if folder.is_dir() else None

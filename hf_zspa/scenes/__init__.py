@@ -6,5 +6,3 @@ _HERE = Path(__file__).parent
 CHECKPOINT = _HERE / "checkpoint"
 QWEN_CHECKPOINT = _HERE / "checkpoint-qwen"
 EXAMPLES = _HERE / "examples"
-# What an evaluation calls them: converted, as a user would evaluate his own.
-EVALUATED = {"embedded": _HERE / "checkpoint-zspa", "embedded-qwen": _HERE / "checkpoint-qwen-zspa"}

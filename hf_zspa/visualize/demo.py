@@ -10,14 +10,14 @@ from PIL import Image
 from transformers import StoppingCriteriaList
 
 from ..bench.clock import FirstTokenClock
+from ..checkpoints.shipped import shipped_checkpoint
 from ..loading import check_prompt, load_zspa, open_image, question_inputs
 from ..output import picture_file, save_picture
-from ..scenes import CHECKPOINT, EXAMPLES
+from ..scenes import EXAMPLES
 from .panels import picture
 from .selection import Selection, explain
 from .token_grid import token_views
 
-ZSPA_CHECKPOINT = CHECKPOINT.with_name("checkpoint-zspa")
 EXAMPLE = "relation"
 REPEATS = 5  # generations whose median time is shown, after one to warm up
 
@@ -71,7 +71,7 @@ def demo(
     torch.set_num_threads(1)  # the model is too small to share its work out
     target = picture_file(output)
     image, prompt, right = _asked(image_file, prompt)
-    model, processor = load_zspa(ZSPA_CHECKPOINT)
+    model, processor = load_zspa(shipped_checkpoint("embedded"))
     _check_words(processor.tokenizer, prompt)
     inputs = question_inputs(model, processor, image, prompt)
     selection = explain(model, inputs, keep_ratio, core_ratio)

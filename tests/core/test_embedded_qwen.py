@@ -6,6 +6,7 @@ from PIL import Image
 from tiny import QWEN_TEMPLATE
 from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
+from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.remote_code.zspa_selection import ZspaPruner
 from hf_zspa.scenes import QWEN_CHECKPOINT
 from hf_zspa.scenes.heldout import collect
@@ -90,9 +91,7 @@ def test_training_has_the_positions_that_the_model_gives_a_prompt(exam, heldout)
 
 @pytest.mark.parametrize("keep", [1.0, 0.1])
 def test_the_exam_marks_what_the_converted_checkpoint_generates(exam, heldout, keep):
-    model = AutoModelForImageTextToText.from_pretrained(
-        QWEN_CHECKPOINT.with_name("checkpoint-qwen-zspa"), trust_remote_code=True
-    )
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint_folder("embedded-qwen"), trust_remote_code=True)
     kept = exam.kept(ZspaPruner(keep)) if keep < 1 else None
     marked = exam.right(kept)
     for index in range(0, len(exam.kinds), 5):

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from hf_zspa import VisualTokenPruner, ZspaPruner
+from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.pruners.conditional_dpp import ConditionalDppPruner
 from hf_zspa.pruners.mmtok import MmtokPruner
 from hf_zspa.pruners.random_subset import RandomPruner, naming
 from hf_zspa.pruners.registry import METHODS, make_pruner
-from hf_zspa.scenes import EVALUATED
 from hf_zspa.scenes.heldout import scene_questions
 
 PRUNING = [method for method in METHODS if method != "original"]
@@ -161,8 +161,8 @@ def test_every_pruner_keeps_its_word(method, n, m, keep, seed):
 
 @pytest.mark.parametrize("method", PRUNING)
 def test_a_checkpoint_generates_with_every_method(method):
-    processor = AutoProcessor.from_pretrained(EVALUATED["embedded"])
-    model = AutoModelForImageTextToText.from_pretrained(EVALUATED["embedded"], trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(checkpoint_folder("embedded"))
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint_folder("embedded"), trust_remote_code=True)
     scene, asked = scene_questions(3)
     turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": next(asked).text}]}]
     prompt = processor.apply_chat_template(turn, add_generation_prompt=True)

@@ -19,8 +19,9 @@ from study_report import markdown
 from transformers import AutoModelForImageTextToText
 
 from hf_zspa import ZspaPruner, select_tokens
+from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.pruners.random_subset import RandomPruner
-from hf_zspa.scenes import CHECKPOINT, EVALUATED
+from hf_zspa.scenes import CHECKPOINT
 from hf_zspa.scenes.heldout import collect
 from hf_zspa.scenes.questions import KINDS
 from hf_zspa.scenes.training.answering import Exam
@@ -134,7 +135,7 @@ def test_random_draws_for_each_question_of_an_exam_anew(exam):
 
 
 def test_an_exam_with_compact_positions_marks_what_such_a_checkpoint_generates(exam):
-    model = AutoModelForImageTextToText.from_pretrained(EVALUATED["embedded"], trust_remote_code=True)
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint_folder("embedded"), trust_remote_code=True)
     model.config.zspa_position_ids = "compact"
     heldout = collect(per_kind=20)
     kept = exam.kept(ZspaPruner(0.1))

@@ -24,15 +24,16 @@ import typer
 import yaml
 
 from hf_zspa import cli
-from hf_zspa.scenes import CHECKPOINT, EVALUATED, EXAMPLES
+from hf_zspa.checkpoints.resolve import checkpoint_folder
+from hf_zspa.scenes import CHECKPOINT, EXAMPLES
 
 ROOT = Path(__file__).parents[2]
 LANGUAGES = ("python", "console", "json", "yaml", "bibtex", "text")
 STAND_INS = {  # what a page names, and what stands under that name where its blocks run
     "Qwen/Qwen2.5-VL-7B-Instruct": CHECKPOINT,
     "llava-hf/llava-1.5-7b-hf": CHECKPOINT,
-    "qwen2.5-vl-zspa": EVALUATED["embedded"],
-    "org/qwen25vl-zspa": EVALUATED["embedded"],
+    "qwen2.5-vl-zspa": checkpoint_folder("embedded"),
+    "org/qwen25vl-zspa": checkpoint_folder("embedded"),
     "street.jpg": EXAMPLES / "relation.png",
     "configs": ROOT / "configs",
 }

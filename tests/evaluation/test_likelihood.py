@@ -12,9 +12,10 @@ from lmms_eval.tasks import TaskManager
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.evaluation.likelihood import HfZspaLikelihood
 from hf_zspa.evaluation.requests import SampleError
-from hf_zspa.scenes import CHECKPOINT, EVALUATED
+from hf_zspa.scenes import CHECKPOINT
 from hf_zspa.scenes.heldout import collect
 
 QUESTIONS = collect(per_kind=4)
@@ -86,7 +87,7 @@ def test_without_pruning_the_loss_is_the_stock_models_in_a_batch_of_all_lengths(
 
 
 def test_with_pruning_the_loss_is_that_of_the_pruned_prompt(model):
-    pruned = AutoModelForImageTextToText.from_pretrained(EVALUATED["embedded"], trust_remote_code=True)
+    pruned = AutoModelForImageTextToText.from_pretrained(checkpoint_folder("embedded"), trust_remote_code=True)
     processor = AutoProcessor.from_pretrained(CHECKPOINT)
     model.use_method("zspa", keep_ratio=0.1)
     for index in range(0, COUNT, 5):

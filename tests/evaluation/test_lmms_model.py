@@ -12,9 +12,10 @@ from lmms_eval.models.registry_v2 import ModelRegistryV2
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.evaluation.lmms_model import HfZspa
 from hf_zspa.evaluation.requests import SampleError, generation_arguments, until_stops
-from hf_zspa.scenes import CHECKPOINT, EVALUATED
+from hf_zspa.scenes import CHECKPOINT
 from hf_zspa.scenes.heldout import collect
 
 QUESTIONS = collect(per_kind=3)
@@ -68,7 +69,7 @@ def test_a_batch_of_prompts_of_all_lengths_is_answered_as_each_one_by_itself(ask
 @pytest.mark.parametrize(("method", "keep"), [("original", 1.0), ("zspa", 0.1)])
 def test_answers_are_those_of_the_checkpoint_through_its_own_processor_and_template(ask, method, keep):
     processor = AutoProcessor.from_pretrained(CHECKPOINT)
-    model = AutoModelForImageTextToText.from_pretrained(EVALUATED["embedded"], trust_remote_code=True)
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint_folder("embedded"), trust_remote_code=True)
     expected = []
     for index in range(12):
         turn = [{"role": "user", "content": [{"type": "image"}, messages_of(index)[0]["content"][1]]}]

@@ -7,6 +7,7 @@ import pytest
 from asking import request
 from rich.console import Console
 
+from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.cli import main
 from hf_zspa.evaluation import command
 from hf_zspa.evaluation.cells import CORE_RATIOS, Cell, make_cell, plan, pooling_cells, table_plan
@@ -14,7 +15,7 @@ from hf_zspa.evaluation.command import evaluate
 from hf_zspa.evaluation.lmms_model import HfZspa
 from hf_zspa.evaluation.requests import SampleError
 from hf_zspa.evaluation.scoring import ScoreError
-from hf_zspa.scenes import CHECKPOINT, EVALUATED
+from hf_zspa.scenes import CHECKPOINT
 
 
 def test_the_ends_of_the_dial_are_the_baselines_and_run_once():
@@ -132,7 +133,7 @@ def test_the_command_shows_the_table_and_says_where_the_rest_is(run, loaded_once
 
 
 def test_foreign_code_is_not_run_unasked(run, tmp_path):
-    folder = shutil.copytree(EVALUATED["embedded"], tmp_path / "foreign")
+    folder = shutil.copytree(checkpoint_folder("embedded"), tmp_path / "foreign")
     with (folder / "modeling_zspa_llava.py").open("a") as file:
         file.write("raise SystemExit(7)\n")
     arguments = (str(folder), "--tasks", "zspa_scenes_chart", "--methods", "zspa", "--limit", "1")

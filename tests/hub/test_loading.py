@@ -4,7 +4,8 @@ import pytest
 import tiny
 from PIL import Image
 
-from hf_zspa.scenes import EVALUATED, EXAMPLES
+from hf_zspa.checkpoints.resolve import checkpoint_folder
+from hf_zspa.scenes import EXAMPLES
 
 PROMPT = """
 import torch, transformers
@@ -136,7 +137,7 @@ model.save_pretrained({str(tmp_path / "saved")!r})
 
 
 def test_the_shipped_model_answers_after_its_way_over_the_hub(hub, client, tmp_path, repository):
-    files = {path.name: path.read_bytes() for path in EVALUATED["embedded"].iterdir()}
+    files = {path.name: path.read_bytes() for path in checkpoint_folder("embedded").iterdir()}
     hub.add(repository, files)
     image, question = EXAMPLES / "relation.png", "is the pink sign above or below the cyan circle ?"
     done = client.run("visualize", repository, "--image", image, "--prompt", question, "-o", tmp_path / "k.png")

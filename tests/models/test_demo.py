@@ -7,7 +7,9 @@ from PIL import Image
 
 from hf_zspa import cli
 from hf_zspa.checkpoints.convert import convert_checkpoint
-from hf_zspa.scenes import CHECKPOINT, EVALUATED, EXAMPLES, QWEN_CHECKPOINT
+from hf_zspa.checkpoints.resolve import checkpoint_folder
+from hf_zspa.checkpoints.shipped import SHIPPED
+from hf_zspa.scenes import EXAMPLES
 from hf_zspa.visualize.demo import EXAMPLE, demo
 
 
@@ -57,10 +59,10 @@ def test_bad_input_gives_one_line_and_a_failing_status(monkeypatch, capsys, argu
     assert words in error and len(error.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize(("base", "name"), [(CHECKPOINT, "embedded"), (QWEN_CHECKPOINT, "embedded-qwen")])
-def test_a_shipped_checkpoint_is_what_the_converter_makes_of_its_shipped_base(tmp_path, base, name):
-    made = convert_checkpoint(base, tmp_path / EVALUATED[name].name)
-    files = {path.name: path.read_bytes() for path in EVALUATED[name].iterdir()}
+@pytest.mark.parametrize(("name", "base"), SHIPPED.items())
+def test_a_shipped_checkpoint_is_what_the_converter_makes_of_its_base(tmp_path, name, base):
+    made = convert_checkpoint(base, tmp_path / name)
+    files = {path.name: path.read_bytes() for path in checkpoint_folder(name).iterdir()}
     assert files == {path.name: path.read_bytes() for path in made.iterdir()}
 
 

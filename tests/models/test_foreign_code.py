@@ -5,8 +5,10 @@ import sys
 
 import pytest
 
+from hf_zspa.checkpoints.resolve import checkpoint_folder
+from hf_zspa.checkpoints.shipped import SHIPPED
 from hf_zspa.cli import main
-from hf_zspa.scenes import CHECKPOINT, EVALUATED, EXAMPLES
+from hf_zspa.scenes import CHECKPOINT, EXAMPLES
 
 IMAGE = next(EXAMPLES.glob("relation*.png"))
 COMMANDS = {
@@ -32,7 +34,7 @@ def run(monkeypatch, capsys, tmp_path):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_foreign_code_is_not_run_unasked(run, command, tmp_path):
-    foreign = shutil.copytree(EVALUATED["embedded"], tmp_path / "foreign")
+    foreign = shutil.copytree(checkpoint_folder("embedded"), tmp_path / "foreign")
     with (foreign / "modeling_zspa_llava.py").open("a") as file:
         file.write(f'print("FOREIGN in {command}")\n')  # its own for each: an import is done once
     status, out, err = run(command, foreign, *COMMANDS[command])
@@ -42,7 +44,7 @@ def test_foreign_code_is_not_run_unasked(run, command, tmp_path):
     assert status == 0 and f"FOREIGN in {command}" in out, err
 
 
-@pytest.mark.parametrize("name", EVALUATED)
+@pytest.mark.parametrize("name", SHIPPED)
 def test_the_checkpoints_inside_the_package_have_names(run, name, tmp_path):
     (tmp_path / name).mkdir()  # as one that results were written to
     assert run("verify", name)[0] == run("inspect", name)[0] == run("visualize", name, *COMMANDS["visualize"])[0] == 0
@@ -53,7 +55,7 @@ def test_the_checkpoints_inside_the_package_have_names(run, name, tmp_path):
 
 
 def test_a_path_is_printed_as_it_is(run, tmp_path):
-    shutil.copytree(EVALUATED["embedded"], tmp_path / "ck[bold]")
+    shutil.copytree(checkpoint_folder("embedded"), tmp_path / "ck[bold]")
     assert "ck[bold] has the code of hf_zspa" in run("verify", "ck[bold]")[1]
     status, out, err = run("convert", CHECKPOINT, tmp_path / "new[x]")
     assert (status, err) == (0, "") and "new[x]: load it" in out

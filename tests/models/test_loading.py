@@ -5,10 +5,10 @@ import pytest
 import tiny
 import torch
 
+from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.evaluation.loading import Settings, load
-from hf_zspa.scenes import EVALUATED
 
-QWEN = EVALUATED["embedded-qwen"]
+QWEN = "embedded-qwen"
 CELL = 12 * 12  # pixels of a visual token
 
 
@@ -29,7 +29,7 @@ def visual_tokens(processor, side):
     ],
 )
 def test_the_area_of_images_and_of_frames_stays_within_the_bounds(side, bounds, expected):
-    _, processor = load(QWEN, True, Settings("cpu", **bounds))
+    _, processor = load(checkpoint_folder(QWEN), True, Settings("cpu", **bounds))
     assert visual_tokens(processor, side) == (expected, expected)
 
 
@@ -46,16 +46,16 @@ def test_the_area_of_images_and_of_frames_stays_within_the_bounds(side, bounds, 
 )
 def test_what_cannot_be_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        load(QWEN, True, Settings(**settings))
+        load(checkpoint_folder(QWEN), True, Settings(**settings))
 
 
 def test_a_gpu_is_refused_where_torch_sees_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="device is 'cuda', but torch sees no GPU: choose another"):
-        load(QWEN, True, Settings("cuda"))
+        load(checkpoint_folder(QWEN), True, Settings("cuda"))
 
 
 def test_without_bounds_the_checkpoints_own_stay(monkeypatch):
-    _, processor = load(QWEN, True, Settings("cpu"))
+    _, processor = load(checkpoint_folder(QWEN), True, Settings("cpu"))
     image = processor.image_processor(images=[np.zeros((600, 600, 3), np.uint8)], return_tensors="pt")
     assert int(image["image_grid_thw"].prod()) // 4 == 196

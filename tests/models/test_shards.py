@@ -61,7 +61,7 @@ def test_a_failure_halfway_changes_nothing(sharded, tmp_path, monkeypatch, failu
         if len(calls) == 2:
             raise failure
 
-    monkeypatch.setattr(hf_zspa.checkpoints.convert, "transfer", fail_at_the_second)
+    monkeypatch.setattr(hf_zspa.checkpoints.write, "transfer", fail_at_the_second)
     with pytest.raises(raised[0], match=raised[1]):
         convert_checkpoint(sharded, out, force=True)
     assert set(tmp_path.iterdir()) == ({sharded, out} if had_one else {sharded})

@@ -11,9 +11,11 @@ import transformers
 from PIL import Image
 from server import serving
 
-from hf_zspa.scenes import CHECKPOINT
+from hf_zspa.checkpoints.resolve import checkpoint_folder
 
-CHECKPOINTS = {"llava": CHECKPOINT.with_name("checkpoint-zspa"), "qwen": CHECKPOINT.with_name("checkpoint-qwen-zspa")}
+CHECKPOINTS = {
+    family: checkpoint_folder(name) for family, name in {"llava": "embedded", "qwen": "embedded-qwen"}.items()
+}
 FLAGS = (
     "--dtype", "float32", "--max-num-seqs", "16", "--block-size", "32", "--served-model-name", "zspa",
     "--limit-mm-per-prompt", '{"image": 2, "video": 0}', "--enforce-eager",

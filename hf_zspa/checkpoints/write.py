@@ -1,0 +1,83 @@
+"""From the folder of a base to the files of a converted checkpoint; where they go is the caller's business."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..remote_code.zspa_config import FIELDS, check_fields
+from ..version import __version__
+from .base import family_of, other_files, read_config
+from .card import PICTURE, SHIPPED_PICTURE, base_metadata, card, picture_caption
+from .chat_template import find_turn_markers, load_tokenizer, read_chat_template, special_token_ids
+from .code_files import DIGESTS, VERSION, allowed_position_ids, auto_map, code_digests, code_files
+from .families import Family
+from .files import Progress, transfer
+
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+
+
+def write_all_but_weights(
+    source: Path, folder: Path, name: str, fields: dict[str, Any] | None = None, repository: str | None = None
+) -> None:
+    """Fills an empty folder with the config, code, card, tokenizer and processor of a converted checkpoint.
+
+    Args:
+        source: the folder of a stock checkpoint of a supported family.
+        name: what the card calls the checkpoint.
+        fields: `zspa_*` fields of the config in place of their defaults.
+        repository: the base on the Hub.
+
+    Raises:
+        ValueError: a field, or the base, is not what it should be.
+    """
+    stock = read_config(source)
+    family = family_of(source, stock)
+    config = _converted(stock, family, stock_fields(source) | (fields or {}))
+    for path in [*code_files(family), *(source / name for name in other_files(source))]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / PICTURE).write_bytes(SHIPPED_PICTURE.read_bytes())
+    picture = picture_caption(folder / PICTURE)
+    text = card(config, name, metadata=base_metadata(source, repository), picture=picture)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def write_weights(
+    source: Path, folder: Path, names: list[str], link: bool = False, progress: Progress | None = None
+) -> None:
+    """Clones the weights of a base where the file system can, else copies them; on request they are hard linked.
+
+    Args:
+        names: of the files of weights.
+        progress: called with the bytes done and their total.
+    """
+    total = sum((source / name).stat().st_size for name in names)
+    done = 0
+
+    def advance(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress is not None:
+            progress(done, total)
+
+    for name in names:
+        transfer(source / name, folder / name, link, advance)
+
+
+def stock_fields(source: Path) -> dict[str, Any]:
+    """The fields of a conversion with defaults, with what is found in the base's tokenizer and chat template."""
+    tokenizer = load_tokenizer(source)
+    if not any((source / name).is_file() for name in PROCESSOR_FILES):
+        raise ValueError(f"{source} has no image processor: none of the files {', '.join(PROCESSOR_FILES)}")
+    markers = find_turn_markers(tokenizer, read_chat_template(source))
+    found = {"zspa_query_start_ids": markers.start, "zspa_query_end_ids": markers.end}
+    return FIELDS | found | {"zspa_special_token_ids": special_token_ids(tokenizer)}
+
+
+def _converted(config: dict, family: Family, fields: dict[str, Any]) -> dict:
+    """The base's config with our classes and fields; every other entry, and the order, stays."""
+    ours = {"architectures": [family.model_class, family.stock], "auto_map": auto_map(family)}
+    code = {VERSION: __version__, DIGESTS: code_digests(code_files(family))}
+    config = config | ours | fields | code
+    check_fields(config, allowed_position_ids(family))
+    return config
