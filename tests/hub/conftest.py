@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from transformers.utils import HF_MODULES_CACHE
 
 from hf_zspa.checkpoints.convert import convert_checkpoint
 from hub.protocol import WRITER
@@ -63,10 +64,11 @@ def server():
 @pytest.fixture(scope="session")
 def client(server, tmp_path_factory):
     off = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
+    path = [place for place in sys.path if place != HF_MODULES_CACHE]  # the client has code of checkpoints of its own
     environment = off | {
         "HF_ENDPOINT": server.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HOME": str(tmp_path_factory.mktemp("hf-home")), "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "PYTHONPATH": os.pathsep.join(sys.path), "NO_PROXY": "*", "HF_HUB_DOWNLOAD_TIMEOUT": "10",
+        "PYTHONPATH": os.pathsep.join(path), "NO_PROXY": "*", "HF_HUB_DOWNLOAD_TIMEOUT": "10",
     }  # fmt: skip
     worker = Path(__file__).with_name("worker.py")
     process = subprocess.Popen(
