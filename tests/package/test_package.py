@@ -45,9 +45,11 @@ def test_the_wheel_holds_the_package_and_the_source_all_that_its_tests_need(rele
     inside = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in inside} == {"hf_zspa", f"hf_zspa-{__version__}.dist-info"}
     tracked = run("git", "ls-files", "hf_zspa", cwd=ROOT).split()
-    assert {name for name in tracked if name not in inside} == set()
+    training = {name for name in tracked if name.startswith("hf_zspa/scenes/training/")}
+    assert training and set(tracked) - set(inside) == training
     with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {*tracked, *run("git", "ls-files", "tests", cwd=ROOT).split()} <= names
     needed = {"LICENSE", "README.md", "SECURITY.md", "CITATION.cff", "Makefile", "noxfile.py", "mkdocs.yml"}
     assert needed | {"tests/pairs.py", "docs/index.md", "configs/qwen2.5-vl.json"} <= names
 
@@ -72,3 +74,6 @@ def test_the_wheels_demo_runs_in_an_empty_environment(release, tmp_path):
     said = run(command, "demo", "--output", "picture.png", cwd=tmp_path, env=clean)
     assert "below" in said and Image.open(tmp_path / "picture.png").width > 500
     assert "and no other" in run(command, "verify", "embedded", cwd=tmp_path, env=clean)
+    short = ("--limit", "1", "--seconds", "0", "--new-tokens", "2", "--output", "bench")
+    run(command, "bench", "embedded", *short, cwd=tmp_path, env=clean)
+    assert (tmp_path / "bench" / "results.json").is_file()

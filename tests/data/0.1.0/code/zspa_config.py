@@ -1,0 +1,99 @@
+"""The fields that pruning adds to `config.json`, and their checks."""
+
+from typing import Any
+
+from .zspa_prompt import SCOPES
+from .zspa_selection import POOLINGS, ZspaPruner, check_choice, check_ratio
+
+POSITION_IDS = ("preserve", "compact")
+FIELDS: dict[str, Any] = {
+    "zspa_keep_ratio": 0.1,
+    "zspa_core_ratio": 0.2,
+    "zspa_pooling": "mean",
+    "zspa_prompt_scope": "query",
+    "zspa_special_token_ids": None,
+    "zspa_query_start_ids": None,
+    "zspa_query_end_ids": None,
+    "zspa_position_ids": "preserve",
+}
+# Entries of this prefix that pruning does not read: who wrote the checkpoint, and a setting of the plug-in for vLLM.
+OTHER_ENTRIES = ("zspa_version", "zspa_code_sha256", "zspa_vision_cache_mb")
+
+
+class ZspaConfigMixin:
+    """Adds the pruning fields to a model's config class.
+
+    Args:
+        zspa_keep_ratio: share of each image's tokens kept, in (0, 1]; 1.0 is the stock, unpruned model.
+        zspa_core_ratio: share of the kept tokens chosen by relevance to the prompt, in [0, 1].
+        zspa_pooling: how prompt tokens are aggregated: "mean", "max" or "none".
+        zspa_prompt_scope: "query", the text of the last user turn, or "text", all text of the prompt.
+        zspa_special_token_ids: list of token ids that are never prompt text.
+        zspa_query_start_ids: list of token sequences that open a user turn.
+        zspa_query_end_ids: list of token sequences that close it.
+        zspa_position_ids: "preserve" keeps the positions of the full sequence; "compact" (LLaVA families only)
+            renumbers what is left.
+
+    Raises:
+        ValueError: a field is outside its range, or there is none of its name; the message names the field, the value
+            and what is allowed.
+    """
+
+    def __init__(self, *args, **kwargs):
+        check_names(kwargs)
+        fields = {name: kwargs.pop(name, default) for name, default in FIELDS.items()}
+        super().__init__(*args, **kwargs)
+        for name, value in fields.items():
+            setattr(self, name, value)
+        check_fields(self)
+
+    def save_pretrained(self, *args, **kwargs):
+        """Keeps the stock class in `architectures`, which saving a model reduces to its own: engines go by it."""
+        ours, *_ = getattr(self, "architectures", None) or [""]
+        if ours.startswith("Zspa"):
+            self.architectures = [ours, ours.removeprefix("Zspa")]
+        return super().save_pretrained(*args, **kwargs)
+
+
+def check_names(names) -> None:
+    """Raises `ValueError` where one of `names`, the entries of a config, looks like a pruning field and is none."""
+    unknown = [n for n in names if n.startswith("zspa_") and n not in FIELDS and n not in OTHER_ENTRIES]
+    if unknown:
+        raise ValueError(f"config.json has {', '.join(unknown)}, but pruning reads only {', '.join(FIELDS)}")
+
+
+def check_fields(config) -> None:
+    """Raises `ValueError` where a pruning field of `config` is not allowed; a field it lacks has its default."""
+    values = {name: getattr(config, name, default) for name, default in FIELDS.items()}
+    check_ratio("zspa_keep_ratio", values["zspa_keep_ratio"], zero_allowed=False)
+    check_ratio("zspa_core_ratio", values["zspa_core_ratio"], zero_allowed=True)
+    check_choice("zspa_pooling", values["zspa_pooling"], POOLINGS)
+    check_choice("zspa_prompt_scope", values["zspa_prompt_scope"], SCOPES)
+    renumbers = getattr(config, "model_type", None) in ("llava", "llava_next")
+    check_choice("zspa_position_ids", values["zspa_position_ids"], POSITION_IDS if renumbers else POSITION_IDS[:1])
+    _check_ids("zspa_special_token_ids", values["zspa_special_token_ids"])
+    for name in ("zspa_query_start_ids", "zspa_query_end_ids"):
+        sequences = values[name]
+        if sequences is not None and not (isinstance(sequences, list) and all(sequences)):
+            raise ValueError(f"{name} is {sequences!r}, but must be a list of non-empty lists of token ids, or null")
+        for sequence in sequences or []:
+            _check_ids(name, sequence)
+
+
+def _check_ids(name: str, ids) -> None:
+    if ids is not None and not (isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids)):
+        raise ValueError(f"{name} has {ids!r}, but a list of token ids (whole numbers from 0) must stand there")
+
+
+def pruner_from_config(config, keep_ratio: float | None = None, core_ratio: float | None = None) -> ZspaPruner | None:
+    """The pruner that `config` describes, with the ratios of one call in place of its own; None for keep ratio 1.
+
+    Raises:
+        ValueError: a field, or a ratio of the call, is outside its range.
+    """
+    check_fields(config)
+    keep_ratio = config.zspa_keep_ratio if keep_ratio is None else keep_ratio
+    core_ratio = config.zspa_core_ratio if core_ratio is None else core_ratio
+    check_ratio("zspa_keep_ratio", keep_ratio, zero_allowed=False)
+    check_ratio("zspa_core_ratio", core_ratio, zero_allowed=True)
+    return None if keep_ratio == 1 else ZspaPruner(keep_ratio, core_ratio, config.zspa_pooling)

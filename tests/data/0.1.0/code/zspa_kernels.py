@@ -1,0 +1,214 @@
+"""The whole selection on a GPU in a few launches. Triton is optional: without it plain torch does the same.
+
+    direction one program per image: its pooled prompt as a unit vector
+    prepare   of every token its norm, and how relevant it is                reads the features once
+    products  of all pairs of tokens, by torch                               reads them once more
+    isolation of every token, for a selection that begins without a core
+    select    one program per image: the core, then the greedy loop
+
+Nothing waits for the GPU in between, and the number of launches does not grow with that of the tokens.
+"""
+
+import warnings
+
+import torch
+from torch import Tensor
+
+from .zspa_similarity import ROUNDING, all_pairs_fit, products, unit_vectors
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError:
+    triton = None
+
+LONGEST = 1 << 14  # visual tokens of one image; the running maxima of half as many fit in the registers of a program
+WIDEST = 1 << 13  # entries of a token that one program can hold
+_TILE = 1 << 12  # entries that a program of many rows holds at once
+_usable = triton is not None
+
+if triton is not None:
+
+    @triton.jit
+    def _direction_kernel(pooled, direction, width, BLOCK: tl.constexpr):
+        """The unit vector of a pooled prompt; zero for one that is zero or not finite."""
+        entry = tl.arange(0, BLOCK)
+        place = tl.program_id(0).to(tl.int64) * width + entry
+        p = tl.load(pooled + place, mask=entry < width, other=0.0)
+        largest = tl.max(tl.abs(p), axis=0)
+        finite = tl.max(tl.where(tl.abs(p) < float("inf"), 0, 1), axis=0) == 0
+        some = finite & (largest > 0)
+        p = tl.where(some, p / tl.where(some, largest, 1.0), 0.0).to(tl.float32)
+        tl.store(direction + place, p * _inverse(tl.sqrt_rn(tl.sum(p * p, axis=0))), mask=entry < width)
+
+    @triton.jit(do_not_specialize=["count"])
+    def _prepare_kernel(
+        features, direction, tokens, scale, relevance, count, n, width,
+        ROWS: tl.constexpr, BLOCK: tl.constexpr, RELEVANCE: tl.constexpr,
+    ):  # fmt: skip
+        """Scales tokens by powers of two, which loses only what no sum with their largest entry keeps, so that squares
+        stay inside the range of float32; one that is not finite becomes zero. Then 1 / norm, and the cosine to the
+        image's pooled prompt. `tokens` may be `features`: a program reads its rows before it writes them."""
+        row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+        entry = tl.arange(0, BLOCK)[None, :]
+        there = row < count
+        place = row[:, None] * width + entry
+        real = there[:, None] & (entry < width)
+        x = tl.load(features + place, mask=real, other=0.0).to(tl.float32)
+        exponent = tl.max(x.to(tl.int32, bitcast=True) & 0x7F800000, axis=1)  # the bits of the largest power of two
+        power = tl.maximum(0x7F000000 - tl.maximum(exponent, 0x00800000), 0x00800000).to(tl.float32, bitcast=True)
+        x = tl.where((exponent < 0x7F800000)[:, None], x * power[:, None], 0.0).to(tokens.dtype.element_ty)
+        tl.store(tokens + place, x, mask=real)
+        x = x.to(tl.float32)
+        inverse = _inverse(tl.sqrt_rn(tl.sum(x * x, axis=1)))
+        tl.store(scale + row, inverse, mask=there)
+        if RELEVANCE:
+            p = tl.load(direction + (row // n)[:, None] * width + entry, mask=real, other=0.0)
+            tl.store(relevance + row, tl.sum(x * p, axis=1) * inverse, mask=there)
+
+    @triton.jit
+    def _inverse(norm):
+        """1 / norm, and 0 for 0."""
+        return tl.where(norm > 0, tl.div_rn(1.0, tl.where(norm > 0, norm, 1.0)), 0.0)
+
+    @triton.jit(do_not_specialize=["count"])
+    def _isolation_kernel(gram, scale, counts, isolation, count, n, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+        """How far the nearest neighbour of each token is: the largest cosine to any other, negated."""
+        row = (tl.program_id(0) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+        token = tl.arange(0, BLOCK)[None, :]
+        there = row < count
+        image = row // n
+        size = tl.load(counts + image * 3, mask=there, other=0)
+        others = (token < size[:, None]) & (token != (row % n)[:, None])
+        cosine = tl.load(gram + row[:, None] * n + token, mask=others, other=0.0)
+        cosine = cosine * tl.load(scale + row, mask=there, other=0.0)[:, None]
+        cosine = cosine * tl.load(scale + image[:, None] * n + token, mask=others, other=0.0)
+        nearest = tl.max(tl.where(others, cosine, float("-inf")), axis=1)
+        tl.store(isolation + row, -nearest, mask=there)
+
+    @triton.jit
+    def _added(gram, scale, nearest, pick, token, real, n):
+        """The cosine of every token to its closest selected one, once `pick` is selected too; infinite on those."""
+        row = tl.load(gram + pick * n + token, mask=real, other=0.0)
+        cosine = row * tl.load(scale + pick) * tl.load(scale + token, mask=real, other=0.0)
+        return tl.where(token == pick, float("inf"), tl.maximum(nearest, cosine))
+
+    @triton.jit
+    def _select_kernel(gram, scale, scores, counts, order, n, rounding, BLOCK: tl.constexpr):
+        """The core, by score, then greedily the token whose closest selected one is farthest (eq. 6 to 9); of equal
+        ones that of the lowest index. Without a core the best score is the first token. All maxima are in registers."""
+        image = tl.program_id(0).to(tl.int64)
+        token = tl.arange(0, BLOCK)
+        counts += image * 3
+        real = token < tl.load(counts)
+        core, budget = tl.load(counts + 1), tl.load(counts + 2)
+        gram += image * n * n
+        scale += image * n
+        order += image * n
+        scores += image * n
+        nearest = tl.where(real, float("-inf"), float("inf"))
+        slack = tl.where(core > 0, 0.0, rounding)
+        for step in range(tl.maximum(core, 1)):
+            left = nearest < float("inf")  # those not selected yet
+            score = tl.load(scores + token, mask=left, other=float("-inf"))
+            pick = tl.min(tl.where(score >= tl.max(score, axis=0) - slack, token, BLOCK), axis=0)
+            tl.store(order + step, pick.to(tl.int64))
+            nearest = _added(gram, scale, nearest, pick, token, real, n)
+        for step in range(tl.maximum(core, 1), budget):
+            pick = tl.min(tl.where(nearest <= tl.min(nearest, axis=0) + rounding, token, BLOCK), axis=0)
+            tl.store(order + step, pick.to(tl.int64))
+            nearest = _added(gram, scale, nearest, pick, token, real, n)
+
+
+def select(
+    visual_tokens: list[Tensor], prompt_tokens: list[Tensor], budgets: list[int], cores: list[int], pooling: str
+) -> Tensor | None:
+    """Selects for all images of a batch without waiting for the GPU.
+
+    Args:
+        visual_tokens: per image `(n_i, d)`, any floating dtype.
+        prompt_tokens: per image `(m_i, d)`.
+        budgets: tokens kept of each image.
+        cores: how many of them are chosen by relevance; 0 where there is no prompt.
+        pooling: "mean", "max" or "none".
+
+    Returns:
+        `(images, n)` int64: the first `budgets[i]` of a row are the tokens in the order they are selected, core first.
+        None where the kernels cannot run here, or an image is too large for them.
+    """
+    global _usable
+    images, n, width = len(visual_tokens), max(map(len, visual_tokens)), visual_tokens[0].shape[1]
+    if not _usable or n > LONGEST or width > WIDEST or not all_pairs_fit(images, n):
+        return None
+    padded = torch.nn.utils.rnn.pad_sequence(visual_tokens, True) if images > 1 else visual_tokens[0][None]
+    counts = [[len(v), core, budget] for v, core, budget in zip(visual_tokens, cores, budgets)]
+    try:
+        with torch.cuda.device_of(padded):  # Triton launches on the current GPU, whichever its tensors are on
+            return _select(padded.contiguous(), prompt_tokens, counts, pooling)
+    except _CannotRun as error:
+        _usable = False
+        warnings.warn(f"the selection runs in plain torch, because Triton failed: {error}", stacklevel=2)
+        return None
+
+
+class _CannotRun(Exception):
+    """Triton cannot run a kernel: there is no C compiler, or no driver that fits. A checkpoint must run there too."""
+
+
+def _start(kernel, programs: int, *arguments, **options) -> None:
+    try:
+        kernel[(programs,)](*arguments, **options)
+    except Exception as error:
+        raise _CannotRun(str(error)) from error
+
+
+def _select(features: Tensor, prompts: list[Tensor], counts: list[list[int]], pooling: str) -> Tensor:
+    """`counts` has the tokens, the core and the budget of each image; `features` `(images, n, d)` of several images are
+    a copy of theirs, and are overwritten."""
+    (images, n, width), device = features.shape, features.device
+    on_device = torch.tensor(counts, dtype=torch.int32).to(device, non_blocking=True)
+    cores = [core for _, core, _ in counts]
+    scale, scores = (torch.empty(images, n, dtype=torch.float32, device=device) for _ in range(2))
+    block, wide = max(16, triton.next_power_of_2(n)), triton.next_power_of_2(width)
+    by_kernel = pooling != "none" and any(cores)
+    direction = torch.empty(images, width, dtype=torch.float32, device=device) if by_kernel else scale  # else unread
+    if by_kernel:
+        warps = max(4, wide // 1024)
+        _start(_direction_kernel, images, _pooled(prompts, pooling), direction, width, BLOCK=wide, num_warps=warps)
+    tokens, rows = torch.empty_like(features) if images == 1 else features, max(1, _TILE // wide)
+    _start(
+        _prepare_kernel, triton.cdiv(images * n, rows),
+        features, direction, tokens, scale, scores, images * n, n, width,
+        ROWS=rows, BLOCK=wide, RELEVANCE=by_kernel, num_warps=max(4, wide // 1024),
+    )  # fmt: skip
+    gram = products(tokens, tokens)
+    for image, prompt in enumerate(prompts):
+        if cores[image] and not by_kernel:
+            scores[image] = (tokens[image].float() @ unit_vectors(prompt).T).amax(1) * scale[image]
+    if not all(cores):
+        isolation, rows = torch.empty_like(scores), max(1, _TILE // block)
+        _start(
+            _isolation_kernel, triton.cdiv(images * n, rows), gram, scale, on_device, isolation, images * n, n,
+            ROWS=rows, BLOCK=block, num_warps=max(4, block // 1024),
+        )  # fmt: skip
+        scores = scores.where(on_device[:, 1, None] > 0, isolation) if any(cores) else isolation
+    order = torch.empty(images, n, dtype=torch.long, device=device)
+    _start(
+        _select_kernel, images, gram, scale, scores, on_device, order, n, ROUNDING,
+        BLOCK=block, num_warps=min(32, max(4, block // 512)),
+    )  # fmt: skip
+    return order
+
+
+def _pooled(prompts: list[Tensor], pooling: str) -> Tensor:
+    """The pooled prompts (eq. 4) `(images, d)`, float64, in which no sum leaves the range; zero where there is none."""
+    found: list[Tensor] = []
+    for number, prompt in enumerate(prompts):
+        before = prompts[number - 1] if number else None
+        if before is not None and prompt.data_ptr() == before.data_ptr() and prompt.shape == before.shape:
+            found.append(found[-1])  # the images of a row have the same
+        elif not len(prompt):
+            found.append(torch.zeros(prompt.shape[1], dtype=torch.float64, device=prompt.device))
+        else:
+            found.append(prompt.mean(0, dtype=torch.float64) if pooling == "mean" else prompt.amax(0).double())
+    return torch.stack(found) if len(found) > 1 else found[0][None]

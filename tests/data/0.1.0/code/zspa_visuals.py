@@ -1,0 +1,262 @@
+"""From a prompt with images to the visual tokens that are kept: encoding, matching images to rows, selection."""
+
+from bisect import bisect_left
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .zspa_compat import feature_list, loaded
+from .zspa_config import FIELDS, check_fields, pruner_from_config
+from .zspa_prefill import PrunedVisuals
+from .zspa_prompt import prompt_mask
+from .zspa_selection import VisualTokenPruner, ZspaPruner
+
+
+class ZspaVisualsMixin:
+    """Selects visual tokens, for any model whose visual tokens replace placeholders in its prompt.
+
+    Attributes:
+        visual_inputs: modality → the arguments of `get_<modality>_features`, the pixels first.
+        describing_positions: the arguments of a call that `full_position_ids` needs.
+    """
+
+    visual_inputs: dict[str, tuple[str, ...]] = {}
+    describing_positions: tuple[str, ...] = ()
+
+    def __init__(self, config, *args, **kwargs):
+        for name, default in FIELDS.items():  # a stock config, loaded without trust, may lack them
+            if not hasattr(config, name):
+                setattr(config, name, default)
+        check_fields(config)
+        super().__init__(config, *args, **kwargs)
+
+    def get_image_features(self, *args, visual_token_pruner=None, prompt_tokens=None, **kwargs):
+        """Encodes images as the stock class does and, when given a pruner, selects.
+
+        Args:
+            visual_token_pruner: a `VisualTokenPruner`; None returns the stock class's features in its own type.
+            prompt_tokens: per image `(m_i, d)`; or a function from the list of sizes `n_i` to that list, for a batch
+                whose rows are matched to images by these sizes.
+
+        Returns:
+            With a pruner, `(kept, indices)`: per image the kept tokens `(l_i, d)` and their ascending indices `(l_i,)`.
+        """
+        features = super().get_image_features(*args, **kwargs)
+        if visual_token_pruner is None:
+            return features
+        return keep_tokens(feature_list(features), prompt_tokens, visual_token_pruner)
+
+    def full_position_ids(self, input_ids: Tensor, attention_mask: Tensor, described: dict) -> Tensor | None:
+        """Positions `(rope_rows, batch, S)` the stock class gives the full prompt; None where it just counts.
+
+        Args:
+            input_ids: `(batch, S)`, on the CPU, as the mask is.
+            described: those of `describing_positions` that the call has, tensors on the CPU.
+        """
+        return None
+
+    @torch.no_grad()
+    def select_visual_tokens(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        visual_token_pruner: VisualTokenPruner | None = None,
+        zspa_keep_ratio: float | None = None,
+        zspa_core_ratio: float | None = None,
+        **visual,
+    ) -> list[Tensor]:
+        """What `generate` keeps for the same inputs: per image, then per video, ascending indices `(l_i,)`, int64."""
+        pruner = self._pruner(visual_token_pruner, zspa_keep_ratio, zspa_core_ratio) or _Witness()
+        return self._prune_visuals(input_ids, attention_mask, pruner, visual, positions=False).indices
+
+    @torch.no_grad()
+    def visual_and_prompt_tokens(
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **visual
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """What a pruner is given for the same inputs: per image `(n_i, d)` visual and `(m_i, d)` prompt tokens."""
+        seen = _Witness()
+        self._prune_visuals(input_ids, attention_mask, seen, visual, positions=False)
+        return seen.visual_tokens, seen.prompt_tokens
+
+    def _pruner(self, visual_token_pruner, keep_ratio, core_ratio) -> VisualTokenPruner | None:
+        """The pruner of one call; None where nothing is to be pruned, so that the stock class runs."""
+        check_fields(self.config)
+        if visual_token_pruner is None:
+            return pruner_from_config(self.config, keep_ratio, core_ratio)
+        if keep_ratio is not None or core_ratio is not None:
+            raise ValueError("pass visual_token_pruner, or zspa_keep_ratio and zspa_core_ratio, not both")
+        if type(visual_token_pruner) is ZspaPruner and visual_token_pruner.keep_ratio == 1:
+            return None
+        if isinstance(visual_token_pruner, type) or not isinstance(visual_token_pruner, VisualTokenPruner):
+            raise TypeError(
+                f"visual_token_pruner is {visual_token_pruner!r}, but must have budget(n) and "
+                "__call__(visual_tokens, prompt_tokens), as hf_zspa.ZspaPruner() has"
+            )
+        return visual_token_pruner
+
+    def _has_visuals(self, kwargs: dict) -> bool:
+        """Whether `kwargs` bring images or videos, as pixels or (from 5.19 on) encoded already."""
+        pixels = [kwargs.get(names[0]) for names in self.visual_inputs.values()]
+        return any(v is not None for v in [*pixels, *(kwargs.get("mm_encoder_outputs") or {}).values()])
+
+    def _prune_visuals(
+        self, input_ids, attention_mask, pruner, kwargs: dict[str, Any], positions: bool = True
+    ) -> PrunedVisuals:
+        """Encodes the images and videos in `kwargs` and selects, by the prompt `input_ids` `(batch, S)`; counts the
+        prompt's positions unless they are given, or not wanted."""
+        if input_ids is None:
+            raise ValueError("pruning reads the prompt from input_ids: pass them, not inputs_embeds")
+        if attention_mask is not None and getattr(attention_mask, "shape", None) != input_ids.shape:
+            found = getattr(attention_mask, "shape", type(attention_mask).__name__)
+            raise ValueError(
+                f"pruning needs an attention_mask of the shape of input_ids, {tuple(input_ids.shape)}, with 1 on "
+                f"tokens and 0 on padding, but got {found}"
+            )
+        # What the lengths follow from is looked at before the images are encoded, so that a GPU is waited for when it
+        # has nothing to do yet, and not again.
+        ids, mask = input_ids.cpu(), None if attention_mask is None else attention_mask.cpu().bool()
+        described = {name: kwargs[name] for name in self.describing_positions if kwargs.get(name) is not None}
+        described = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in described.items()}
+        prompts = self._prompt_tokens(ids, mask, input_ids.device)
+        lengths = [ids.shape[1]] * len(ids) if mask is None else mask.sum(1).tolist()
+        masked_visuals = False
+        pruned = PrunedVisuals(torch.ones_like(input_ids, dtype=torch.bool), {}, [])
+        encoded = kwargs.get("mm_encoder_outputs") or {}
+        for modality, names in self.visual_inputs.items():
+            given = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+            if encoded.get(modality) is None and names[0] not in given:
+                continue
+            token_id = getattr(self.config, f"{modality}_token_id")
+            spots = input_ids == token_id
+            match = RowMatch(ids == token_id, prompts, modality)
+            some_masked = mask is not None and bool((match.spots & ~mask).any())
+            if encoded.get(modality) is not None:
+                kept, indices = keep_tokens(feature_list(encoded[modality]), match, pruner)
+            else:
+                encode = getattr(self, f"get_{modality}_features")
+                with loaded(self.model):
+                    kept, indices = encode(**given, visual_token_pruner=pruner, prompt_tokens=match)
+            pruned.keep = pruned.keep.masked_scatter(spots, match.kept_spots(indices).to(spots.device))
+            features = torch.cat(kept)
+            if some_masked:  # what is masked is dropped, features and all
+                masked_visuals = True
+                features = features[attention_mask[spots & pruned.keep].bool().to(features.device)]
+            for row, size, kept_indices in zip(match.rows, match.sizes, indices):
+                lengths[row] -= size - len(kept_indices)
+            pruned.features[token_id] = features
+            pruned.indices += indices
+            pruned.inputs.update(given)
+        if not masked_visuals:
+            pruned.width, pruned.padded = max(lengths), min(lengths) < max(lengths)
+        if positions and kwargs.get("position_ids") is None:  # counted on the CPU, while a GPU still encodes
+            counted = self.full_position_ids(ids, torch.ones_like(ids) if mask is None else mask.long(), described)
+            if counted is not None and input_ids.is_cuda:
+                counted = counted.pin_memory()  # else the copy may wait for what the GPU does
+            pruned.positions = None if counted is None else counted.to(input_ids.device, non_blocking=True)
+        return pruned
+
+    def _prompt_tokens(self, ids: Tensor, mask: Tensor | None, device: torch.device) -> list[Tensor]:
+        """Per row the embeddings `(m, d)` of its prompt's text within the scope; `ids` and `mask` are on the CPU."""
+        placeholders = [getattr(self.config, f"{modality}_token_id") for modality in self.visual_inputs]
+        never_text = [*(self.config.zspa_special_token_ids or []), *placeholders]
+        is_text = ~torch.isin(ids, torch.tensor(never_text))
+        if mask is not None:
+            is_text &= mask
+        scope, start, end = (getattr(self.config, f"zspa_{name}") for name in _SCOPE_FIELDS)
+        is_prompt = prompt_mask(ids, is_text, scope, start, end)
+        embed = self.get_input_embeddings()
+        tokens = embed(ids[is_prompt].to(device, non_blocking=True))
+        return list(tokens.split(is_prompt.sum(1).tolist()))
+
+
+_SCOPE_FIELDS = ("prompt_scope", "query_start_ids", "query_end_ids")
+
+
+class RowMatch:
+    """Matches the images of a batch to its rows: a row's images fill its placeholders, one after the other.
+
+    `spots` `(batch, S)` bool on the CPU says where the placeholders are, `prompts` has the prompt tokens per row.
+
+    Called with the sizes `n_i` of the images it returns the prompt tokens of each.
+    """
+
+    def __init__(self, spots: Tensor, prompts: list[Tensor], modality: str):
+        self.spots, self.prompts, self.modality = spots, prompts, modality
+        self.sizes: list[int] = []
+        self.rows: list[int] = []
+
+    def __call__(self, sizes: list[int]) -> list[Tensor]:
+        self.sizes = sizes
+        placeholders = self.spots.sum(1).tolist()
+        row_ends = list(accumulate(placeholders))
+        image_ends = list(accumulate(sizes))
+        rows = [bisect_left(row_ends, end) for end in image_ends]
+        whole = all(
+            r < len(row_ends) and row_ends[r] - end + n <= placeholders[r] for r, end, n in zip(rows, image_ends, sizes)
+        )
+        if not whole or image_ends[-1] != row_ends[-1]:
+            raise ValueError(
+                f"the rows of input_ids have {placeholders} {self.modality} placeholders, but the {self.modality}s "
+                f"have {sizes} tokens: pass the processor's outputs unchanged"
+            )
+        self.rows = rows
+        return [self.prompts[row] for row in rows]
+
+    def kept_spots(self, indices: list[Tensor]) -> Tensor:
+        """Bool over all placeholders of the batch in order, True where a visual token is kept."""
+        kept = [
+            torch.zeros(n, dtype=torch.bool, device=i.device).scatter(0, i, True) for n, i in zip(self.sizes, indices)
+        ]
+        return torch.cat(kept)
+
+
+@torch.no_grad()
+def choose(features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPruner) -> list[Tensor]:
+    """Runs `pruner` on detached features and checks that it did what it promised.
+
+    Looking at the indices waits for a GPU. A pruner with an attribute `vouches_for_indices` that is True answers itself
+    for their order and their range, and is spared that, as this package's own is.
+    """
+    vouched = type(pruner) is ZspaPruner or getattr(pruner, "vouches_for_indices", False) is True
+    indices = pruner([f.detach() for f in features], [p.detach().to(f.device) for f, p in zip(features, prompts)])
+    name = type(pruner).__name__
+    if len(indices) != len(features):
+        raise ValueError(f"{name} returned {len(indices)} results for {len(features)} images: it must return one each")
+    for i, f in zip(indices, features):
+        budget = pruner.budget(len(f))
+        if not isinstance(i, Tensor) or i.dtype != torch.long:
+            raise ValueError(f"{name} returned {i!r} for an image, but must return a tensor of indices of type int64")
+        if i.shape != (budget,) or not 1 <= budget <= len(f):
+            raise ValueError(
+                f"{name} returned {tuple(i.shape)} indices for an image of {len(f)} tokens, but its budget({len(f)}) "
+                f"is {budget}: it must return that many, at least 1"
+            )
+        if not vouched and not bool(((i >= 0) & (i < len(f))).all() and (i.diff() > 0).all()):
+            raise ValueError(f"{name} must return ascending indices below {len(f)}, but returned {i}")
+    return indices
+
+
+def keep_tokens(features: list[Tensor], prompt_tokens, pruner: VisualTokenPruner) -> tuple[list[Tensor], list[Tensor]]:
+    """Per image the kept tokens `(l_i, d)` of `(n_i, d)`, and their indices; arguments as in `get_image_features`."""
+    prompts = prompt_tokens([len(f) for f in features]) if callable(prompt_tokens) else prompt_tokens
+    if len(prompts) != len(features):
+        raise ValueError(f"{len(features)} images need as many prompt_tokens, but there are {len(prompts)}")
+    indices = choose(features, prompts, pruner)
+    return [f[i] for f, i in zip(features, indices)], indices
+
+
+class _Witness:
+    """A pruner that keeps everything and remembers what it was shown."""
+
+    visual_tokens: list[Tensor]
+    prompt_tokens: list[Tensor]
+
+    def budget(self, n: int) -> int:
+        return n
+
+    def __call__(self, visual_tokens, prompt_tokens):
+        self.visual_tokens = [*getattr(self, "visual_tokens", []), *visual_tokens]
+        self.prompt_tokens = [*getattr(self, "prompt_tokens", []), *prompt_tokens]
+        return [torch.arange(len(v), device=v.device) for v in visual_tokens]
