@@ -74,6 +74,6 @@ def test_the_wheels_demo_runs_in_an_empty_environment(release, tmp_path):
     said = run(command, "demo", "--output", "picture.png", cwd=tmp_path, env=clean)
     assert "below" in said and Image.open(tmp_path / "picture.png").width > 500
     assert "and no other" in run(command, "verify", "embedded", cwd=tmp_path, env=clean)
-    short = ("--limit", "1", "--seconds", "0", "--new-tokens", "2", "--output", "bench")
+    short = ("--limit", "1", "--seconds", "0.1", "--new-tokens", "2", "--output", "bench")
     run(command, "bench", "embedded", *short, cwd=tmp_path, env=clean)
     assert (tmp_path / "bench" / "results.json").is_file()
