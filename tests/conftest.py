@@ -15,7 +15,7 @@ import pytest
 import tiny
 import torch
 
-from hf_zspa.remote_code import zspa_diversity, zspa_kernels, zspa_selection, zspa_similarity
+from hf_zspa.remote_code import zspa_kernels, zspa_lookahead, zspa_selection, zspa_similarity
 
 torch.set_num_threads(1)
 
@@ -57,11 +57,12 @@ def pair(request, load):
 def looking_ahead(monkeypatch):
     """Few tokens are not all compared, and looking ahead and leaving behind begin with a handful."""
     small = {
-        "_FEW": 0, "_BOUNDING": 3, "_AHEAD": 4, "_CANDIDATES": 9, "_COLUMNS": 30, "_CONTENDERS": 5, "_PER_STEP": 2,
-        "_TOO_FEW": 2,
+        "FEW": 0, "BOUNDING": 3, "AHEAD": 4, "CANDIDATES": 9, "COLUMNS": 30, "CONTENDERS": 5, "PER_STEP": 2,
+        "TOO_FEW": 2,
     }  # fmt: skip
     for name, value in small.items():
-        monkeypatch.setattr(zspa_diversity, name, value)
+        monkeypatch.setattr(zspa_lookahead, name, value)
+    monkeypatch.setattr(zspa_similarity, "COLUMNS", small["COLUMNS"])
 
 
 @pytest.fixture
@@ -80,6 +81,6 @@ def way(request, monkeypatch):
     elif request.param != "all pairs":
         request.getfixturevalue("as_on_a_gpu")
     if request.param == "torch":
-        monkeypatch.setattr(zspa_selection, "select", lambda *arguments: None)
+        monkeypatch.setattr(zspa_selection, "select_on_gpu", lambda *arguments: None)
     yield request.param
-    assert request.param != "triton" or zspa_kernels._usable
+    assert request.param != "triton" or zspa_kernels.usable

@@ -78,7 +78,7 @@ def measure(
         "selection": [],
         "races": [],
         "failed": {},
-        "kernel": zspa_kernels._usable,
+        "kernel": zspa_kernels.usable,
     }
     yield results
     end = time.monotonic() + seconds
@@ -97,7 +97,7 @@ def measure(
             stage()
         except Exception as error:  # whatever it is: the other stages are still worth their time
             results["failed"][name] = f"{type(error).__name__}: {error}"
-        results["kernel"] = zspa_kernels._usable  # whether it ran until here, or plain torch took its place
+        results["kernel"] = zspa_kernels.usable  # whether it ran until here, or plain torch took its place
         yield results
 
 

@@ -21,16 +21,16 @@ from selection import KINDS, features
 from torch import Tensor
 
 from hf_zspa.bench.clock import seconds
-from hf_zspa.remote_code import zspa_diversity
+from hf_zspa.remote_code import zspa_lookahead
+from hf_zspa.remote_code.zspa_lookahead import CosinesAsNeeded
 from hf_zspa.remote_code.zspa_selection import ZspaPruner
-from hf_zspa.remote_code.zspa_similarity import Cosines
 
 PARTS = {
-    "norms": (Cosines, "__init__"),
-    "relevance": (Cosines, "to_prompt"),
-    "similarities": (Cosines, "to_tokens"),
-    "guesses": (zspa_diversity, "_likely_next"),
-    "leaving behind": (Cosines, "only"),
+    "norms": (CosinesAsNeeded, "__init__"),
+    "relevance": (CosinesAsNeeded, "to_prompt"),
+    "similarities": (CosinesAsNeeded, "to_tokens"),
+    "guesses": (zspa_lookahead, "likely_next"),
+    "leaving behind": (CosinesAsNeeded, "only"),
 }
 KEEP_RATIO = 0.1
 _COLUMNS = 576  # of the one product that the passes are compared with
@@ -69,7 +69,7 @@ def profile(n: int, kind: str, allowed: float) -> str:
             found = call(*arguments)
             spent[name] += time.perf_counter() - start
             if name == "similarities":
-                shapes.append(tuple(found.shape[1:]))
+                shapes.append(tuple(found.shape))
             return found
 
         return run

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from hf_zspa.pruners.one_by_one import OneByOne
-from hf_zspa.remote_code.zspa_diversity import add_diverse
+from hf_zspa.remote_code.zspa_lookahead import CosinesAsNeeded, add_diverse
 from hf_zspa.remote_code.zspa_selection import ZspaPruner, relevance, round_half_up
-from hf_zspa.remote_code.zspa_similarity import Cosines, unit_vectors
+from hf_zspa.remote_code.zspa_similarity import unit_vectors
 
 _SAME = 1e-4  # relative distance of pooled prompts that differ by rounding alone
 
@@ -48,9 +48,8 @@ class StudiedPruner(OneByOne):
         compared = centred if self.centre in ("diversity", "both") else visual
         if core == 0:
             return ZspaPruner(self.keep_ratio, 0.0)([compared], [prompt])[0]
-        order = scores.sort(descending=True, stable=True).indices[None, :core]
-        added = add_diverse(Cosines([compared]), order, [core], budget - core)
-        return torch.cat([order[0], added[0]])
+        order = scores.sort(descending=True, stable=True).indices[:core]
+        return torch.cat([order, add_diverse(CosinesAsNeeded(compared), order, budget - core)])
 
 
 def _unlike(unrelated: Tensor, prompt: Tensor) -> Tensor:

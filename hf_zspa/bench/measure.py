@@ -94,8 +94,7 @@ class Race:
             inputs: what the processor makes of it, on the model's device.
             question: its number; the first questions have their memory measured when they are new.
         """
-        visual = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
-        tokens, prompts = self.model.visual_and_prompt_tokens(inputs["input_ids"], inputs["attention_mask"], **visual)
+        tokens, prompts = self.model.visual_and_prompt_tokens(**inputs)
         packed = packed_prompt(self.model, inputs, self.settings.pruner("limit")) if "limit" in self.methods else {}
         sizes = tuple(map(len, tokens))
         if sizes not in self._warm:  # a GPU may compile or choose what it runs for each size
@@ -217,17 +216,11 @@ def stock_view(model):
     return stock
 
 
-@torch.no_grad()
 def packed_prompt(model, inputs: dict[str, Any], pruner: VisualTokenPruner) -> dict[str, Any]:
     """The pruned prompt as inputs of the stock class: embeddings `(batch, P, d)`, mask `(batch, P)`, and positions
     where its `generate` takes any. (That of Qwen2.5-VL counts its own, of the few tokens it is given.)"""
-    ids, mask = inputs["input_ids"], inputs["attention_mask"]
-    visual = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
-    pruned = model._prune_visuals(ids, mask, pruner, visual)
-    positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-    _, packed, embeds, positions = model._pack(ids, mask, positions, pruned)
-    given = {"inputs_embeds": embeds, "attention_mask": packed.mask}
-    return given if model.rope_rows else given | {"position_ids": positions}
+    given = model.pruned_inputs(pruner, **inputs)
+    return {name: value for name, value in given.items() if name != "position_ids" or not model.rope_rows}
 
 
 def cache_bytes(cache) -> int:

@@ -170,7 +170,7 @@ class HfZspa(lmms):
             keep = config.zspa_keep_ratio if keep_ratio is None else keep_ratio
             core = _CORE_RATIOS.get(self.method, config.zspa_core_ratio if core_ratio is None else core_ratio)
             if self.method in ("zspa", *_CORE_RATIOS):  # the checkpoint's own code chooses
-                self.pruner = self.model._pruner(None, keep, core)
+                self.pruner = self.model.pruner_for_call(None, keep, core)
             else:
                 self.pruner = make_pruner(self.method, keep_ratio=keep, seed=seed or 0)
         self.records: list[SampleRecord] = []

@@ -7,10 +7,10 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration
 # Every helper is imported here, used or not: transformers 4.x copies only the files that this one names.
 from .zspa_compat import register_key_mapping
 from .zspa_config import ZspaConfigMixin
-from .zspa_diversity import add_diverse  # noqa: F401
 from .zspa_forward import ZspaForwardMixin  # noqa: F401
 from .zspa_generation import ZspaGenerationMixin
-from .zspa_kernels import select  # noqa: F401
+from .zspa_kernels import select_on_gpu  # noqa: F401
+from .zspa_lookahead import select_on_cpu  # noqa: F401
 from .zspa_prefill import PrunedPrompt  # noqa: F401
 from .zspa_prompt import prompt_mask  # noqa: F401
 from .zspa_selection import ZspaPruner  # noqa: F401

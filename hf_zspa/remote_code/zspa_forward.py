@@ -19,6 +19,7 @@ from .zspa_prefill import (
     pruned_prompt_of,
     remember,
 )
+from .zspa_selection import VisualTokenPruner
 from .zspa_visuals import ZspaVisualsMixin
 
 CALL_ARGUMENTS = ("visual_token_pruner", "zspa_keep_ratio", "zspa_core_ratio")
@@ -59,7 +60,7 @@ class ZspaForwardMixin(ZspaVisualsMixin):
         forget_if_empty(cache)
         if not self._has_visuals(kwargs):
             return stock_forward(**self._continued(cache, kwargs), **cache_argument(cache))
-        pruner = self._pruner(call["visual_token_pruner"], call["zspa_keep_ratio"], call["zspa_core_ratio"])
+        pruner = self.pruner_for_call(**call)
         if pruner is None:
             return stock_forward(**kwargs, **cache_argument(cache))
         return self._forward_pruned(stock_forward, pruner, cache, kwargs)
@@ -70,13 +71,9 @@ class ZspaForwardMixin(ZspaVisualsMixin):
             raise ValueError("images after a filled cache cannot be pruned: pass the whole prompt, or keep ratio 1.0")
         if kwargs.pop("inputs_embeds", None) is not None:
             raise ValueError("pruning reads the prompt from input_ids: pass them, not inputs_embeds")
-        pruned = self._prune_visuals(input_ids, mask, pruner, kwargs)
+        pruned = self.prune_visuals(input_ids, mask, pruner, kwargs)
         mask = torch.ones_like(input_ids) if mask is None else mask
-        positions = kwargs.pop("position_ids", None)
-        if positions is None:
-            positions = pruned.positions
-        if positions is None:
-            positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        positions = _positions_or_count(kwargs.pop("position_ids", None), pruned, input_ids)
         prompt, packed, embeds, positions = self._pack(input_ids, mask, positions, pruned)
         labels = kwargs.pop("labels", None)
         wanted, first = self._wanted_places(
@@ -93,6 +90,23 @@ class ZspaForwardMixin(ZspaVisualsMixin):
         outputs.logits = outputs.logits.gather(1, wanted[..., None].expand(-1, -1, outputs.logits.shape[-1]))
         remember(cache_of(outputs), prompt)
         return outputs if kwargs.get("return_dict", True) is not False else outputs.to_tuple()
+
+    @torch.no_grad()
+    def pruned_inputs(self, pruner: VisualTokenPruner, input_ids, attention_mask=None, **visual) -> dict[str, Tensor]:
+        """The pruned prompt as inputs of the stock class, from the arguments of `generate`.
+
+        Args:
+            pruner: what selects; `pruner_for_call()` is the one that the config describes.
+
+        Returns:
+            `inputs_embeds` `(batch, P, d)`, `attention_mask` `(batch, P)`, 0 on padding, which is on the left, and
+            `position_ids` `(batch, P)` or `(rope_rows, batch, P)`; `P` is the length of the longest pruned row.
+        """
+        pruned = self.prune_visuals(input_ids, attention_mask, pruner, visual)
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        positions = _positions_or_count(visual.get("position_ids"), pruned, input_ids)
+        _, packed, embeds, positions = self._pack(input_ids, mask, positions, pruned)
+        return {"inputs_embeds": embeds, "attention_mask": packed.mask, "position_ids": positions}
 
     @staticmethod
     def _wanted_places(places: Tensor, width: int, logits_to_keep: int | Tensor) -> tuple[Tensor, int]:
@@ -189,3 +203,10 @@ class ZspaForwardMixin(ZspaVisualsMixin):
         """Flash attention takes gaps in one row of positions for packed sequences, unless the mask has a 0 in it."""
         implementation = self.config.get_text_config()._attn_implementation or ""
         return "flash" in implementation and self.rope_rows is None
+
+
+def _positions_or_count(given: Tensor | None, pruned: PrunedVisuals, input_ids: Tensor) -> Tensor:
+    """Positions of the full prompt: those given, those of the stock class, or counted along the rows."""
+    found = pruned.positions if given is None else given
+    counted = torch.arange(input_ids.shape[1], device=input_ids.device)
+    return counted.expand_as(input_ids) if found is None else found

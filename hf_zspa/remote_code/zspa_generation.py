@@ -48,7 +48,7 @@ class ZspaGenerationMixin(ZspaForwardMixin):
                 than a sliding window, none of which can be pruned.
             TypeError: `visual_token_pruner` is not one.
         """
-        pruner = self._pruner(visual_token_pruner, zspa_keep_ratio, zspa_core_ratio)
+        pruner = self.pruner_for_call(visual_token_pruner, zspa_keep_ratio, zspa_core_ratio)
         input_ids = kwargs.get("input_ids") if inputs is None else inputs
         cache = take_cache(kwargs)
         visuals = self._has_visuals(kwargs)
@@ -56,7 +56,7 @@ class ZspaGenerationMixin(ZspaForwardMixin):
             if self._continues_pruned(input_ids, cache, pruner):
                 kwargs = self._without_pixels(kwargs)
         elif visuals and pruner is not None:
-            pruned = self._prune_visuals(input_ids, kwargs.get("attention_mask"), pruner, kwargs)
+            pruned = self.prune_visuals(input_ids, kwargs.get("attention_mask"), pruner, kwargs)
             pruned.assisted = getattr(kwargs.get("generation_config"), "is_assistant", False)
             kwargs = self._without_pixels(kwargs) | {"zspa_prompt": pruned}
         if visuals and pruner is None:
@@ -129,9 +129,9 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         if cached_length(cache) == 0:
             forget_if_empty(cache)
             if zspa_prompt is None and self._has_visuals(kwargs):
-                pruner = self._pruner(visual_token_pruner, zspa_keep_ratio, zspa_core_ratio)
+                pruner = self.pruner_for_call(visual_token_pruner, zspa_keep_ratio, zspa_core_ratio)
                 if pruner is not None:
-                    zspa_prompt = self._prune_visuals(input_ids, attention_mask, pruner, kwargs)
+                    zspa_prompt = self.prune_visuals(input_ids, attention_mask, pruner, kwargs)
             if zspa_prompt is not None:
                 return self._first_inputs(input_ids, cache, attention_mask, zspa_prompt, kwargs)
         elif prompt is not None:

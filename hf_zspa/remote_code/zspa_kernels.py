@@ -14,7 +14,7 @@ import warnings
 import torch
 from torch import Tensor
 
-from .zspa_similarity import ROUNDING, all_pairs_fit, products, unit_vectors
+from .zspa_similarity import ROUNDING, images_together, products, unit_vectors
 
 try:
     import triton
@@ -25,7 +25,7 @@ except ImportError:
 LONGEST = 1 << 14  # visual tokens of one image; the running maxima of half as many fit in the registers of a program
 WIDEST = 1 << 13  # entries of a token that one program can hold
 _TILE = 1 << 12  # entries that a program of many rows holds at once
-_usable = triton is not None
+usable = triton is not None  # until a kernel cannot run
 
 if triton is not None:
 
@@ -120,35 +120,31 @@ if triton is not None:
             nearest = _added(gram, scale, nearest, pick, token, real, n)
 
 
-def select(
+def select_on_gpu(
     visual_tokens: list[Tensor], prompt_tokens: list[Tensor], budgets: list[int], cores: list[int], pooling: str
-) -> Tensor | None:
+) -> list[Tensor] | None:
     """Selects for all images of a batch without waiting for the GPU.
 
-    Args:
-        visual_tokens: per image `(n_i, d)`, any floating dtype.
-        prompt_tokens: per image `(m_i, d)`.
-        budgets: tokens kept of each image.
-        cores: how many of them are chosen by relevance; 0 where there is no prompt.
-        pooling: "mean", "max" or "none".
-
-    Returns:
-        `(images, n)` int64: the first `budgets[i]` of a row are the tokens in the order they are selected, core first.
-        None where the kernels cannot run here, or an image is too large for them.
+    Arguments and results are those of `zspa_selection.select_in_order`, one for each image; None where the kernels
+    cannot run here, or an image is too large for them.
     """
-    global _usable
-    images, n, width = len(visual_tokens), max(map(len, visual_tokens)), visual_tokens[0].shape[1]
-    if not _usable or n > LONGEST or width > WIDEST or not all_pairs_fit(images, n):
+    global usable
+    n, width = max(map(len, visual_tokens)), visual_tokens[0].shape[1]
+    together = images_together(n)
+    if not usable or n > LONGEST or width > WIDEST or not together:
         return None
-    padded = torch.nn.utils.rnn.pad_sequence(visual_tokens, True) if images > 1 else visual_tokens[0][None]
-    counts = [[len(v), core, budget] for v, core, budget in zip(visual_tokens, cores, budgets)]
+    counts = [[len(visual), core, budget] for visual, core, budget in zip(visual_tokens, cores, budgets)]
+    rows: list[Tensor] = []
     try:
-        with torch.cuda.device_of(padded):  # Triton launches on the current GPU, whichever its tensors are on
-            return _select(padded.contiguous(), prompt_tokens, counts, pooling)
+        with torch.cuda.device_of(visual_tokens[0]):  # Triton launches on the current GPU, whichever its tensors are on
+            for first in range(0, len(counts), together):
+                some = slice(first, first + together)
+                rows += _select(visual_tokens[some], prompt_tokens[some], counts[some], pooling)
     except _CannotRun as error:
-        _usable = False
+        usable = False
         warnings.warn(f"the selection runs in plain torch, because Triton failed: {error}", stacklevel=2)
         return None
+    return [row[:budget] for row, budget in zip(rows, budgets)]
 
 
 class _CannotRun(Exception):
@@ -162,9 +158,12 @@ def _start(kernel, programs: int, *arguments, **options) -> None:
         raise _CannotRun(str(error)) from error
 
 
-def _select(features: Tensor, prompts: list[Tensor], counts: list[list[int]], pooling: str) -> Tensor:
-    """`counts` has the tokens, the core and the budget of each image; `features` `(images, n, d)` of several images are
-    a copy of theirs, and are overwritten."""
+def _select(visual_tokens: list[Tensor], prompts: list[Tensor], counts: list[list[int]], pooling: str) -> Tensor:
+    """`(images, n)` int64: rows begin with the tokens in the order they are selected. `counts` has the tokens, the core
+    and the budget of each image."""
+    several = len(visual_tokens) > 1
+    padded = torch.nn.utils.rnn.pad_sequence(visual_tokens, True) if several else visual_tokens[0][None]
+    features = padded.contiguous()
     (images, n, width), device = features.shape, features.device
     on_device = torch.tensor(counts, dtype=torch.int32).to(device, non_blocking=True)
     cores = [core for _, core, _ in counts]
@@ -175,7 +174,7 @@ def _select(features: Tensor, prompts: list[Tensor], counts: list[list[int]], po
     if by_kernel:
         warps = max(4, wide // 1024)
         _start(_direction_kernel, images, _pooled(prompts, pooling), direction, width, BLOCK=wide, num_warps=warps)
-    tokens, rows = torch.empty_like(features) if images == 1 else features, max(1, _TILE // wide)
+    tokens, rows = features if several else torch.empty_like(features), max(1, _TILE // wide)  # padding made a copy
     _start(
         _prepare_kernel, triton.cdiv(images * n, rows),
         features, direction, tokens, scale, scores, images * n, n, width,

@@ -1,7 +1,7 @@
-"""The ZSPAPrune selection as pure tensor maths: it knows no model.
+"""The ZSPAPrune selection, equations 4 to 9 of the paper (Zhang et al., 2025, section 3.3), and its pruner.
 
-`n` is the number of visual tokens of an image, `m` of prompt tokens, `d` the hidden size, `l` the budget, `k` the
-core. Equations are those of the paper, ZSPAPrune (Zhang et al., 2025), section 3.3.
+`n` is the number of visual tokens of an image, `m` of prompt tokens, `d` the hidden size, `l` the budget, `k` the core.
+It knows no model.
 """
 
 import math
@@ -11,11 +11,41 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .zspa_diversity import add_diverse, most_isolated
-from .zspa_kernels import select
-from .zspa_similarity import Cosines, images_together, on_cpu
+from .zspa_kernels import select_on_gpu
+from .zspa_lookahead import select_on_cpu
+from .zspa_similarity import Cosines, first_minimum, on_cpu
 
 POOLINGS = ("mean", "max", "none")
+
+
+def select_in_order(visual: Tensor, prompt: Tensor, budget: int, core: int, pooling: str) -> Tensor:
+    """The selection, stated in plain torch. It runs on any device without waiting for it.
+
+    `select_on_cpu` and `select_on_gpu` do the same faster: they choose what this chooses.
+
+    Args:
+        visual: `(n, d)`, any floating dtype.
+        prompt: `(m, d)`.
+        budget: tokens kept, 1 to `n`.
+        core: how many of them are chosen by relevance, 0 to `budget`; 0 where there is no prompt.
+        pooling: "mean", "max" or "none".
+
+    Returns:
+        `(budget,)` int64: the tokens in the order they are selected, core first. Ties go to the lowest index.
+    """
+    cosines = Cosines(visual)
+    if core:
+        scores = cosines.to_prompt(prompt, pooling)  # eq. 4, 5: the relevance of each token
+        selected = scores.sort(descending=True, stable=True).indices[:core]  # eq. 6, 7: the core
+    else:  # DivPrune: the token whose nearest neighbour is farthest
+        selected = first_minimum(cosines.to_nearest())[None]
+    order = [selected]
+    redundancy = cosines.to_closest(selected).scatter(0, selected, torch.inf)
+    for _ in range(budget - len(selected)):
+        added = first_minimum(redundancy)[None]  # eq. 8: the token that is most unlike all selected ones
+        order.append(added)
+        redundancy = torch.maximum(redundancy, cosines.to_tokens(added)[0]).scatter(0, added, torch.inf)  # eq. 9
+    return torch.cat(order)
 
 
 def round_half_up(value: float) -> int:
@@ -102,30 +132,14 @@ class ZspaPruner:
     def _in_order(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[tuple[Tensor, int]]:
         """Per image the tokens in the order they are selected, `(l,)`, and how many of them are the core."""
         _check_tokens(visual_tokens, prompt_tokens)
-        together = images_together(visual_tokens)
-        found = []
-        for first in range(0, len(visual_tokens), together):
-            last = first + together
-            found += self._together(visual_tokens[first:last], prompt_tokens[first:last])
-        return found
-
-    def _together(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[tuple[Tensor, int]]:
-        sizes = [len(v) for v in visual_tokens]
-        budgets = [self.budget(n) for n in sizes]
-        cores = [self.core(n) if len(p) else 0 for n, p in zip(sizes, prompt_tokens)]
-        rows = None if on_cpu(visual_tokens[0]) else select(visual_tokens, prompt_tokens, budgets, cores, self.pooling)
-        orders = self._in_torch(visual_tokens, prompt_tokens, budgets, cores) if rows is None else list(rows)
-        return [(order[:budget], core) for order, budget, core in zip(orders, budgets, cores)]
-
-    def _in_torch(
-        self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor], budgets: list[int], cores: list[int]
-    ) -> list[Tensor]:
-        """Per image the tokens in the order they are selected."""
-        cosines = Cosines(visual_tokens)
-        seeds = [max(1, k) for k in cores]
-        order = _seed(cosines, prompt_tokens, cores, self.pooling)
-        added = add_diverse(cosines, order, seeds, max(n - k for n, k in zip(budgets, seeds)))
-        return [torch.cat([row[:seed], others]) for row, seed, others in zip(order, seeds, added)]
+        budgets = [self.budget(len(visual)) for visual in visual_tokens]
+        cores = [self.core(len(visual)) if len(prompt) else 0 for visual, prompt in zip(visual_tokens, prompt_tokens)]
+        here = all(map(on_cpu, visual_tokens))
+        orders = None if here else select_on_gpu(visual_tokens, prompt_tokens, budgets, cores, self.pooling)
+        if orders is None:
+            select = select_on_cpu if here else select_in_order
+            orders = [select(*image, self.pooling) for image in zip(visual_tokens, prompt_tokens, budgets, cores)]
+        return list(zip(orders, cores))
 
 
 def select_tokens(
@@ -152,7 +166,7 @@ def select_tokens(
 def relevance(visual: Tensor, prompt: Tensor, pooling: str = "mean") -> Tensor:
     """Cosine similarity `(n,)`, float32, of each visual token `(n, d)` to the pooled prompt `(m, d)` (eq. 4, 5)."""
     _check_tokens([visual], [prompt])
-    return Cosines([visual]).to_prompt(0, prompt, pooling)
+    return Cosines(visual).to_prompt(prompt, pooling)
 
 
 def _check_tokens(visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> None:
@@ -164,16 +178,3 @@ def _check_tokens(visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> N
                 f"visual tokens are {tuple(visual.shape)} and prompt tokens {tuple(prompt.shape)}, but must be "
                 "(n, d) and (m, d) of the same hidden size d, with n at least 1"
             )
-
-
-def _seed(cosines: Cosines, prompts: list[Tensor], cores: list[int], pooling: str) -> Tensor:
-    """Where the selection starts, `(images, longest seed)`: the core (eq. 6, 7), or else the most isolated token."""
-    valid = cosines.valid
-    order = torch.zeros(len(cores), max(1, *cores), dtype=torch.long, device=valid.device)
-    for i, (prompt, core) in enumerate(zip(prompts, cores)):
-        if core:
-            scores = cosines.to_prompt(i, prompt, pooling).masked_fill(~valid[i], -torch.inf)
-            order[i, :core] = scores.sort(descending=True, stable=True).indices[:core]
-        else:
-            order[i, 0] = most_isolated(cosines, i)
-    return order

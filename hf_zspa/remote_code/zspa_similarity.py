@@ -1,16 +1,16 @@
-"""Cosine similarities between visual tokens, and between them and a prompt, without unit vectors of all tokens."""
+"""Cosine similarities between the visual tokens of an image, and between them and a prompt, in float32."""
 
-from copy import copy
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-_GRAM = 1 << 28  # similarities of all pairs held at once on a GPU (1 GiB): one image of 16,384 tokens
+ROUNDING = 2.0**-20  # cosines this close are equal as far as float32 can tell
+PAIRS = 1 << 28  # similarities of all pairs held at once on a GPU (1 GiB): one image of 16,384 tokens
+BLOCK = 1 << 24  # similarities held at once while looking for nearest neighbours (64 MiB)
+COLUMNS = 256  # selected tokens whose similarities to all others are held at once
 _ROWS = 128  # tokens at a time on a CPU, for what would else be another copy of all of them; blocks stay in the cache
 _ROWS_ON_GPU = 1 << 12
-_SKETCH = 128  # entries of a token that a guess at its similarities is made from
-ROUNDING = 2.0**-20  # cosines this close are equal as far as float32 can tell
-WIDTH = 16  # a matrix product with a multiple of so many columns is up to twice as fast on a CPU
 
 
 def on_cpu(tensor: Tensor) -> bool:
@@ -18,16 +18,14 @@ def on_cpu(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu"
 
 
-def images_together(visual_tokens: list[Tensor]) -> int:
-    """How many of some images are selected from at once: on a CPU nothing is gained by padding one to another."""
-    if not visual_tokens or on_cpu(visual_tokens[0]):
-        return 1
-    return max(1, _GRAM // max(len(v) for v in visual_tokens) ** 2)
+def images_together(n: int) -> int:
+    """How many images of `n` tokens have the similarities of all their pairs held at once on a GPU; it may be 0."""
+    return PAIRS // n**2
 
 
-def all_pairs_fit(images: int, n: int) -> bool:
-    """Whether the similarities of all pairs of so many images' tokens are held at once on a GPU."""
-    return images * n * n <= _GRAM
+def first_minimum(values: Tensor) -> Tensor:
+    """Index `()` of the smallest of `(n,)`; ties, also those that rounding alone parts, go to the lowest index."""
+    return (values <= values.amin() + ROUNDING).byte().argmax()
 
 
 def unit_vectors(tokens: Tensor) -> Tensor:
@@ -46,111 +44,63 @@ def unit_vectors(tokens: Tensor) -> Tensor:
 
 
 class Cosines:
-    """Cosines between the visual tokens of some images, padded with zeros to the longest.
+    """Cosines between the visual tokens `(n, d)` of one image.
 
     The tokens are not made unit vectors, which would be one more copy of them: a cosine is a product of two tokens,
     scaled afterwards by both their norms. On a GPU the tokens stay in 16 bits if they came so, because the products of
     16-bit numbers are exact in float32. (Those of float32 tokens are not where a program has switched TF32 on.)
 
     Attributes:
-        on_cpu: whether results can be looked at without waiting.
-        tokens: `(images, n, d)`.
-        scale: `(images, n)` float32, 1 / norm of each token, 0 for a token that is zero or not finite.
-        valid: `(images, n)` bool, False on padding.
-        gram: `(images, n, n)` float32, all products, on a GPU and where they fit; else None.
-        pairs: `(n, n)` float32, all cosines of the one image, on a CPU where it has few tokens or once they had to be
-            computed; else None.
-        sketch: `(n, s)` float32, the first entries of the one image's tokens as unit vectors, once guesses are made
-            from them; else None.
+        tokens: `(n, d)`.
+        scale: `(n,)` float32, 1 / norm of each token, 0 for a token that is zero or not finite.
     """
 
-    def __init__(self, visual_tokens: list[Tensor]):
-        several = len(visual_tokens) > 1
-        padded = torch.nn.utils.rnn.pad_sequence(visual_tokens, True) if several else visual_tokens[0][None]
-        padded = padded.contiguous()  # sums along other strides may round equal tokens differently
-        self.on_cpu = on_cpu(padded)
-        self.tokens, self.scale = _tokens_and_scale(padded)
-        lengths = torch.tensor([len(v) for v in visual_tokens]).to(padded.device, non_blocking=True)
-        self.valid = torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
-        self.gram: Tensor | None = None
-        self.pairs: Tensor | None = None
-        self.sketch: Tensor | None = None
-        if not self.on_cpu:
-            if all_pairs_fit(*padded.shape[:2]):
-                self.gram = products(self.tokens, self.tokens)
-            elif not _summed_in_float32(self.tokens):
-                self.tokens = self.tokens.float()
+    def __init__(self, visual: Tensor):
+        # Sums along other strides may round equal tokens differently.
+        tokens, self.scale = _tokens_and_scale(visual.contiguous())
+        self.tokens = tokens if summed_in_float32(tokens) else tokens.float()
 
-    def only(self, rows: Tensor) -> "Cosines":
-        """Those between some tokens `(s,)` of the one image, on a CPU."""
-        chosen = copy(self)
-        chosen.tokens, chosen.scale = self.tokens.index_select(1, rows), self.scale.index_select(1, rows)
-        chosen.valid, chosen.pairs = self.valid.index_select(1, rows), None
-        chosen.sketch = None if self.sketch is None else self.sketch.index_select(0, rows)
-        return chosen
-
-    def guess(self, tokens: Tensor) -> Tensor:
-        """Guesses at the cosines `(s, s)` among tokens `(s,)` of the one image, from their first entries."""
-        if self.sketch is None:
-            self.sketch = unit_vectors(self.tokens[0, :, :_SKETCH])
-        some = self.sketch.index_select(0, tokens)
-        return some @ some.T
-
-    def compare_all(self) -> None:
-        """Fills `pairs`."""
-        self.pairs = (self.tokens[0] @ self.tokens[0].T).mul_(self.scale[0, :, None]).mul_(self.scale[0])
+    @cached_property
+    def _products(self) -> Tensor | None:
+        """Products `(n, n)` of all pairs, where they fit."""
+        return products(self.tokens, self.tokens) if images_together(len(self.tokens)) else None
 
     def to_tokens(self, picks: Tensor) -> Tensor:
-        """Cosines `(images, s, n)` of the tokens `picks` `(images, s)` to all tokens of their image."""
-        if self.pairs is not None:
-            return self.pairs[picks]
-        image = torch.arange(len(picks), device=picks.device)[:, None]
-        scale = self.scale[image, picks][..., None]
-        if self.gram is not None:
-            found = self.gram[image, picks]
-        elif self.on_cpu:
-            found = self._products_on_cpu(picks[0])
-        else:
-            found = products(self.tokens[image, picks], self.tokens)
-        return found * scale * self.scale[:, None]
+        """Cosines `(s, n)` of the tokens `picks` `(s,)` to all."""
+        known = self._products
+        found = products(self.tokens[picks], self.tokens) if known is None else known[picks]
+        return found * self.scale[picks, None] * self.scale
 
-    def _products_on_cpu(self, picks: Tensor) -> Tensor:
-        """Products `(1, s, n)` of tokens `(s,)` with all of the one image. It is faster to have the long side of the
-        product as its rows, and a token more than once than an odd number of columns."""
-        count = len(picks)
-        wide = torch.cat([picks, picks[:1].expand(-count % WIDTH)])
-        return (self.tokens[0] @ self.tokens[0].index_select(0, wide).T)[:, :count].T.contiguous()[None]
+    def to_closest(self, selected: Tensor) -> Tensor:
+        """Cosine `(n,)` of each token to the closest of those selected, `(s,)`; 1, but for rounding, for these."""
+        first, *others = selected.split(COLUMNS)
+        closest = self.to_tokens(first).amax(0)
+        for some in others:
+            closest = torch.maximum(closest, self.to_tokens(some).amax(0))
+        return closest
 
-    def among(self, image: int, rows: slice, columns: slice) -> Tensor:
-        """Cosines `(rows, columns)` between two ranges of an image's tokens; those of a token to itself, and
-        those of padding, are -inf."""
-        scale = self.scale[image]
-        if self.gram is not None:
-            found = self.gram[image, rows, columns] * scale[rows, None]
-        else:
-            found = products(self.tokens[image, rows], self.tokens[image, columns]).mul_(scale[rows, None])
-        found.mul_(scale[columns])
-        if len(self.valid) > 1:
-            found.masked_fill_(~(self.valid[image, rows, None] & self.valid[image, columns]), -torch.inf)
-        found.diagonal(rows.start - columns.start).fill_(-torch.inf)
-        return found
+    def to_nearest(self) -> Tensor:
+        """Cosine `(n,)` of each token to its nearest neighbour, -inf where there is none."""
+        n = len(self.tokens)
+        blocks = torch.arange(n, device=self.scale.device).split(max(1, BLOCK // n))
+        return torch.cat([self.to_tokens(b).scatter(1, b[:, None], -torch.inf).amax(1) for b in blocks])
 
-    def to_prompt(self, image: int, prompt: Tensor, pooling: str) -> Tensor:
-        """Cosines `(n,)` to the pooled prompt (eq. 4, 5); "none" takes each token's best one over prompt tokens,
-        out of a matrix product, which may round equal tokens differently."""
-        tokens, scale = self.tokens[image], self.scale[image]
+    def to_prompt(self, prompt: Tensor, pooling: str) -> Tensor:
+        """Cosine `(n,)` of each token to the pooled prompt `(m, d)`; "none" takes each token's best one over the prompt
+        tokens, out of a matrix product, which may round equal tokens differently."""
         if pooling == "none":
-            return (tokens.float() @ unit_vectors(prompt).T).amax(1) * scale
+            return (self.tokens.float() @ unit_vectors(prompt).T).amax(1) * self.scale
         prompt = prompt.float()
         prompt = prompt / prompt.abs().amax().clamp_min(torch.finfo(torch.float32).tiny)
         pooled = unit_vectors(prompt.mean(0) if pooling == "mean" else prompt.amax(0))
         # Row by row, so that equal tokens get equal cosines; without a second copy of all tokens.
-        blocks = tokens.tensor_split(-(-len(tokens) // (_ROWS if self.on_cpu else _ROWS_ON_GPU)))
-        return torch.cat([(block * pooled).sum(1) for block in blocks]) * scale
+        rows = _ROWS if on_cpu(self.tokens) else _ROWS_ON_GPU
+        blocks = self.tokens.tensor_split(-(-len(self.tokens) // rows))
+        return torch.cat([(block * pooled).sum(1) for block in blocks]) * self.scale
 
 
 def _tokens_and_scale(visual: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens `(images, n, d)` whose squares stay inside the range of float32, and their 1 / norm, 0 for zero rows."""
+    """Tokens `(n, d)` whose squares stay inside the range of float32, and their 1 / norm `(n,)`, 0 for zero rows."""
     if on_cpu(visual):  # looking at the norms costs nothing there
         visual = visual.float()
         norm = torch.linalg.vector_norm(visual, dim=-1)
@@ -165,7 +115,7 @@ def _tokens_and_scale(visual: Tensor) -> tuple[Tensor, Tensor]:
     return tokens, norm.reciprocal().where(norm > 0, 0.0)
 
 
-def _summed_in_float32(tokens: Tensor) -> bool:
+def summed_in_float32(tokens: Tensor) -> bool:
     """Whether a matrix product of 16-bit tokens can be had in float32, as cuBLAS sums it up."""
     in_16_bits = tokens.dtype in (torch.float16, torch.bfloat16)
     return tokens.is_cuda and in_16_bits and "dtype" in torch.ops.aten.bmm.overloads()
@@ -173,7 +123,7 @@ def _summed_in_float32(tokens: Tensor) -> bool:
 
 def products(a: Tensor, b: Tensor) -> Tensor:
     """Products `(n, m)` of the rows of `(n, d)` and `(m, d)`, or of each image's, summed up in float32."""
-    if not _summed_in_float32(a):
+    if not summed_in_float32(a):
         return a.float() @ b.float().mT
     if a.ndim == 2:
         return torch.bmm(a[None], b.T[None], out_dtype=torch.float32)[0]

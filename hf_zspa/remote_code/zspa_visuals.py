@@ -68,24 +68,31 @@ class ZspaVisualsMixin:
         **visual,
     ) -> list[Tensor]:
         """What `generate` keeps for the same inputs: per image, then per video, ascending indices `(l_i,)`, int64."""
-        pruner = self._pruner(visual_token_pruner, zspa_keep_ratio, zspa_core_ratio) or _Witness()
-        return self._prune_visuals(input_ids, attention_mask, pruner, visual, positions=False).indices
+        pruner = self.pruner_for_call(visual_token_pruner, zspa_keep_ratio, zspa_core_ratio) or RecordingPruner()
+        return self.prune_visuals(input_ids, attention_mask, pruner, visual, positions=False).indices
 
     @torch.no_grad()
     def visual_and_prompt_tokens(
         self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **visual
     ) -> tuple[list[Tensor], list[Tensor]]:
         """What a pruner is given for the same inputs: per image `(n_i, d)` visual and `(m_i, d)` prompt tokens."""
-        seen = _Witness()
-        self._prune_visuals(input_ids, attention_mask, seen, visual, positions=False)
-        return seen.visual_tokens, seen.prompt_tokens
+        recording = RecordingPruner()
+        self.prune_visuals(input_ids, attention_mask, recording, visual, positions=False)
+        return recording.visual_tokens, recording.prompt_tokens
 
-    def _pruner(self, visual_token_pruner, keep_ratio, core_ratio) -> VisualTokenPruner | None:
-        """The pruner of one call; None where nothing is to be pruned, so that the stock class runs."""
+    def pruner_for_call(
+        self, visual_token_pruner=None, zspa_keep_ratio=None, zspa_core_ratio=None
+    ) -> VisualTokenPruner | None:
+        """The pruner that a call with these arguments uses; None where nothing is pruned and the stock class runs.
+
+        Raises:
+            ValueError: a ratio or field is outside its range, or both a pruner and a ratio are given.
+            TypeError: `visual_token_pruner` is not one.
+        """
         check_fields(fields_of(self.config), self.config_class.allowed_position_ids)
         if visual_token_pruner is None:
-            return pruner_from_config(self.config, keep_ratio, core_ratio)
-        if keep_ratio is not None or core_ratio is not None:
+            return pruner_from_config(self.config, zspa_keep_ratio, zspa_core_ratio)
+        if zspa_keep_ratio is not None or zspa_core_ratio is not None:
             raise ValueError("pass visual_token_pruner, or zspa_keep_ratio and zspa_core_ratio, not both")
         if type(visual_token_pruner) is ZspaPruner and visual_token_pruner.keep_ratio == 1:
             return None
@@ -96,120 +103,138 @@ class ZspaVisualsMixin:
             )
         return visual_token_pruner
 
+    def prune_visuals(
+        self, input_ids, attention_mask, pruner: VisualTokenPruner, visual: dict[str, Any], positions: bool = True
+    ) -> PrunedVisuals:
+        """Encodes the images and videos of a call and selects, by its prompt.
+
+        Args:
+            input_ids: `(batch, S)`.
+            attention_mask: `(batch, S)`, or None where nothing is padding.
+            visual: the call's other arguments, of which the visual ones are read.
+            positions: whether the prompt's positions are counted; they are not where `visual` has `position_ids`.
+
+        Raises:
+            ValueError: the prompt is not token ids with a mask of their shape, or the images do not fit it.
+        """
+        _check_prompt(input_ids, attention_mask)
+        # What the lengths follow from is looked at before the images are encoded, so that a GPU is waited for when it
+        # has nothing to do yet, and not again.
+        ids, mask = input_ids.cpu(), None if attention_mask is None else attention_mask.cpu().bool()
+        described = {name: visual[name] for name in self.describing_positions if visual.get(name) is not None}
+        described = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in described.items()}
+        prompts = self._prompt_tokens(ids, mask, input_ids.device)
+        lengths = [ids.shape[1]] * len(ids) if mask is None else mask.sum(1).tolist()
+        pruned = PrunedVisuals(torch.ones_like(input_ids, dtype=torch.bool), {}, [])
+        any_masked = False
+        for modality, names in self.visual_inputs.items():
+            given = {name: visual[name] for name in names if visual.get(name) is not None}
+            features = self._encode(modality, given, (visual.get("mm_encoder_outputs") or {}).get(modality))
+            if features is None:
+                continue
+            token_id = getattr(self.config, f"{modality}_token_id")
+            placeholders, sizes = ids == token_id, [len(image) for image in features]
+            some_masked = mask is not None and bool((placeholders & ~mask).any())
+            rows = rows_of_images(placeholders.sum(1).tolist(), sizes, modality)
+            kept, indices = keep_tokens(features, [prompts[row] for row in rows], pruner)
+            del features  # from here on only what is kept takes memory
+            spots = input_ids == token_id
+            pruned.keep = pruned.keep.masked_scatter(spots, _kept_placeholders(sizes, indices).to(spots.device))
+            pruned.features[token_id] = torch.cat(kept)
+            if some_masked:  # what is masked is dropped, features and all
+                any_masked = True
+                stays = attention_mask[spots & pruned.keep].bool()
+                pruned.features[token_id] = pruned.features[token_id][stays.to(kept[0].device)]
+            for row, size, chosen in zip(rows, sizes, indices):
+                lengths[row] -= size - len(chosen)
+            pruned.indices += indices
+            pruned.inputs.update(given)
+        if not any_masked:
+            pruned.width, pruned.padded = max(lengths), min(lengths) < max(lengths)
+        if positions and visual.get("position_ids") is None:  # on the CPU, while a GPU still encodes
+            pruned.positions = self._full_positions(ids, mask, described, input_ids.device)
+        return pruned
+
     def _has_visuals(self, kwargs: dict) -> bool:
         """Whether `kwargs` bring images or videos, as pixels or (from 5.19 on) encoded already."""
         pixels = [kwargs.get(names[0]) for names in self.visual_inputs.values()]
         return any(v is not None for v in [*pixels, *(kwargs.get("mm_encoder_outputs") or {}).values()])
 
-    def _prune_visuals(
-        self, input_ids, attention_mask, pruner, kwargs: dict[str, Any], positions: bool = True
-    ) -> PrunedVisuals:
-        """Encodes the images and videos in `kwargs` and selects, by the prompt `input_ids` `(batch, S)`; counts the
-        prompt's positions unless they are given, or not wanted."""
-        if input_ids is None:
-            raise ValueError("pruning reads the prompt from input_ids: pass them, not inputs_embeds")
-        if attention_mask is not None and getattr(attention_mask, "shape", None) != input_ids.shape:
-            found = getattr(attention_mask, "shape", type(attention_mask).__name__)
-            raise ValueError(
-                f"pruning needs an attention_mask of the shape of input_ids, {tuple(input_ids.shape)}, with 1 on "
-                f"tokens and 0 on padding, but got {found}"
-            )
-        # What the lengths follow from is looked at before the images are encoded, so that a GPU is waited for when it
-        # has nothing to do yet, and not again.
-        ids, mask = input_ids.cpu(), None if attention_mask is None else attention_mask.cpu().bool()
-        described = {name: kwargs[name] for name in self.describing_positions if kwargs.get(name) is not None}
-        described = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in described.items()}
-        prompts = self._prompt_tokens(ids, mask, input_ids.device)
-        lengths = [ids.shape[1]] * len(ids) if mask is None else mask.sum(1).tolist()
-        masked_visuals = False
-        pruned = PrunedVisuals(torch.ones_like(input_ids, dtype=torch.bool), {}, [])
-        encoded = kwargs.get("mm_encoder_outputs") or {}
-        for modality, names in self.visual_inputs.items():
-            given = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
-            if encoded.get(modality) is None and names[0] not in given:
-                continue
-            token_id = getattr(self.config, f"{modality}_token_id")
-            spots = input_ids == token_id
-            match = RowMatch(ids == token_id, prompts, modality)
-            some_masked = mask is not None and bool((match.spots & ~mask).any())
-            if encoded.get(modality) is not None:
-                kept, indices = keep_tokens(feature_list(encoded[modality]), match, pruner)
-            else:
-                encode = getattr(self, f"get_{modality}_features")
-                with loaded(self.model):
-                    kept, indices = encode(**given, visual_token_pruner=pruner, prompt_tokens=match)
-            pruned.keep = pruned.keep.masked_scatter(spots, match.kept_spots(indices).to(spots.device))
-            features = torch.cat(kept)
-            if some_masked:  # what is masked is dropped, features and all
-                masked_visuals = True
-                features = features[attention_mask[spots & pruned.keep].bool().to(features.device)]
-            for row, size, kept_indices in zip(match.rows, match.sizes, indices):
-                lengths[row] -= size - len(kept_indices)
-            pruned.features[token_id] = features
-            pruned.indices += indices
-            pruned.inputs.update(given)
-        if not masked_visuals:
-            pruned.width, pruned.padded = max(lengths), min(lengths) < max(lengths)
-        if positions and kwargs.get("position_ids") is None:  # counted on the CPU, while a GPU still encodes
-            counted = self.full_position_ids(ids, torch.ones_like(ids) if mask is None else mask.long(), described)
-            if counted is not None and input_ids.is_cuda:
-                counted = counted.pin_memory()  # else the copy may wait for what the GPU does
-            pruned.positions = None if counted is None else counted.to(input_ids.device, non_blocking=True)
-        return pruned
-
     def _prompt_tokens(self, ids: Tensor, mask: Tensor | None, device: torch.device) -> list[Tensor]:
         """Per row the embeddings `(m, d)` of its prompt's text within the scope; `ids` and `mask` are on the CPU."""
-        placeholders = [getattr(self.config, f"{modality}_token_id") for modality in self.visual_inputs]
-        never_text = [*(self.config.zspa_special_token_ids or []), *placeholders]
-        is_text = ~torch.isin(ids, torch.tensor(never_text))
+        config = self.config
+        placeholders = [getattr(config, f"{modality}_token_id") for modality in self.visual_inputs]
+        is_text = ~torch.isin(ids, torch.tensor([*(config.zspa_special_token_ids or []), *placeholders]))
         if mask is not None:
             is_text &= mask
-        scope, start, end = (getattr(self.config, f"zspa_{name}") for name in _SCOPE_FIELDS)
-        is_prompt = prompt_mask(ids, is_text, scope, start, end)
-        embed = self.get_input_embeddings()
-        tokens = embed(ids[is_prompt].to(device, non_blocking=True))
+        is_prompt = prompt_mask(
+            ids, is_text, config.zspa_prompt_scope, config.zspa_query_start_ids, config.zspa_query_end_ids
+        )
+        tokens = self.get_input_embeddings()(ids[is_prompt].to(device, non_blocking=True))
         return list(tokens.split(is_prompt.sum(1).tolist()))
 
+    def _encode(self, modality: str, given: dict[str, Any], outputs) -> list[Tensor] | None:
+        """Per image `(n_i, d)`: out of the encoder's `outputs`, which `generate` has from 5.19 on, or from the pixels
+        among those `given`; None where there are neither."""
+        if outputs is not None:
+            return feature_list(outputs)
+        if self.visual_inputs[modality][0] not in given:
+            return None
+        with loaded(self.model):
+            return feature_list(getattr(self, f"get_{modality}_features")(**given))
 
-_SCOPE_FIELDS = ("prompt_scope", "query_start_ids", "query_end_ids")
+    def _full_positions(self, ids: Tensor, mask: Tensor | None, described: dict, device: torch.device) -> Tensor | None:
+        """`full_position_ids`, counted on the CPU and on their way to `device`."""
+        counted = self.full_position_ids(ids, torch.ones_like(ids) if mask is None else mask.long(), described)
+        if counted is None:
+            return None
+        if device.type == "cuda":
+            counted = counted.pin_memory()  # else the copy may wait for what the GPU does
+        return counted.to(device, non_blocking=True)
 
 
-class RowMatch:
-    """Matches the images of a batch to its rows: a row's images fill its placeholders, one after the other.
-
-    `spots` `(batch, S)` bool on the CPU says where the placeholders are, `prompts` has the prompt tokens per row.
-
-    Called with the sizes `n_i` of the images it returns the prompt tokens of each.
-    """
-
-    def __init__(self, spots: Tensor, prompts: list[Tensor], modality: str):
-        self.spots, self.prompts, self.modality = spots, prompts, modality
-        self.sizes: list[int] = []
-        self.rows: list[int] = []
-
-    def __call__(self, sizes: list[int]) -> list[Tensor]:
-        self.sizes = sizes
-        placeholders = self.spots.sum(1).tolist()
-        row_ends = list(accumulate(placeholders))
-        image_ends = list(accumulate(sizes))
-        rows = [bisect_left(row_ends, end) for end in image_ends]
-        whole = all(
-            r < len(row_ends) and row_ends[r] - end + n <= placeholders[r] for r, end, n in zip(rows, image_ends, sizes)
+def _check_prompt(input_ids: Tensor | None, attention_mask: Tensor | None) -> None:
+    if input_ids is None:
+        raise ValueError("pruning reads the prompt from input_ids: pass them, not inputs_embeds")
+    if attention_mask is not None and getattr(attention_mask, "shape", None) != input_ids.shape:
+        found = getattr(attention_mask, "shape", type(attention_mask).__name__)
+        raise ValueError(
+            f"pruning needs an attention_mask of the shape of input_ids, {tuple(input_ids.shape)}, with 1 on "
+            f"tokens and 0 on padding, but got {found}"
         )
-        if not whole or image_ends[-1] != row_ends[-1]:
-            raise ValueError(
-                f"the rows of input_ids have {placeholders} {self.modality} placeholders, but the {self.modality}s "
-                f"have {sizes} tokens: pass the processor's outputs unchanged"
-            )
-        self.rows = rows
-        return [self.prompts[row] for row in rows]
 
-    def kept_spots(self, indices: list[Tensor]) -> Tensor:
-        """Bool over all placeholders of the batch in order, True where a visual token is kept."""
-        kept = [
-            torch.zeros(n, dtype=torch.bool, device=i.device).scatter(0, i, True) for n, i in zip(self.sizes, indices)
-        ]
-        return torch.cat(kept)
+
+def rows_of_images(placeholders: list[int], sizes: list[int], modality: str) -> list[int]:
+    """The row of each image: a row's images fill its placeholders, one after the other.
+
+    Args:
+        placeholders: how many each row has.
+        sizes: the tokens `n_i` of each image, of all rows in order.
+        modality: "image" or "video", for the error.
+
+    Raises:
+        ValueError: the images do not fill the placeholders of whole rows.
+    """
+    row_ends, image_ends = list(accumulate(placeholders)), list(accumulate(sizes))
+    rows = [bisect_left(row_ends, end) for end in image_ends]
+    whole = all(
+        r < len(row_ends) and row_ends[r] - end + n <= placeholders[r] for r, end, n in zip(rows, image_ends, sizes)
+    )
+    if not whole or image_ends[-1] != row_ends[-1]:
+        raise ValueError(
+            f"the rows of input_ids have {placeholders} {modality} placeholders, but the {modality}s "
+            f"have {sizes} tokens: pass the processor's outputs unchanged"
+        )
+    return rows
+
+
+def keep_tokens(features: list[Tensor], prompt_tokens, pruner: VisualTokenPruner) -> tuple[list[Tensor], list[Tensor]]:
+    """Per image the kept tokens `(l_i, d)` of `(n_i, d)`, and their indices; arguments as in `get_image_features`."""
+    prompts = prompt_tokens([len(f) for f in features]) if callable(prompt_tokens) else prompt_tokens
+    if len(prompts) != len(features):
+        raise ValueError(f"{len(features)} images need as many prompt_tokens, but there are {len(prompts)}")
+    indices = choose(features, prompts, pruner)
+    return [f[i] for f, i in zip(features, indices)], indices
 
 
 @torch.no_grad()
@@ -238,25 +263,23 @@ def choose(features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPru
     return indices
 
 
-def keep_tokens(features: list[Tensor], prompt_tokens, pruner: VisualTokenPruner) -> tuple[list[Tensor], list[Tensor]]:
-    """Per image the kept tokens `(l_i, d)` of `(n_i, d)`, and their indices; arguments as in `get_image_features`."""
-    prompts = prompt_tokens([len(f) for f in features]) if callable(prompt_tokens) else prompt_tokens
-    if len(prompts) != len(features):
-        raise ValueError(f"{len(features)} images need as many prompt_tokens, but there are {len(prompts)}")
-    indices = choose(features, prompts, pruner)
-    return [f[i] for f, i in zip(features, indices)], indices
+def _kept_placeholders(sizes: list[int], indices: list[Tensor]) -> Tensor:
+    """Bool over all placeholders of the batch in order, True where a visual token is kept."""
+    kept = [torch.zeros(n, dtype=torch.bool, device=i.device).scatter(0, i, True) for n, i in zip(sizes, indices)]
+    return torch.cat(kept)
 
 
-class _Witness:
-    """A pruner that keeps everything and remembers what it was shown."""
+class RecordingPruner:
+    """A pruner that keeps everything and records what it was given."""
 
-    visual_tokens: list[Tensor]
-    prompt_tokens: list[Tensor]
+    def __init__(self):
+        self.visual_tokens: list[Tensor] = []
+        self.prompt_tokens: list[Tensor] = []
 
     def budget(self, n: int) -> int:
         return n
 
-    def __call__(self, visual_tokens, prompt_tokens):
-        self.visual_tokens = [*getattr(self, "visual_tokens", []), *visual_tokens]
-        self.prompt_tokens = [*getattr(self, "prompt_tokens", []), *prompt_tokens]
+    def __call__(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[Tensor]:
+        self.visual_tokens += visual_tokens
+        self.prompt_tokens += prompt_tokens
         return [torch.arange(len(v), device=v.device) for v in visual_tokens]

@@ -18,7 +18,7 @@ from hf_zspa.bench.clock import TensorMemory
 from hf_zspa.bench.measure import METHODS, SAMPLES, Race, Settings, packed_prompt, stock_view
 from hf_zspa.bench.report import markdown, paper_table_3
 from hf_zspa.bench.summary import in_turn, median_interval
-from hf_zspa.remote_code.zspa_similarity import Cosines
+from hf_zspa.remote_code.zspa_lookahead import CosinesAsNeeded
 
 ABOUT = {
     "model": "a model", "weights": "checkpoint", "dtype": "float32", "attention": "sdpa", "device": "a CPU",
@@ -75,8 +75,8 @@ def test_the_original_is_the_stock_model_and_the_others_prune(pair, monkeypatch)
     inputs = dict(pair.inputs([pairs.image(), pairs.QUESTION]))
     race = Race(pair.model, SETTINGS)
     packed = packed_prompt(pair.model, inputs, SETTINGS.pruner("limit"))
-    prune, pruned = pair.model._prune_visuals, []
-    monkeypatch.setattr(pair.model, "_prune_visuals", lambda *a, **k: pruned.append(1) or prune(*a, **k))
+    prune, pruned = pair.model.prune_visuals, []
+    monkeypatch.setattr(pair.model, "prune_visuals", lambda *a, **k: pruned.append(1) or prune(*a, **k))
     for method in METHODS:
         del pruned[:]
         race._answer(method, inputs, packed)
@@ -233,7 +233,7 @@ def test_an_interval_holds_the_median_as_often_as_it_says():
 
 @pytest.mark.parametrize("tokens, left_behind", [(100, False), (1100, True)])
 def test_a_profile_of_the_selection_names_its_parts(tokens, left_behind):
-    init = Cosines.__init__
+    init = CosinesAsNeeded.__init__
     _, n, kind, *numbers, _ = (cell.strip() for cell in profile(tokens, "random", 0).split("|"))
     total, *parts, passes, of_pairs, of_kept, rate, of_one_product = map(float, numbers)
     spent = dict(zip(PARTS, parts, strict=True))
@@ -241,4 +241,4 @@ def test_a_profile_of_the_selection_names_its_parts(tokens, left_behind):
     assert bool(spent["leaving behind"]) == bool(spent["guesses"]) == left_behind
     assert sum(parts) <= total * 1.01 and passes >= 1  # times have three digits
     assert rate > 0 and of_one_product > 0 and 0 < of_pairs < 1 and of_kept == pytest.approx(of_pairs * 10, rel=0.1)
-    assert Cosines.__init__ is init
+    assert CosinesAsNeeded.__init__ is init

@@ -79,7 +79,7 @@ def test_what_the_kernels_select_is_independent_of_the_batch(as_on_a_gpu):
     together = pruner(images, prompts)
     for image, prompt, kept in zip(images, prompts, together):
         assert torch.equal(pruner([image], [prompt])[0], kept)
-    assert zspa_kernels._usable
+    assert zspa_kernels.usable
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -95,7 +95,7 @@ def test_tokens_that_are_not_finite_are_as_zero_to_the_kernels(as_on_a_gpu, bad,
     prompt[1, 2] = bad  # a prompt without direction: every relevance is 0, and the first tokens are the core
     ((core, _),) = pruner.split([visual], [prompt])
     assert core.tolist() == list(range(pruner.core(30)))
-    assert zspa_kernels._usable
+    assert zspa_kernels.usable
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
@@ -104,7 +104,7 @@ def test_only_tokens_of_16_bits_are_multiplied_as_such(dtype):
         is_cuda = True
 
     OnGpu.dtype = dtype
-    assert zspa_similarity._summed_in_float32(OnGpu()) == (dtype.itemsize == 2)
+    assert zspa_similarity.summed_in_float32(OnGpu()) == (dtype.itemsize == 2)
 
 
 def test_what_fails_outside_of_triton_is_no_reason_to_do_without_it(as_on_a_gpu, monkeypatch):
@@ -114,7 +114,7 @@ def test_what_fails_outside_of_triton_is_no_reason_to_do_without_it(as_on_a_gpu,
     monkeypatch.setattr(zspa_kernels, "products", fail)
     with pytest.raises(torch.OutOfMemoryError):
         ZspaPruner(0.3)([torch.randn(20, 16)], [torch.randn(3, 16)])
-    assert zspa_kernels._usable
+    assert zspa_kernels.usable
 
 
 def test_a_batch_of_images_is_not_changed(as_on_a_gpu):

@@ -7,8 +7,8 @@ from operations import Operations
 from selection import KINDS, features
 
 from hf_zspa import ZspaPruner, select_tokens
-from hf_zspa.remote_code import zspa_diversity, zspa_similarity
-from hf_zspa.remote_code.zspa_similarity import Cosines
+from hf_zspa.remote_code import zspa_lookahead, zspa_similarity
+from hf_zspa.remote_code.zspa_lookahead import CosinesAsNeeded
 
 
 def directions(*rows: dict[int, float]) -> torch.Tensor:
@@ -35,26 +35,26 @@ def greedy(visual: torch.Tensor, first: int, steps: int) -> tuple[list[int], lis
 @pytest.mark.parametrize("ahead, columns", [(1, 1), (3, 4), (16, 16), (32, 256)])
 def test_looking_ahead_changes_no_choice(monkeypatch, kind, ahead, columns):
     visual, prompt = features(400, kind)
-    monkeypatch.setattr(zspa_diversity, "_FEW", 400)
+    monkeypatch.setattr(zspa_lookahead, "FEW", 400)
     expected = [select_tokens(visual, prompt, keep_ratio=0.3, core_ratio=core) for core in (0, 0.2)]
-    monkeypatch.setattr(zspa_diversity, "_FEW", 0)
-    monkeypatch.setattr(zspa_diversity, "_AHEAD", ahead)
-    monkeypatch.setattr(zspa_diversity, "_COLUMNS", columns)
+    monkeypatch.setattr(zspa_lookahead, "FEW", 0)
+    monkeypatch.setattr(zspa_lookahead, "AHEAD", ahead)
+    monkeypatch.setattr(zspa_lookahead, "COLUMNS", columns)
     found = [select_tokens(visual, prompt, keep_ratio=0.3, core_ratio=core) for core in (0, 0.2)]
     assert all(map(torch.equal, found, expected))
 
 
 def test_the_most_isolated_token_is_found_without_comparing_all_where_some_stand_out(monkeypatch):
     compared = []
-    to_tokens = zspa_similarity.Cosines.to_tokens
+    to_tokens = CosinesAsNeeded.to_tokens
     monkeypatch.setattr(
-        zspa_similarity.Cosines,
+        CosinesAsNeeded,
         "to_tokens",
         lambda self, picks: compared.append(picks.numel()) or to_tokens(self, picks),
     )
     visual, _ = features(576, "trained")
-    cosines = zspa_similarity.Cosines([visual])
-    found = int(zspa_diversity.most_isolated(cosines, 0))
+    cosines = CosinesAsNeeded(visual)
+    found = int(zspa_lookahead.most_isolated(cosines))
     unit = torch.nn.functional.normalize(visual.double(), dim=1)
     similarity = (unit @ unit.T).fill_diagonal_(-torch.inf)
     assert cosines.pairs is None and sum(compared) < 576 / 4
@@ -63,9 +63,9 @@ def test_the_most_isolated_token_is_found_without_comparing_all_where_some_stand
 
 def test_one_pass_over_the_features_serves_several_steps(monkeypatch):
     passes = []
-    to_tokens = zspa_similarity.Cosines.to_tokens
+    to_tokens = CosinesAsNeeded.to_tokens
     monkeypatch.setattr(
-        zspa_similarity.Cosines, "to_tokens", lambda self, picks: passes.append(picks) or to_tokens(self, picks)
+        CosinesAsNeeded, "to_tokens", lambda self, picks: passes.append(picks) or to_tokens(self, picks)
     )
     visual, prompt = features(1024, "random")
     select_tokens(visual, prompt, keep_ratio=0.1, core_ratio=0.2)
@@ -85,10 +85,10 @@ def test_the_loop_stops_where_all_tokens_have_reached_what_was_left_behind(looki
     order, levels = greedy(visual, 0, 40)
 
     def loop(limit: float) -> list[int]:
-        cosines = Cosines([visual])
-        closest = cosines.to_tokens(torch.tensor([[0]]))[0, 0]
+        cosines = CosinesAsNeeded(visual)
+        closest = cosines.to_tokens(torch.tensor([0]))[0]
         closest[0] = torch.inf
-        return zspa_diversity._look_ahead(cosines, closest, 40, limit)
+        return zspa_lookahead.look_ahead(cosines, closest, 40, limit)
 
     assert loop(torch.inf) == order
     assert loop(-2.0) == order[:1]
@@ -122,29 +122,30 @@ def test_tokens_that_are_all_equal_are_chosen_in_order(way, value):
 
 @pytest.mark.parametrize("guessed_before", [False, True])
 def test_cosines_among_some_tokens_are_those_among_all(guessed_before):
-    cosines, rows = Cosines([torch.randn(50, 200)]), torch.tensor([3, 4, 20, 48])
+    cosines, rows = CosinesAsNeeded(torch.randn(50, 200)), torch.tensor([3, 4, 20, 48])
     picks = torch.tensor([0, 2])
     if guessed_before:
         cosines.guess(rows)
     some = cosines.only(rows)
-    torch.testing.assert_close(some.to_tokens(picks[None]), cosines.to_tokens(rows[picks][None])[..., rows])
+    torch.testing.assert_close(some.to_tokens(picks), cosines.to_tokens(rows[picks])[:, rows])
     torch.testing.assert_close(some.guess(picks), cosines.guess(rows[picks]))
 
 
 def test_only_tokens_that_can_be_next_and_have_no_column_are_guessed():
-    cosines = Cosines([torch.randn(40, 200)])
+    cosines = CosinesAsNeeded(torch.randn(40, 200))
     closest = torch.rand(40)
     closest[::3] = torch.inf
     pick, known = int(closest.argmin()), closest.topk(8, largest=False).indices[1::2].tolist()
-    ahead = zspa_diversity._likely_next(cosines, closest, pick, dict.fromkeys(known), 32)
+    ahead = zspa_lookahead.likely_next(cosines, closest, pick, dict.fromkeys(known), 32)
     assert ahead[0] == pick and len(ahead) == len(set(ahead))
     assert set(ahead) == set(range(40)) - {*known, *range(0, 40, 3)}
 
 
 @pytest.mark.parametrize("core_ratio", [0.01, 0.9])
 def test_similarities_to_many_selected_tokens_are_not_held_at_once(monkeypatch, core_ratio):
-    monkeypatch.setattr(zspa_diversity, "_COLUMNS", 16)
-    monkeypatch.setattr(zspa_diversity, "_AHEAD", 16)
+    for module in (zspa_lookahead, zspa_similarity):
+        monkeypatch.setattr(module, "COLUMNS", 16)
+    monkeypatch.setattr(zspa_lookahead, "AHEAD", 16)
     visual = torch.randn(2000, 64)
     with Operations() as operations:
         ZspaPruner(0.1, core_ratio)([visual], [torch.randn(3, 64)])
@@ -162,9 +163,7 @@ def test_equal_tokens_are_equally_relevant_wherever_they_stand(n, threads, by_co
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        scores = zspa_similarity.Cosines([visual.T.contiguous().T if by_column else visual]).to_prompt(
-            0, prompt, "mean"
-        )
+        scores = CosinesAsNeeded(visual.T.contiguous().T if by_column else visual).to_prompt(prompt, "mean")
     finally:
         torch.set_num_threads(before)
     assert (scores[equal] == scores[0]).all()

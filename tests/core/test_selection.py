@@ -11,6 +11,7 @@ from selection import KINDS, features, markdown, time_methods
 from hf_zspa import VisualTokenPruner, ZspaPruner, select_tokens
 from hf_zspa.pruners.published_divprune import published_divprune
 from hf_zspa.remote_code import zspa_kernels, zspa_similarity
+from hf_zspa.remote_code.zspa_selection import select_in_order
 
 PERCENT = st.integers(1, 100)
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
@@ -34,6 +35,34 @@ def tokens(draw, min_n=1, max_n=40):
 @given(pair=tokens(), keep=PERCENT, core=st.integers(0, 100), pooling=st.sampled_from(["mean", "max", "none"]))
 def test_every_choice_is_the_best_one(way, pair, keep, core, pooling):
     assert_greedy(*pair, ZspaPruner(keep / 100, core / 100, pooling))
+
+
+@st.composite
+def exact_tokens(draw):
+    """Visual `(n, d)` and prompt `(m, d)` tokens whose products are exact in every dtype, so that ties are ties however
+    they are computed: small integers, some rows times a power of two, and a prompt of 1 and -1."""
+    n, m, d = draw(st.integers(1, 40)), draw(st.integers(0, 2)), draw(st.sampled_from([1, 4, 16]))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    visual = torch.randint(-2, 3, (n, d), generator=generator).float()
+    for row in draw(st.lists(st.integers(0, n - 1), max_size=8)):
+        change = draw(st.sampled_from(["duplicate", "zero", "longer", "opposite"]))
+        other = visual[draw(st.integers(0, n - 1))].clone()
+        visual[row] = {"duplicate": other, "zero": other * 0, "longer": other * 64, "opposite": -other}[change]
+    dtype = draw(DTYPES)
+    if dtype == torch.float32:  # beyond what squares may be in float32
+        visual[:: draw(st.integers(2, 9))] *= 2.0 ** draw(st.sampled_from([-70, -20, 20, 70]))
+    prompt = torch.randint(0, 2, (1, d), generator=generator) * 2 - 1
+    return visual.to(dtype), prompt.expand(m, d).to(dtype)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pair=exact_tokens(), keep=PERCENT, core=st.integers(0, 100), pooling=st.sampled_from(["mean", "max", "none"]))
+def test_every_way_chooses_what_the_statement_of_the_equations_chooses(way, pair, keep, core, pooling):
+    visual, prompt = pair
+    pruner = ZspaPruner(keep / 100, core / 100, pooling)
+    n, ((chosen, added),) = len(visual), pruner.split([visual], [prompt])
+    stated = select_in_order(visual, prompt, pruner.budget(n), pruner.core(n) if len(prompt) else 0, pooling)
+    assert torch.cat([chosen, added]).tolist() == stated.tolist()
 
 
 @settings(max_examples=100, deadline=None)
@@ -83,8 +112,8 @@ def test_what_does_not_fit_in_memory_is_selected_without_all_pairs(way, together
     images = [torch.randn(n, 16, generator=torch.Generator().manual_seed(n)) for n in (40, 60, 50)]
     pruner = ZspaPruner(0.3, 0.4)
     expected = pruner(images, images)
-    for gram in (60 * 60 * together, 1000):
-        monkeypatch.setattr(zspa_similarity, "_GRAM", gram)
+    for pairs in (60 * 60 * together, 1000):
+        monkeypatch.setattr(zspa_similarity, "PAIRS", pairs)
         assert all(torch.equal(a, b) for a, b in zip(pruner(images, images), expected, strict=True))
 
 
@@ -120,11 +149,11 @@ def test_a_kernel_that_cannot_run_is_replaced_with_a_warning(kernel, request, mo
     core = 0.0 if kernel == "_isolation_kernel" else 0.2
     expected = select_tokens(visual, prompt, keep_ratio=0.4, core_ratio=core)
     request.getfixturevalue("as_on_a_gpu")
-    monkeypatch.setattr(zspa_kernels, "_usable", True)
+    monkeypatch.setattr(zspa_kernels, "usable", True)
     monkeypatch.setattr(zspa_kernels, kernel, {})
     with pytest.warns(UserWarning, match="plain torch, because Triton failed"):
         assert torch.equal(select_tokens(visual, prompt, keep_ratio=0.4, core_ratio=core), expected)
-    assert not zspa_kernels._usable
+    assert not zspa_kernels.usable
 
 
 def test_the_kernels_are_launched_on_the_device_of_their_tensors(as_on_a_gpu, monkeypatch):
@@ -137,7 +166,7 @@ def test_the_kernels_are_launched_on_the_device_of_their_tensors(as_on_a_gpu, mo
 
     monkeypatch.setattr(torch.cuda, "device_of", Spy)
     select_tokens(torch.randn(50, 8), torch.randn(3, 8), keep_ratio=0.4, core_ratio=0.2)
-    assert entered == [(1, 50, 8)] and zspa_kernels._usable
+    assert entered == [(50, 8)] and zspa_kernels.usable
 
 
 def test_ties_go_to_the_lowest_index(way):

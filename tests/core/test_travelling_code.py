@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from travelling_rules import BY_NAME, defined, offences
+from travelling_rules import offences
 
 from hf_zspa.checkpoints.code_files import REMOTE_CODE
 
@@ -14,18 +14,13 @@ def tree(path):
     return ast.parse(path.read_text(encoding="utf-8"), path.name)
 
 
-NEIGHBOURS = {path.stem: defined(tree(path)) for path in FILES}
+NEIGHBOURS = {path.stem for path in FILES}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_it_only_computes(path):
     """It imports and reads nothing that opens a file, a connection or a process, or runs text as code."""
     assert offences(tree(path), NEIGHBOURS) == []
-
-
-def test_every_exception_is_in_use():
-    texts = [ast.unparse(tree(path)) for path in FILES]
-    assert {call for call in BY_NAME if not any(call in text for text in texts)} == set()
 
 
 OFFENCES = {
@@ -38,19 +33,28 @@ OFFENCES = {
     "from torch import *": "imports * from torch",
     "from torch.hub import load_state_dict_from_url as f\nf(url)": "imports load_state_dict_from_url from torch.hub",
     "from transformers.utils.hub import os": "imports os from transformers.utils.hub",
-    "from transformers import AutoModel\nAutoModel.from_pretrained(a)": "imports AutoModel from transformers",
-    "from .zspa_kernels import triton": "imports triton from .zspa_kernels",
+    "from transformers import AutoModel\nAutoModel.from_pretrained(a)": "reads .from_pretrained",
+    "from transformers import AutoModel\nf = AutoModel.from_pretrained\nf(a)": "reads .from_pretrained",
+    "import socket": "imports socket",
+    "import subprocess": "imports subprocess",
+    "from importlib import import_module": "imports import_module from importlib",
+    "from torch import compile": "imports compile from torch",
+    "from .elsewhere import f": "imports f from .elsewhere",
     "from . import zspa_kernels": "imports zspa_kernels from .",
     "from .. import cli": "imports cli from ..",
-    "import torch\ntorch.load(a)": "reads torch.load",
-    "import torch\ntorch.hub.load(a)": "reads torch.hub.load",
-    "import torch\nf = torch.nn.functional": "reads torch.nn.functional",
-    "import torch\nt = torch\nt.load(a)": "reads torch",
-    "import warnings\nwarnings.sys.modules": "reads warnings.sys.modules",
-    "import inspect as i\ni.os.system(a)": "reads i.os.system",
+    "import torch\ntorch.load(a)": "reads .load",
+    "import torch\ntorch.hub.load(a)": "reads .hub",
+    "import torch\ntorch.compile(f)": "reads .compile",
+    "import torch\nt = torch\nt.load(a)": "reads .load",
+    "import warnings\nwarnings.sys.modules": "reads .sys",
+    "import inspect as i\ni.os.system(a)": "reads .os",
+    "import torch as tl\ntl.load(a)": "reads .load",
     "open(a)": "uses open",
     "f = open": "uses open",
     "exec(a)": "uses exec",
+    "eval(a)": "uses eval",
+    "compile(a, b, c)": "uses compile",
+    "globals()": "uses globals",
     "print(a)": "uses print",
     "__import__(a)": "uses __import__",
     "__builtins__": "uses __builtins__",
@@ -61,13 +65,17 @@ OFFENCES = {
     "f.__globals__": "reads .__globals__",
     "().__class__": "reads .__class__",
     "getattr(x, 'lo' + 'ad')": "reads what getattr(x, 'lo' + 'ad') names",
-    "getattr(x, 'load')": "reads what getattr(x, 'load') names",
-    "getattr(x, name)": "reads what getattr(x, name) names",
+    "getattr(x, 'load')": "names load",
+    "name = 'load'\ngetattr(x, name)": "names load",
+    "getattr(x, '__globals__')": "names __globals__",
+    "getattr(x, names[0])": "reads what getattr(x, names[0]) names",
+    "getattr(x, a + b)": "reads what getattr(x, a + b) names",
     "getattr(x, f'{a}{b}')": "reads what getattr(x, f'{a}{b}') names",
     "getattr(x, f'lo{a}')": "reads what getattr(x, f'lo{a}') names",
     "getattr(x, f'__{a}__')": "reads what getattr(x, f'__{a}__') names",
     "g = getattr": "passes getattr around",
     "model.generate(custom_generate=a)": "passes custom_generate",
+    "AutoConfig.for_model(a, trust_remote_code=True)": "passes trust_remote_code",
     "match x:\n    case C(load=f):\n        f()": "matches a pattern",
 }
 

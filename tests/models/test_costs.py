@@ -120,7 +120,7 @@ def test_full_features_are_gone_before_the_language_model_runs(pair, inputs, mon
 
 @pytest.mark.parametrize("core_ratio", [0.0, 0.4, 1.0])
 def test_nothing_waits_for_a_gpu_during_a_selection_in_plain_torch(as_on_a_gpu, monkeypatch, core_ratio):
-    monkeypatch.setattr(zspa_selection, "select", lambda *arguments: None)
+    monkeypatch.setattr(zspa_selection, "select_on_gpu", lambda *arguments: None)
     images, prompts = [torch.randn(n, 16) for n in (40, 60)], [torch.randn(3, 16)] * 2
     with Operations() as operations:
         ZspaPruner(0.3, core_ratio)(images, prompts)
@@ -130,7 +130,7 @@ def test_nothing_waits_for_a_gpu_during_a_selection_in_plain_torch(as_on_a_gpu, 
 def test_nothing_waits_for_a_gpu_between_the_vision_tower_and_the_language_model(
     pair, inputs, as_on_a_gpu, monkeypatch
 ):  # fmt: skip
-    monkeypatch.setattr(zspa_selection, "select", lambda *arguments: None)
+    monkeypatch.setattr(zspa_selection, "select_on_gpu", lambda *arguments: None)
     operations = Operations()
     choose, count = zspa_visuals.choose, pair.model.full_position_ids
 

@@ -194,7 +194,7 @@ def test_keep_ratio_1_is_the_stock_class(pair, options):
 
 def test_text_alone_never_reaches_the_selection(pair, monkeypatch):
     inputs = pair.inputs([QUESTION], [OTHER])
-    monkeypatch.setattr(type(pair.model), "_prune_visuals", None)
+    monkeypatch.setattr(type(pair.model), "prune_visuals", None)
     stock = pair.stock.model.generate(**inputs, **pair.greedy)
     assert torch.equal(pair.model.generate(**inputs, **pair.greedy), stock)
 
