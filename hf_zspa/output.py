@@ -1,7 +1,9 @@
-"""Where results and pictures go: checked before any work, and written beside what is there, whose place they take."""
+"""Results for people: their tables, and where they and pictures go, which is checked before any work and written beside
+what is there, whose place it takes."""
 
 import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,3 +52,16 @@ def save_plot(figure: "Figure", path: Path) -> None:
     content = io.BytesIO()
     figure.savefig(content, format="png")
     replace_file(path, content.getvalue())
+
+
+def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table of cells as they stand; it ends without a newline.
+
+    Raises:
+        ValueError: a row has more or fewer cells than the header.
+    """
+    head, *body = [list(line) for line in (header, *rows)]
+    for row in body:
+        if len(row) != len(head):
+            raise ValueError(f"a row has {len(row)} cells, but the header {len(head)}: {row}")
+    return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *body))

@@ -2,8 +2,8 @@
 
     python docs/performance/gpu.py --output docs/performance/gpu
 
-runs the tests that need a GPU (with Triton's kernels compiled, not interpreted), times the selection, and races the
-methods on random weights in the shapes of the three 7B models. Writes JSON and, beside it, Markdown.
+runs the tests that need a GPU (with Triton's kernels compiled, not interpreted), times the selection, and times
+answers by every method on random weights in the shapes of the three 7B models. Writes JSON and, beside it, Markdown.
 """
 
 import argparse
@@ -25,8 +25,8 @@ from selection import time_methods
 
 from hf_zspa.bench import shapes
 from hf_zspa.bench.machine import machine
-from hf_zspa.bench.measure import Race, Settings
-from hf_zspa.bench.report import markdown as race_table
+from hf_zspa.bench.measure import InterleavedBenchmark, Settings
+from hf_zspa.bench.report import markdown as answer_tables
 from hf_zspa.remote_code import zspa_kernels
 
 MODELS = ("llava-1.5-7b", "llava-next-7b", "qwen2.5-vl-7b")
@@ -52,7 +52,7 @@ def run_tests(root: Path) -> dict[str, Any]:
 
 
 def time_selection(device: torch.device, n: int, allowed: float) -> list[dict[str, Any]]:
-    """Rows of `bench.selection` on `n` bfloat16 features, as a model in that dtype has them."""
+    """Rows of `time_methods` on `n` bfloat16 features, as a model in that dtype has them."""
     generator = torch.Generator(device).manual_seed(n)
     visual, prompt = (torch.randn(m, 4096, generator=generator, device=device).bfloat16() for m in (n, 40))
     return time_methods((visual, prompt), "random, bfloat16", 0.1, allowed)
@@ -65,8 +65,8 @@ def measure(
     dtype: torch.dtype = torch.bfloat16,
     seconds: float = 480.0,
 ) -> Iterator[dict[str, Any]]:
-    """The selection at each number of tokens and a race of each model, in about so many seconds, most of them for the
-    races.
+    """The selection at each number of tokens and answers of each model, in about so many seconds, most of them for the
+    answers.
 
     Yields the results so far, first of all and after each stage, so that none is lost to what comes after it. What
     fails is named under "failed" with its error.
@@ -76,7 +76,7 @@ def measure(
         **machine(device),
         "driver": _driver() if device.type == "cuda" else None,
         "selection": [],
-        "races": [],
+        "answers": [],
         "failed": {},
         "kernel": zspa_kernels.usable,
     }
@@ -85,7 +85,7 @@ def measure(
     stages: list[tuple[str, Callable[[], None]]] = [
         *((f"{n} tokens", partial(_add_selection, results, device, n, seconds / 60)) for n in tokens),
         *(
-            (name, partial(_add_race, results, name, device, dtype, end, len(models) - number))
+            (name, partial(_add_answers, results, name, device, dtype, end, len(models) - number))
             for number, name in enumerate(models)
         ),
     ]
@@ -105,21 +105,21 @@ def _add_selection(results: dict[str, Any], device: torch.device, n: int, allowe
     results["selection"] += time_selection(device, n, allowed)
 
 
-def _add_race(
-    results: dict[str, Any], name: str, device: torch.device, dtype: torch.dtype, end: float, races: int
+def _add_answers(
+    results: dict[str, Any], name: str, device: torch.device, dtype: torch.dtype, end: float, models: int
 ) -> None:
-    """All methods on random weights in a shape, until its share of the time until `end` is over, which so many races
+    """All methods on random weights in a shape, until its share of the time until `end` is over, which so many models
     have before them. What was measured before an error is kept."""
-    end = time.monotonic() + (end - time.monotonic()) / races
+    end = time.monotonic() + (end - time.monotonic()) / models
     model = shapes.build(name, device, dtype)
     inputs = shapes.inputs(name, model)
-    found = Race(model, Settings())
+    found = InterleavedBenchmark(model, Settings())
     try:
         while not found.rounds or time.monotonic() < end:
             found.run(inputs)
     finally:
         if found.rounds:
-            results["races"].append(found.results(name, "random", asdict(shapes.Prompt())))
+            results["answers"].append(found.results(name, "random", asdict(shapes.Prompt())))
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -130,7 +130,7 @@ def markdown(results: dict[str, Any]) -> str:
         parts.append("Triton did not run: the selection is plain torch.")
     parts += [f"{name} failed: {error}" for name, error in results["failed"].items()]
     parts.append(selection_table(results["selection"]))
-    parts += map(race_table, results["races"])
+    parts += map(answer_tables, results["answers"])
     return "\n\n".join(parts)
 
 

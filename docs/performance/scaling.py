@@ -21,16 +21,21 @@ import torch
 from hf_zspa.bench import shapes
 from hf_zspa.bench.clock import seconds
 from hf_zspa.bench.machine import machine
-from hf_zspa.bench.measure import Race, Settings
+from hf_zspa.bench.measure import InterleavedBenchmark, Settings
 from hf_zspa.bench.report import ratio
 from hf_zspa.bench.summary import in_turn, paired_ratio, spread
 from hf_zspa.loading import usable_device
-from hf_zspa.pruners.published_divprune import PublishedDivPrune
-from hf_zspa.remote_code.zspa_selection import ZspaPruner
+from hf_zspa.output import markdown_table
+from hf_zspa.pruners import registry
 
 METHODS = ("original", "zspa", "limit")
+PUBLISHED = registry.PUBLISHED_DIVPRUNE
 ROUNDS = 6  # as many as there are orders of the methods
 WIDTH, PROMPT = 4096, 40
+_ANSWER_COLUMNS = (
+    "tokens kept", "first token, all (ms)", "first token, zspa (ms)", "end to end, all (ms)", "end to end, zspa (ms)",
+    "to limit", "selection (ms)", "cache, all (MB)", "cache, zspa (MB)",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,28 +89,28 @@ def time_selection(case: Selection, device: torch.device, rounds: int) -> dict[s
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     images = [torch.randn(case.n, case.d, generator=generator).to(device, dtype) for _ in range(case.images)]
     prompts = [torch.randn(PROMPT, case.d, generator=generator).to(device, dtype)] * case.images
-    pruners: dict[str, Any] = {"zspa": ZspaPruner(case.keep_ratio)}
+    pruners: dict[str, Any] = {"zspa": registry.METHODS["zspa"].make(case.keep_ratio)}
     if case.n <= 8192:
-        pruners["divprune (published)"] = PublishedDivPrune(case.keep_ratio)
+        pruners[PUBLISHED.name] = PUBLISHED.make(case.keep_ratio)
     times: dict[str, list[float]] = {name: [] for name in pruners}
     for turn in range(rounds + 1):
         for name in in_turn(pruners, turn):
             taken = seconds(partial(pruners[name], images, prompts), device)
             times[name] += [taken] if turn else []  # the first is to warm up
     found = {name: spread(taken) for name, taken in times.items()}
-    if "divprune (published)" in found:
-        found["zspa"]["times_faster"] = paired_ratio(times["divprune (published)"], times["zspa"])
+    if PUBLISHED.name in found:
+        found["zspa"]["times_faster"] = paired_ratio(times[PUBLISHED.name], times["zspa"])
     return found
 
 
 def time_answer(case: Answer, model, shape: str, rounds: int) -> dict[str, Any]:
     """Milliseconds of whole answers, first tokens and the vision tower by method; tokens and bytes of the cache."""
-    race = Race(model, case.settings, METHODS)
+    benchmark = InterleavedBenchmark(model, case.settings, METHODS)
     inputs = shapes.inputs(shape, model, case.prompt)
     for _ in range(rounds):
-        race.run(inputs)
+        benchmark.run(inputs)
     found = {}
-    for row in race.rows():
+    for row in benchmark.rows():
         names = ("vision", "selection", "first_token", "per_token", "end_to_end")
         found[row["method"]] = {name: row[name] for name in names} | row["samples"][0] | {"to": row["to"]}
     return found
@@ -171,40 +176,34 @@ def markdown(results: dict[str, Any]) -> str:
 
 def _selection_tables(axes: dict[str, dict[float, Any]]) -> Iterator[str]:
     for axis, points in axes.items():
-        lines = [f"| {axis} | zspa (ms) | divprune (published) (ms) | times faster |", "|---|---|---|---|"]
+        lines = []
         for value, found in points.items():
-            own, other = found["zspa"], found.get("divprune (published)")
-            more = f"{other['median']:.4g} | {own['times_faster']['median']:.1f}" if other else "– | –"
-            lines.append(f"| {value} | {own['median']:.4g} | {more} |")
+            own, other = found["zspa"], found.get(PUBLISHED.name)
+            more = [f"{other['median']:.4g}", f"{own['times_faster']['median']:.1f}"] if other else ["–", "–"]
+            lines.append([str(value), f"{own['median']:.4g}", *more])
         fits = [
-            _fit({x: f[name]["median"] for x, f in points.items() if name in f})
-            for name in ("zspa", "divprune (published)")
+            _fit({x: f[name]["median"] for x, f in points.items() if name in f}) for name in ("zspa", PUBLISHED.name)
         ]
-        yield "\n".join([*lines, f"| grows with the power | {' | '.join(fits)} | |"])
+        header = (axis, "zspa (ms)", f"{PUBLISHED.name} (ms)", "times faster")
+        yield markdown_table(header, [*lines, ["grows with the power", *fits, ""]])
 
 
 def _answer_tables(axes: dict[str, dict[float, Any]]) -> Iterator[str]:
     for axis, points in axes.items():
-        lines = [
-            f"| {axis} | tokens kept | first token, all (ms) | first token, zspa (ms) | end to end, all (ms) | "
-            "end to end, zspa (ms) | to limit | selection (ms) | cache, all (MB) | cache, zspa (MB) |",
-            "|---|---|---|---|---|---|---|---|---|---|",
-        ]
+        lines = []
         for value, found in points.items():
             own, whole = found["zspa"], found["original"]
             caches = [f"{row['cache_bytes'] / 1e6:.2f}" for row in (whole, own)]
-            lines.append(
-                f"| {value} | {own['visual_tokens']} → {own['kept']} | {whole['first_token']['median']:.4g} | "
-                f"{own['first_token']['median']:.4g} | {whole['end_to_end']['median']:.4g} | "
-                f"{own['end_to_end']['median']:.4g} | {ratio(own['to']['limit']['end_to_end'])} | "
-                f"{own['selection']['median']:.4g} | {' | '.join(caches)} |"
-            )
+            times = [row[name]["median"] for name in ("first_token", "end_to_end") for row in (whole, own)]
+            to_limit, selection = ratio(own["to"]["limit"]["end_to_end"]), f"{own['selection']['median']:.4g}"
+            kept = f"{own['visual_tokens']} → {own['kept']}"
+            lines.append([str(value), kept, *(f"{time:.4g}" for time in times), to_limit, selection, *caches])
         fits = [
             _fit({x: f[method][name]["median"] for x, f in points.items()})
             for name in ("first_token", "end_to_end")
             for method in ("original", "zspa")
         ]
-        yield "\n".join([*lines, f"| grows with the power | | {' | '.join(fits)} | | | | |"])
+        yield markdown_table((axis, *_ANSWER_COLUMNS), [*lines, ["grows with the power", "", *fits, *[""] * 4]])
 
 
 def main() -> None:

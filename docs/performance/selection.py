@@ -10,7 +10,7 @@ makes of many scenes, turned into the width of a large model, which leaves every
 import argparse
 import json
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from hf_zspa.bench.machine import machine
 from hf_zspa.bench.report import FEW
 from hf_zspa.bench.summary import in_turn, paired_ratio, spread
 from hf_zspa.loading import load_zspa, question_inputs, usable_device
-from hf_zspa.pruners.published_divprune import published_divprune
-from hf_zspa.remote_code.zspa_selection import ZspaPruner, check_ratio
+from hf_zspa.output import markdown_table
+from hf_zspa.pruners.registry import METHODS, PUBLISHED_DIVPRUNE
+from hf_zspa.remote_code.zspa_selection import check_ratio
 from hf_zspa.scenes.heldout import scene_questions
 
 WIDTH = 4096
@@ -95,17 +96,9 @@ def time_methods(pair: tuple[Tensor, Tensor], kind: str, keep_ratio: float, allo
     """A row per method: milliseconds, and how many times faster than "divprune (published)"; for about `allowed`
     seconds."""
     visual, prompt = pair
-    budget = ZspaPruner(keep_ratio).budget(len(visual))
-
-    def pruner(core_ratio: float) -> Callable[[], Any]:
-        return lambda: ZspaPruner(keep_ratio, core_ratio)([visual], [prompt])
-
-    methods = {
-        "divprune (published)": lambda: published_divprune(visual, budget),
-        "divprune": pruner(0.0),
-        "zspa": pruner(0.2),
-        "relevance": pruner(1.0),
-    }
+    known = (PUBLISHED_DIVPRUNE, *(METHODS[name] for name in ("divprune", "zspa", "relevance")))
+    pruners = {method.name: method.make(keep_ratio) for method in known}
+    methods = {name: partial(pruner, [visual], [prompt]) for name, pruner in pruners.items()}
     for method in methods.values():
         seconds(method, visual.device)
     times: dict[str, list[float]] = {name: [] for name in methods}
@@ -114,11 +107,12 @@ def time_methods(pair: tuple[Tensor, Tensor], kind: str, keep_ratio: float, allo
         for name in in_turn(methods, turn):
             times[name].append(seconds(methods[name], visual.device))
         turn += 1
-    published = times["divprune (published)"]
+    published = times[PUBLISHED_DIVPRUNE.name]
     return [
         {
-            "tokens": len(visual), "kept": budget, "features": kind, "method": name, "runs": turn,
-            "milliseconds": spread(found), "times_faster_than_published": paired_ratio(published, found),
+            "tokens": len(visual), "kept": pruners[name].budget(len(visual)), "features": kind, "method": name,
+            "runs": turn, "milliseconds": spread(found),
+            "times_faster_than_published": paired_ratio(published, found),
         }
         for name, found in times.items()
     ]  # fmt: skip
@@ -127,20 +121,22 @@ def time_methods(pair: tuple[Tensor, Tensor], kind: str, keep_ratio: float, allo
 def markdown(rows: list[dict[str, Any]]) -> str:
     """Medians in milliseconds; how many times faster than the published algorithm in the same rounds, with the
     interval that holds the median in 95 of 100 cases."""
-    lines = [
-        "| tokens | features | method | ms | quartiles | times faster than published | interval |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = []
     for row in rows:
         low, high = row["milliseconds"]["quartiles"]
         faster = row["times_faster_than_published"]
         interval = faster["interval"]
-        lines.append(
-            f"| {row['tokens']} → {row['kept']} | {row['features']} | {row['method']} | "
-            f"{row['milliseconds']['median']:.4g} | {low:.4g} to {high:.4g} | {faster['median']:.3g} | "
-            f"{f'{interval[0]:.3g} to {interval[1]:.3g}' if interval else '–'} |"
-        )
-    return "\n".join(lines)
+        lines.append([
+            f"{row['tokens']} → {row['kept']}",
+            row["features"],
+            row["method"],
+            f"{row['milliseconds']['median']:.4g}",
+            f"{low:.4g} to {high:.4g}",
+            f"{faster['median']:.3g}",
+            f"{interval[0]:.3g} to {interval[1]:.3g}" if interval else "–",
+        ])  # fmt: skip
+    header = ("tokens", "features", "method", "ms", "quartiles", "times faster than published", "interval")
+    return markdown_table(header, lines)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python docs/performance/selection_profile.py --output docs/performance/selection-profile-cpu.md
 
-The features are those of `hf_zspa.bench.selection`. Milliseconds are those of the fastest of many calls, by part. What
+The features are those of `selection.py`. Milliseconds are those of the fastest of many calls, by part. What
 bounds them are the products: GFLOP/s are those of the passes that compute similarities and, beside them, of one product
 of all tokens with 576 of them, which is as fast as the machine gets.
 """
@@ -21,6 +21,7 @@ from selection import KINDS, features
 from torch import Tensor
 
 from hf_zspa.bench.clock import seconds
+from hf_zspa.output import markdown_table
 from hf_zspa.remote_code import zspa_lookahead
 from hf_zspa.remote_code.zspa_lookahead import CosinesAsNeeded
 from hf_zspa.remote_code.zspa_selection import ZspaPruner
@@ -32,8 +33,11 @@ PARTS = {
     "guesses": (zspa_lookahead, "likely_next"),
     "leaving behind": (CosinesAsNeeded, "only"),
 }
+COLUMNS = (
+    "tokens", "features", "ms", *PARTS, "passes", "of all pairs", "of tokens × kept", "GFLOP/s", "of one product",
+)  # fmt: skip
 KEEP_RATIO = 0.1
-_COLUMNS = 576  # of the one product that the passes are compared with
+_WIDTH = 576  # tokens of the one product that the passes are compared with
 
 
 def main() -> None:
@@ -42,21 +46,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3, help="about how long each may take")
     parser.add_argument("--output", type=Path, help="Markdown file")
     options = parser.parse_args()
-    lines = [
-        f"| tokens | features | ms | {' | '.join(PARTS)} | passes | of all pairs | of tokens × kept | GFLOP/s | "
-        "of one product |",
-        "|---" * (len(PARTS) + 8) + "|",
-    ]
-    print("\n".join(lines))
+    rows = []
     for n in options.tokens:
         for kind in KINDS:
-            lines.append(profile(n, kind, options.seconds))
-            print(lines[-1], flush=True)
+            rows.append(profile(n, kind, options.seconds))
+            print(*rows[-1], sep=", ", flush=True)
     if options.output:
-        options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        options.output.write_text(markdown_table(COLUMNS, rows) + "\n", encoding="utf-8")
 
 
-def profile(n: int, kind: str, allowed: float) -> str:
+def profile(n: int, kind: str, allowed: float) -> list[str]:
     """A row of the table."""
     visual, prompt = features(n, kind)
     pruner = ZspaPruner(KEEP_RATIO)
@@ -89,14 +88,15 @@ def profile(n: int, kind: str, allowed: float) -> str:
             )
     total, parts = best
     products = sum(rows * columns for rows, columns in shapes)
-    times = " | ".join(f"{1e3 * parts.get(part, 0.0):.3g}" for part in PARTS)
-    shares = f"{products / n**2:.2f} | {products / n / pruner.budget(n):.2f}"
-    rates = f"{_gigaflops(products, visual.shape[1], parts['similarities']):.3g} | {_rate_of_one_product(visual):.3g}"
-    return f"| {n} | {kind} | {1e3 * total:.3g} | {times} | {len(shapes)} | {shares} | {rates} |"
+    times = [total, *(parts.get(part, 0.0) for part in PARTS)]
+    shares = [products / n**2, products / n / pruner.budget(n)]
+    rates = [_gigaflops(products, visual.shape[1], parts["similarities"]), _rate_of_one_product(visual)]
+    figures = [f"{1e3 * taken:.3g}" for taken in times] + [str(len(shapes))]
+    return [str(n), kind, *figures, *(f"{share:.2f}" for share in shares), *(f"{rate:.3g}" for rate in rates)]
 
 
 def _rate_of_one_product(visual: Tensor) -> float:
-    some = visual[:_COLUMNS]
+    some = visual[:_WIDTH]
     fastest = min(seconds(lambda: visual @ some.T, visual.device) for _ in range(5))
     return _gigaflops(len(visual) * len(some), visual.shape[1], fastest)
 

@@ -25,6 +25,7 @@ from server import label, metric, serving
 from hf_zspa.bench.machine import machine
 from hf_zspa.bench.shapes import SHAPES
 from hf_zspa.checkpoints.resolve import checkpoint_folder
+from hf_zspa.output import markdown_table
 
 KEEP_RATIOS = {"unpruned": 1.0, "zspa": 0.1}
 TEXT = 40  # tokens of a question
@@ -165,18 +166,16 @@ def _median(figures: list[float | None]) -> float | None:
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """The rows as a table, each load's two methods beside each other."""
-    lines = [
-        "| load | prompt tokens | requests/s | times | first token (ms) | per token (ms) | cache blocks |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    lines = []
     for whole, pruned in zip(rows[::2], rows[1::2]):
         times = pruned["request_throughput"] / whole["request_throughput"]
-        pairs = [
+        prompt, rate, *more = (
             f"{_figure(whole[key])} → {_figure(pruned[key])}"
             for key in ("prompt_tokens", "request_throughput", "median_ttft_ms", "median_tpot_ms", "blocks")
-        ]
-        lines.append(f"| {whole['name']} | {pairs[0]} | {pairs[1]} | {times:.2f} | {' | '.join(pairs[2:])} |")
-    return "\n".join(lines)
+        )
+        lines.append([whole["name"], prompt, rate, f"{times:.2f}", *more])
+    header = ("load", "prompt tokens", "requests/s", "times", "first token (ms)", "per token (ms)", "cache blocks")
+    return markdown_table(header, lines)
 
 
 def _figure(figure: float | None) -> str:

@@ -8,23 +8,17 @@ The measured ones come from `*.json`, written by `measure.sh`, the paper's from 
 import csv
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from hf_zspa.output import markdown_table
+from hf_zspa.pruners.registry import METHODS
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "results.md"
 PAPER = HERE.parents[1] / "hf_zspa" / "evaluation" / "paper"
 KINDS = ("existence", "attribute", "relation", "reading", "chart", "extreme", "average")
-METHODS = {
-    "original": "all tokens",
-    "random": "random",
-    "relevance": "relevance (core 1)",
-    "divprune": "divprune (core 0)",
-    "zspa": "zspa",
-    "conditional_dpp": "conditional DPP",
-    "mmtok": "MMTok",
-}
+ORDER = ("original", "random", "relevance", "divprune", "zspa", "conditional_dpp", "mmtok")
 MARKED = re.compile(r"(<!-- table (\S+)(?: (\S+))? -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
@@ -45,25 +39,27 @@ def filled(page: str) -> str:
 def measured(checkpoint: str, keep_ratio: float) -> str:
     """Methods by kinds of question at a keep ratio, mean pooling, with the paired difference of the averages."""
     rows = [row for row in _rows(checkpoint) if row["keep_ratio"] in (1.0, keep_ratio)]
-    settings = sorted({_setting(row) for row in rows}, key=lambda it: (list(METHODS).index(it[0]), it[1]))
-    lines = [["method", *KINDS, "average minus divprune"]]
+    settings = sorted({_setting(row) for row in rows}, key=lambda it: (ORDER.index(it[0]), it[1]))
+    lines = []
     for method, core in settings:
         mine = {_kind(row): row for row in rows if _setting(row) == (method, core)}
-        label = f"{METHODS[method]}, core {core:g}" if method == "zspa" else METHODS[method]
         scores = [f"{mine[kind]['value']:.1f}" for kind in KINDS]
         low, high = mine["average"]["interval"]
-        lines.append([label, *scores[:-1], f"{scores[-1]} ± {(high - low) / 2:.1f}", _difference(mine["average"])])
+        lines.append(
+            [_label(method, core), *scores[:-1], f"{scores[-1]} ± {(high - low) / 2:.1f}", _difference(mine["average"])]
+        )
     average = next(row for row in rows if row["method"] == "divprune" and _kind(row) == "average")
     kept = (
         f"Keep {keep_ratio:g}: {average['kept_tokens']:.0f} of {average['visual_tokens']:.0f} visual tokens on average."
     )
-    return f"{kept}\n\n{_markdown(lines)}"
+    return f"{kept}\n\n{markdown_table(['method', *KINDS, 'average minus divprune'], lines)}"
 
 
 def published(table: str) -> str:
     """A table of the paper as it stands in its file."""
     text = (PAPER / f"{table}.csv").read_text(encoding="utf-8")
-    return _markdown(csv.reader(line for line in text.splitlines() if not line.startswith("#")))
+    header, *rows = csv.reader(line for line in text.splitlines() if not line.startswith("#"))
+    return markdown_table(header, rows)
 
 
 def _rows(checkpoint: str) -> list[dict[str, Any]]:
@@ -79,6 +75,13 @@ def _setting(row: dict[str, Any]) -> tuple[str, float]:
     return row["method"], row["core_ratio"] if row["method"] == "zspa" else 0.0
 
 
+def _label(method: str, core_ratio: float) -> str:
+    known = METHODS[method]
+    if known.core_ratio is not None:
+        return f"{method} (core {known.core_ratio:g})"
+    return f"{known.label}, core {core_ratio:g}" if "core_ratio" in known.reads else known.label
+
+
 def _kind(row: dict[str, Any]) -> str:
     return re.split("[_ ]", row["task"])[-1]
 
@@ -90,12 +93,6 @@ def _difference(row: dict[str, Any]) -> str:
     low, high = difference["low"], difference["high"]
     star = "\\*" if low > 0 or high < 0 else ""
     return f"{difference['value']:+.1f}{star} ({low:+.1f} to {high:+.1f})"
-
-
-def _markdown(rows: Iterable[Iterable[str]]) -> str:
-    header, *body = [list(row) for row in rows]
-    lines = [header, ["---"] * len(header), *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,7 @@ from study_report import markdown
 from torch import Tensor
 
 from hf_zspa.evaluation.statistics import average_difference, average_interval
-from hf_zspa.pruners.conditional_dpp import ConditionalDppPruner
-from hf_zspa.pruners.mmtok import MmtokPruner
-from hf_zspa.pruners.random_subset import RandomPruner
+from hf_zspa.pruners.registry import METHODS
 from hf_zspa.remote_code.zspa_selection import ZspaPruner
 from hf_zspa.scenes import CHECKPOINT, QWEN_CHECKPOINT
 from hf_zspa.scenes.heldout import HeldOut, collect
@@ -74,9 +72,8 @@ def variants(varied: bool) -> Iterator[Variant]:
         yield Variant("prompt scope", f"text, core {core}", zspa(core), scope="text")
         for pooling in ("max", "none"):
             yield Variant("pooling", f"{pooling}, core {core}", zspa(core, pooling))
-    yield Variant("other methods", "random", RandomPruner)
-    yield Variant("other methods", "conditional DPP", ConditionalDppPruner)
-    yield Variant("other methods", "MMTok", MmtokPruner)
+    for name in ("random", "conditional_dpp", "mmtok"):
+        yield Variant("other methods", METHODS[name].label, METHODS[name].make)
 
 
 def mean_score(rows: np.ndarray) -> np.ndarray:

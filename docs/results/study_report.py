@@ -3,6 +3,7 @@
 from typing import Any
 
 from hf_zspa.evaluation.statistics import Difference
+from hf_zspa.output import markdown_table
 from hf_zspa.scenes.questions import KINDS
 
 Row = dict[str, Any]
@@ -31,12 +32,12 @@ def markdown(results: dict[str, Any]) -> str:
 def _variants(rows: list[Row], keep: float) -> str:
     others = list(rows[0]["minus"])
     head = [f"keep {keep:g}", *KINDS, "average", *(f"minus {name}" for name in others)]
-    lines = [_line(head), _rule(len(head))]
+    lines = []
     for row in rows:
         kinds = [f"{row['kinds'][kind]:.1f}" for kind in KINDS]
         differences = [str(Difference(*row["minus"][name])) for name in others]
-        lines.append(_line([row["name"], *kinds, _average(row), *differences]))
-    return "\n".join(lines)
+        lines.append([row["name"], *kinds, _average(row), *differences])
+    return markdown_table(head, lines)
 
 
 def _average(row: Row) -> str:
@@ -48,7 +49,7 @@ def _rules(rows: list[Row]) -> str:
     parts = [
         "## A core ratio chosen from the similarities\n\nEach rule sets the size of the core image by image from the "
         "relevance of the visual tokens to the prompt, and some also from that to prompts of other questions (`RULES` "
-        "in `hf_zspa/scenes/core_rules.py`). It is tuned on existence, attribute and relation about other scenes, "
+        "in `docs/results/core_rules.py`). It is tuned on existence, attribute and relation about other scenes, "
         "and judged on reading, chart and extreme. The difference on these three is to the fixed ratio that is best "
         "there; the last column names the kinds, of all six, on which a rule is clearly behind the fixed ratio that is "
         "best on that kind."
@@ -56,17 +57,15 @@ def _rules(rows: list[Row]) -> str:
     for keep in dict.fromkeys(row["keep_ratio"] for row in rows):
         mine = [row for row in rows if row["keep_ratio"] == keep]
         kinds = list(mine[0]["deciding"]["kinds"])
-        head = ["tuning", "deciding", *kinds, f"minus {mine[0]['best_fixed']}", "clearly behind on"]
-        lines = [_line([f"keep {keep:g}", *head]), _rule(len(head) + 1)]
+        head = [f"keep {keep:g}", "tuning", "deciding", *kinds, f"minus {mine[0]['best_fixed']}", "clearly behind on"]
+        lines = []
         for row in mine:
             judged = row["deciding"]
             values = [f"{judged['kinds'][kind]:.1f}" for kind in kinds]
             lead = str(Difference(*row["minus_best_fixed"]))
             behind = ", ".join(row["behind"]) or "–"
-            lines.append(
-                _line([row["rule"], f"{row['tuning']['average']:.1f}", _average(judged), *values, lead, behind])
-            )
-        parts += ["\n".join(lines), _verdict(mine, keep)]
+            lines.append([row["rule"], f"{row['tuning']['average']:.1f}", _average(judged), *values, lead, behind])
+        parts += [markdown_table(head, lines), _verdict(mine, keep)]
     return "\n\n".join(parts)
 
 
@@ -82,11 +81,3 @@ def _verdict(rows: list[Row], keep: float) -> str:
         f"with {best_fixed['deciding']['average']:.1f}. Behind on no kind and clearly ahead of the best fixed ratio on "
         f"the other three: {', '.join(ahead) or 'no rule'}."
     )
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _rule(columns: int) -> str:
-    return "|" + "---|" * columns

@@ -19,7 +19,7 @@ from ..output import output_folder
 from ..remote_code.zspa_selection import check_ratio
 from ..scenes import EXAMPLES
 from . import shapes
-from .measure import METHODS, Race, Settings
+from .measure import METHODS, InterleavedBenchmark, Settings
 from .report import markdown, paper_table_3, plot
 
 ROUNDS = 3  # answers of each method at least, whatever the time allowed
@@ -79,22 +79,24 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
     end = time.monotonic() + request.time_allowed
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
-        race = Race(model, request.settings, request.methods, advance=lambda: progress.advance(task))
+        benchmark = InterleavedBenchmark(
+            model, request.settings, request.methods, advance=lambda: progress.advance(task)
+        )
         again: list[tuple[int, dict[str, Any]]] = []  # those that are asked again are few, or there is no time for them
         for number, inputs in enumerate(questions):
-            race.run(inputs, number)
+            benchmark.run(inputs, number)
             say(f"question {number + 1} is answered by every method")
-            if time.monotonic() < end or race.rounds < ROUNDS:
+            if time.monotonic() < end or benchmark.rounds < ROUNDS:
                 again.append((number, inputs))
-        while again and (race.rounds < ROUNDS or time.monotonic() < end):
-            number, inputs = again[race.rounds % len(again)]
-            race.run(inputs, number)
-            say(f"question {number + 1} is answered again, in all {race.rounds} rounds")
+        while again and (benchmark.rounds < ROUNDS or time.monotonic() < end):
+            number, inputs = again[benchmark.rounds % len(again)]
+            benchmark.run(inputs, number)
+            say(f"question {number + 1} is answered again, in all {benchmark.rounds} rounds")
     if request.shape:
-        results = race.results(request.shape, "random", asdict(request.prompt))
+        results = benchmark.results(request.shape, "random", asdict(request.prompt))
     else:
         asked = request.task or str(request.pairs or "shipped examples")
-        results = race.results(str(request.checkpoint), "checkpoint", asked)
+        results = benchmark.results(str(request.checkpoint), "checkpoint", asked)
     if request.output:
         files = {"results.json": json.dumps(results, indent=1), "results.md": markdown(results)}
         if request.table:

@@ -10,16 +10,17 @@ from typing import Any
 import torch
 from transformers import StoppingCriteriaList
 
-from ..pruners.published_divprune import PublishedDivPrune
+from ..pruners import registry
 from ..remote_code.zspa_compat import cache_of
-from ..remote_code.zspa_selection import VisualTokenPruner, ZspaPruner
+from ..remote_code.zspa_selection import VisualTokenPruner
 from .clock import FirstTokenClock, peak_memory, seconds
 from .machine import machine
 from .summary import in_turn, paired_ratio, spread
 
-METHODS = ("original", "zspa", "relevance", "divprune", "divprune (published)", "limit")
+PUBLISHED = registry.PUBLISHED_DIVPRUNE.name
+METHODS = ("original", "zspa", "relevance", "divprune", PUBLISHED, "limit")
 UNPRUNED = ("original", "limit")  # methods that select nothing
-YARDSTICKS = ("limit", "divprune (published)", "original")
+BASELINES = ("limit", PUBLISHED, "original")  # what the others are compared with
 SAMPLES = 3  # questions whose memory is measured, as in the paper's Table 3
 
 
@@ -38,10 +39,8 @@ class Settings:
 
     def pruner(self, method: str) -> VisualTokenPruner:
         """The pruner of a method; "limit" is given what that of "zspa" keeps, and "original" has none."""
-        if method == "divprune (published)":
-            return PublishedDivPrune(self.keep_ratio)
-        core = {"relevance": 1.0, "divprune": 0.0}.get(method, self.core_ratio)
-        return OwnPruner(self.keep_ratio, core, self.pooling)
+        known = registry.METHODS | {PUBLISHED: registry.PUBLISHED_DIVPRUNE, "limit": registry.METHODS["zspa"]}
+        return known[method].make(self.keep_ratio, core_ratio=self.core_ratio, pooling=self.pooling)
 
     def asked_of_generate(self, method: str) -> dict[str, Any]:
         """The arguments of `generate` that choose a method."""
@@ -52,13 +51,7 @@ class Settings:
         return sum(sizes) if method == "original" else sum(map(self.pruner(method).budget, sizes))
 
 
-class OwnPruner(ZspaPruner):
-    """This package's pruner for a checkpoint's model, to which it is another's: not checked, as little as its own."""
-
-    vouches_for_indices = True
-
-
-class Race:
+class InterleavedBenchmark:
     """All methods answer the same questions, one after the other in an order drawn anew for each: a method is slower
     after one that leaves much memory to be given back.
 
@@ -142,7 +135,7 @@ class Race:
 
     def rows(self) -> list[dict[str, Any]]:
         """A row per method. Times are milliseconds, `{"median": …, "mean": …, "quartiles": [low, high]}`; `average` is
-        the mean time of an answer, every question counting once, however often it was asked. `to` has, per yardstick, a
+        the mean time of an answer, every question counting once, however often it was asked. `to` has, per baseline, a
         method's times divided by those it took beside it, as `paired_ratio` has them. Memory is bytes: "tensors" what
         an answer holds at most, "total" the weights with that."""
         rows = []
@@ -158,7 +151,7 @@ class Race:
                 "per_token": spread((t - f) / steps for f, t in self.answers[method]),
                 "end_to_end": spread(total),
                 "average": round(1e3 * self._mean_over_questions(total), 3),
-                "to": {name: self._compared(method, name) for name in YARDSTICKS if name in self.methods},
+                "to": {name: self._compared(method, name) for name in BASELINES if name in self.methods},
                 "samples": self.sizes[method],
             }
             rows.append(row)
@@ -170,8 +163,8 @@ class Race:
             per_question.setdefault(question, []).append(time)
         return statistics.mean(map(statistics.mean, per_question.values()))
 
-    def _compared(self, method: str, yardstick: str) -> dict[str, Any]:
-        (own_first, own_total), (first, total) = (zip(*self.answers[name]) for name in (method, yardstick))
+    def _compared(self, method: str, baseline: str) -> dict[str, Any]:
+        (own_first, own_total), (first, total) = (zip(*self.answers[name]) for name in (method, baseline))
         return {"first_token": paired_ratio(own_first, first), "end_to_end": paired_ratio(own_total, total)}
 
     def _encode(self, inputs: dict[str, Any]) -> None:

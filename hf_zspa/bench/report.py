@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.paper import paper_efficiency
-from ..output import save_plot
+from ..output import markdown_table, save_plot
+from ..pruners.registry import PUBLISHED_DIVPRUNE
 
 FEW = 6  # answers below which a ratio has no interval
 _TIMES = ("method", "vision tower", "selection", "first token", "per token", "end to end", "quartiles")
@@ -32,52 +33,46 @@ def heading(results: dict[str, Any]) -> str:
 
 def _times(rows: list[dict[str, Any]]) -> str:
     """Medians in milliseconds; quartiles are those of the whole answer."""
-    lines = [_line(_TIMES), "|" + "---|" * len(_TIMES)]
+    lines = []
     for row in rows:
         low, high = row["end_to_end"]["quartiles"]
         times = [_ms(row[name]) for name in ("vision", "selection", "first_token", "per_token", "end_to_end")]
-        lines.append(_line([row["method"], *times, f"{low:.4g} to {high:.4g}"]))
-    return "\n".join(lines)
+        lines.append([row["method"], *times, f"{low:.4g} to {high:.4g}"])
+    return markdown_table(_TIMES, lines)
 
 
 def _ratios(rows: list[dict[str, Any]]) -> str:
     """Times divided by those of the other methods in the same rounds: medians, and intervals that hold them in 95 of
     100 cases. Nothing where there is nothing to compare with."""
-    yardsticks = list(rows[0]["to"])
+    baselines = list(rows[0]["to"])
     head = [
-        f"{what} to {'published' if name == 'divprune (published)' else name}"
-        for name in yardsticks
+        f"{what} to {PUBLISHED_DIVPRUNE.label if name == PUBLISHED_DIVPRUNE.name else name}"
+        for name in baselines
         for what in ("first token", "end to end")
     ]
     if not head:
         return ""
-    lines = [_line(["method", *head]), "|" + "---|" * (len(head) + 1)]
+    lines = []
     for row in rows:
         cells = [
             "1" if name == row["method"] else ratio(row["to"][name][what])
-            for name in yardsticks
+            for name in baselines
             for what in ("first_token", "end_to_end")
         ]
-        lines.append(_line([row["method"], *cells]))
-    return "\n".join(lines)
+        lines.append([row["method"], *cells])
+    return markdown_table(["method", *head], lines)
 
 
 def _sizes(rows: list[dict[str, Any]]) -> str:
     """Of the first question; MB are millions of bytes."""
-    lines = [_line(_SIZES), "|" + "---|" * len(_SIZES)]
+    lines = []
     for row in rows:
         sample = row["samples"][0]
         peak = sample["peak_memory"]
-        lines.append(
-            _line([
-                row["method"],
-                f"{sample['visual_tokens']} → {sample['kept']}",
-                f"{sample['cache_bytes'] / 1e6:.2f}",
-                f"{peak['tensors'] / 1e6:.1f}",
-                f"{peak['total'] / 1e6:.1f}",
-            ])
-        )  # fmt: skip
-    return "\n".join(lines)
+        memory = [f"{peak[part] / 1e6:.1f}" for part in ("tensors", "total")]
+        tokens, cache = f"{sample['visual_tokens']} → {sample['kept']}", f"{sample['cache_bytes'] / 1e6:.2f}"
+        lines.append([row["method"], tokens, cache, *memory])
+    return markdown_table(_SIZES, lines)
 
 
 def ratio(found: dict[str, Any]) -> str:
@@ -93,20 +88,17 @@ def paper_table_3(results: dict[str, Any]) -> str:
     and peak memory of the first three: the weights, and what an answer takes beside them."""
     latency, *memory = paper_efficiency()
     rows = results["rows"]
-    lines = [
-        _line(["", *(f"{row['method']}, here" for row in rows), *(f"{name}, paper" for name in _PAPER)]),
-        "|" + "---|" * (len(rows) + len(_PAPER) + 1),
-        _line(["average end to end (ms)", *(f"{row['average']:.4g}" for row in rows),
-               *(latency[name] for name in _PAPER)]),
-    ]  # fmt: skip
+    header = ["", *(f"{row['method']}, here" for row in rows), *(f"{name}, paper" for name in _PAPER)]
+    averages = [f"{row['average']:.4g}" for row in rows]
+    lines = [["average end to end (ms)", *averages, *(latency[name] for name in _PAPER)]]
     for i in range(len(rows[0]["samples"])):
         samples = [row["samples"][i] for row in rows]
         tokens = [f"{sample['visual_tokens']} → {sample['kept']}" for sample in samples]
-        lines.append(_line([f"sample {i + 1}: tokens", *tokens, "576", "576 → 58", "576 → 58"]))
+        lines.append([f"sample {i + 1}: tokens", *tokens, "576", "576 → 58", "576 → 58"])
         own = [f"{sample['peak_memory']['total'] / 1e6:.1f}" for sample in samples]
-        lines.append(_line([f"sample {i + 1}: peak memory (MB)", *own, *(memory[i][name] for name in _PAPER)]))
+        lines.append([f"sample {i + 1}: peak memory (MB)", *own, *(memory[i][name] for name in _PAPER)])
     about = "The paper's columns: LLaVA-1.5-7B on a GPU, 900 questions of MMMU. Those marked here: "
-    return "\n".join([about + heading(results), "", *lines])
+    return f"{about}{heading(results)}\n\n{markdown_table(header, lines)}"
 
 
 _PAPER = ("original", "divprune", "zspa")
@@ -140,7 +132,3 @@ def plot(results: dict[str, Any], path: Path) -> bool:
 
 def _ms(spread: dict[str, Any] | None) -> str:
     return f"{spread['median']:.4g}" if spread else "–"
-
-
-def _line(cells) -> str:
-    return "| " + " | ".join(cells) + " |"

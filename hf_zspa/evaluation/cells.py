@@ -1,15 +1,16 @@
 """What a sweep consists of: cells, one task under one method with its ratios, and the plans of the paper's tables."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..pruners.registry import check_method
+from ..pruners.registry import check_method, method_of
 from ..remote_code.zspa_selection import POOLINGS, check_choice, check_ratio
 from ..scenes.questions import KINDS
 
 KEEP_RATIO = 0.1  # the paper's tables
 CORE_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # the paper's Table 2 and Figure 3
+TABLE_1_METHODS = ("original", "relevance", "divprune", "zspa", "random")
 TABLE_TASKS = {
     1: ("mmmu_val", "gqa", "ai2d", "pope", "textvqa_val", "chartqa"),
     2: ("mmmu_val", "gqa", "pope"),
@@ -35,8 +36,7 @@ class Cell:
         parts = [self.task, self.method]
         if self.method != "original":
             parts.append(f"keep{self.keep_ratio!r}")
-        if self.method == "zspa":
-            parts.append(f"core{self.core_ratio!r}")
+        parts += [f"core{self.core_ratio!r}"] if self.core_ratio is not None else []
         parts += [self.pooling] if self.pooling else []
         parts += [f"seed{self.seed}"] if self.seed is not None else []
         return "-".join(parts)
@@ -49,7 +49,7 @@ class Cell:
 def make_cell(
     task: str, method: str, keep_ratio: float, core_ratio: float | None, pooling: str | None, seed: int = 0
 ) -> Cell:
-    """The cell of a measurement; core ratio 0 and 1 are the methods "divprune" and "relevance".
+    """The cell of a measurement: of the method that this amounts to, see `method_of`.
 
     Raises:
         ValueError: the method is unknown, or a ratio or the pooling outside what is allowed.
@@ -62,14 +62,8 @@ def make_cell(
         check_choice("pooling", pooling, POOLINGS)
     if method == "original" or keep_ratio == 1:
         return Cell(task, "original")
-    if method == "zspa" and core_ratio in (0, 1):
-        method = "relevance" if core_ratio else "divprune"
-    cell = Cell(task, method, keep_ratio)
-    if method == "zspa":
-        return replace(cell, core_ratio=core_ratio, pooling=pooling)
-    if method == "relevance":
-        return replace(cell, pooling=pooling)
-    return replace(cell, seed=seed) if method == "random" else cell
+    found, settings = method_of(method, {"core_ratio": core_ratio, "pooling": pooling, "seed": seed})
+    return Cell(task, found.name, keep_ratio, **settings)
 
 
 def expand_tasks(tasks: Iterable[str]) -> list[str]:
@@ -103,7 +97,7 @@ def plan(
 
 def table_methods(table: int) -> tuple[str, ...]:
     """What the paper's Table 1, 2 or 4 compares; Table 1 has "random" added."""
-    return ("original", "relevance", "divprune", "zspa", "random") if table == 1 else ("original", "zspa")
+    return TABLE_1_METHODS if table == 1 else ("original", "zspa")
 
 
 def table_plan(table: int, tasks: Sequence[str] | None, core_ratio: float, pooling: str, seed: int = 0) -> list[Cell]:

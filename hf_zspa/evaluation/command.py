@@ -14,17 +14,16 @@ from ..checkpoints.files import replace_file
 from ..checkpoints.resolve import checkpoint_folder
 from ..checkpoints.verify import check_code
 from ..output import output_folder
-from ..pruners.registry import METHODS, READERS, unread
+from ..pruners.registry import METHODS, readers, unread
 from ..remote_code.zspa_config import FIELDS
 from . import plots, tables
 from .benchmarks import check_data, task_manager
-from .cells import KEEP_RATIO, Cell, expand_tasks, plan, pooling_cells, table_methods, table_plan
+from .cells import KEEP_RATIO, TABLE_1_METHODS, Cell, expand_tasks, plan, pooling_cells, table_methods, table_plan
 from .lmms_model import HfZspa
 from .report import build_results
 from .sweep import Measurement, Sweep, write_json
 
 EMBEDDED_TASKS = {"embedded": "zspa_scenes", "embedded-qwen": "zspa_scenes_varied"}
-_DEFAULT_METHODS = ("original", "relevance", "divprune", "zspa", "random")
 _OWN = ("keep_ratio", "core_ratio", "pooling", "prompt_scope", "position_ids")
 
 
@@ -142,7 +141,7 @@ def _cells(request: Request, tasks: Sequence[str], own: dict[str, Any] | None) -
         _refuse_what_a_table_sets(request)
         _refuse_unread(request, table_methods(request.table))
         return table_plan(request.table, tasks, own["core_ratio"], pooling, seed)
-    methods = request.methods or _DEFAULT_METHODS
+    methods = request.methods or TABLE_1_METHODS
     keep = request.keep_ratios or [own["keep_ratio"]]
     cells = plan(tasks, methods, keep, request.core_ratios or [own["core_ratio"]], pooling, seed)
     _refuse_unread(request, methods)
@@ -167,7 +166,7 @@ def _refuse_unread(request: Request, methods: Sequence[str]) -> None:
         "seed": request.seed,
     }
     for name in unread(given, methods):
-        option, reading = name.replace("_", "-"), ", ".join(READERS[name])
+        option, reading = name.replace("_", "-"), ", ".join(readers(name))
         raise ValueError(f"--{option} is for {reading}, none of which is measured here: leave it out")
 
 

@@ -20,7 +20,6 @@ from .counting import CountingPruner, SampleRecord, token_summary
 from .loading import Settings, load
 from .requests import FAILED, Batch, Sample, SampleError, batches_of, generation_arguments, until_stops
 
-_CORE_RATIOS = {"relevance": 1.0, "divprune": 0.0}
 _OVERRIDES = ("pooling", "prompt_scope", "position_ids")
 
 
@@ -157,7 +156,8 @@ class HfZspa(lmms):
                     f"hf-zspa convert {self.pretrained} OUT, and evaluate OUT"
                 )
             method = "original"
-        method = check_method(method or "zspa")
+        method = method or "zspa"
+        record = check_method(method)
         if wrong := unread(given, [method]):
             names = ", ".join(f"zspa_{name}" for name in wrong)
             raise ValueError(f"the method {method!r} does not read {names}: leave it out")
@@ -168,8 +168,9 @@ class HfZspa(lmms):
         if self.converted:
             config = self.model.config
             keep = config.zspa_keep_ratio if keep_ratio is None else keep_ratio
-            core = _CORE_RATIOS.get(self.method, config.zspa_core_ratio if core_ratio is None else core_ratio)
-            if self.method in ("zspa", *_CORE_RATIOS):  # the checkpoint's own code chooses
+            if record.travels:  # the checkpoint's own code chooses
+                core = config.zspa_core_ratio if core_ratio is None else core_ratio
+                core = core if record.core_ratio is None else record.core_ratio
                 self.pruner = self.model.pruner_for_call(None, keep, core)
             else:
                 self.pruner = make_pruner(self.method, keep_ratio=keep, seed=seed or 0)

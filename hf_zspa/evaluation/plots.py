@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..output import save_plot
+from ..pruners.registry import BASELINES, METHODS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -13,22 +14,19 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
 _MARKERS = "osD^vPX"
-_ENDS = {"divprune": 0.0, "relevance": 1.0}
 
 
 def plot_core_ratio(rows: Sequence[Row], path: Path) -> bool:
     """Score against core ratio, a line per task, the unpruned score dotted; False where there are no two points.
 
-    The ends are the baselines: core ratio 0 is "divprune", 1 is "relevance". Of several keep ratios and poolings those
-    with most points are drawn.
+    The ends are the registry's baselines. Of several keep ratios and poolings those with most points are drawn.
     """
-    points = [row for row in rows if row["method"] in ("zspa", *_ENDS) and row["pooling"] in (None, _pooling(rows))]
+    points = [row for row in rows if _core_ratio(row) is not None and row["pooling"] in (None, _pooling(rows))]
     keep = _most_common([row["keep_ratio"] for row in points if row["method"] == "zspa"])
     lines: dict[str, list[tuple[float, Row]]] = {}
     for row in points:
         if row["keep_ratio"] == keep:
-            core = _ENDS[row["method"]] if row["method"] in _ENDS else row["core_ratio"]
-            lines.setdefault(row["task"], []).append((core, row))
+            lines.setdefault(row["task"], []).append((_core_ratio(row), row))
     lines = {task: sorted(found, key=lambda pair: pair[0]) for task, found in lines.items()}
     if not any(len(found) > 1 for found in lines.values()):
         return False
@@ -38,7 +36,8 @@ def plot_core_ratio(rows: Sequence[Row], path: Path) -> bool:
         for row in rows:
             if row["task"] == task and row["method"] == "original":
                 axes.axhline(row["value"], color=_COLOURS[i % len(_COLOURS)], linestyle=":", linewidth=1)
-    axes.set_xlabel("core ratio (0: diversity alone, 1: relevance alone)")
+    ends = [f"{end.core_ratio:g}: {end.label}" for end in BASELINES]
+    axes.set_xlabel(f"core ratio ({', '.join(ends)})")
     axes.set_ylabel("score, %")
     axes.set_title(f"{100 * keep:g} % of the visual tokens kept; dotted: all of them")
     _finish(figure, axes, path)
@@ -68,12 +67,18 @@ def plot_keep_ratio(rows: Sequence[Row], path: Path) -> bool:
             _draw(axes, found, i, f"zspa, core {core:g}" if method == "zspa" else method)
         for row in mine:
             if row["method"] == "original":
-                axes.axhline(row["value"], color="#777777", linestyle=":", linewidth=1, label="all tokens")
+                axes.axhline(row["value"], color="#777777", linestyle=":", linewidth=1, label=METHODS["original"].label)
         axes.set_xlabel("share of visual tokens kept")
         axes.set_ylabel("score, %")
         axes.set_title(task.replace("_", " "))
     _finish(figure, grid[0], path)
     return True
+
+
+def _core_ratio(row: Row) -> Any:
+    """Where a row stands on the dial of "zspa"; None where it has no place there."""
+    fixed = METHODS[row["method"]].core_ratio
+    return row["core_ratio"] if fixed is None else fixed
 
 
 def _pooling(rows: Sequence[Row]) -> str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..output import markdown_table
 from .benchmarks import BENCHMARKS
 from .cells import CORE_RATIOS, GROUPS, KEEP_RATIO
 from .paper import COLUMNS, paper_table
@@ -16,7 +17,7 @@ def markdown(results: dict[str, Any]) -> str:
     rows = results["rows"]
     parts = [_heading(results), *_warnings(rows)]
     table = results.get("table")
-    parts.append(_TABLES[table](results) if table else _methods_table(rows))
+    parts.append(_TABLES[table](results) if table else f"## Scores (measured here)\n\n{_methods_table(rows)}")
     if table is None or table == 1:
         parts.append(_differences_table(rows))
     parts += [_protocol(rows), _paper_part(table or 1, _tasks(rows))]
@@ -27,18 +28,17 @@ def table_1(results: dict[str, Any]) -> str:
     """Methods by tasks; "zspa" at the checkpoint's own core ratio, and at the best one per task."""
     rows = [row for row in results["rows"] if row["keep_ratio"] in (1.0, KEEP_RATIO)]
     if not any(row["method"] == "zspa" for row in rows):
-        return "## Table 1 (measured here)\n\n" + "\n".join(_methods_lines(rows, _tasks(rows)))
+        return f"## Table 1 (measured here)\n\n{_methods_table(rows)}"
     own = results["zspa_core_ratio"]
     fixed = [row for row in rows if row["method"] != "zspa" or row["core_ratio"] == own]
     tasks = _tasks(rows)
-    lines = _methods_lines(fixed, tasks)
     best = {task: _best([row for row in rows if row["task"] == task and row["method"] == "zspa"]) for task in tasks}
-    lines.append(_line(["zspa, best core ratio (tuned on the test set)", "", *(_tuned(task, best) for task in tasks)]))
+    tuned = ["zspa, best core ratio (tuned on the test set)", "", *(_tuned(task, best) for task in tasks)]
     note = (
         f"zspa has the core ratio {own:g} of the checkpoint. The last row takes for each task the core ratio that is "
         "best on the very same questions, as the paper's Table 1 does: it is an upper bound, not a result."
     )
-    return "## Table 1 (measured here)\n\n" + "\n".join(lines) + f"\n\n{note}"
+    return f"## Table 1 (measured here)\n\n{_methods_table(fixed, tuned)}\n\n{note}"
 
 
 def _tuned(task: str, best: dict[str, Row | None]) -> str:
@@ -55,19 +55,20 @@ def _tuned(task: str, best: dict[str, Row | None]) -> str:
 def table_2(results: dict[str, Any]) -> str:
     """Tasks by core ratios."""
     rows, tasks = results["rows"], _tasks(results["rows"])
-    lines = [_line(["task", "original", *(f"{core:g}" for core in CORE_RATIOS)]), _rule(len(CORE_RATIOS) + 2)]
+    lines = []
     for task in tasks:
         mine = [row for row in rows if row["task"] == task and row["pooling"] in (None, "mean")]
         found = [_first(mine, method="original")]
         found += [_first(mine, method="zspa", core_ratio=core) for core in CORE_RATIOS]
-        lines.append(_line([_title(task), *map(_score, found)]))
-    return f"## Table 2 (measured here): score by core ratio, keep ratio {KEEP_RATIO}\n\n" + "\n".join(lines)
+        lines.append([_title(task), *map(_score, found)])
+    table = markdown_table(["task", "original", *(f"{core:g}" for core in CORE_RATIOS)], lines)
+    return f"## Table 2 (measured here): score by core ratio, keep ratio {KEEP_RATIO}\n\n{table}"
 
 
 def table_4(results: dict[str, Any]) -> str:
     """Tasks by poolings, at the core ratio that is best for each task with the mean."""
     rows, tasks = results["rows"], _tasks(results["rows"])
-    lines = [_line(["task", "core ratio", "original", "none", "max", "mean"]), _rule(6)]
+    lines = []
     for task in (task for task in tasks if not task.endswith("average")):
         mine = [row for row in rows if row["task"] == task]
         best = _best([row for row in mine if row["method"] == "zspa" and row["pooling"] == "mean"])
@@ -77,8 +78,9 @@ def table_4(results: dict[str, Any]) -> str:
             _first(mine, method="zspa", core_ratio=best["core_ratio"], pooling=name) for name in ("none", "max", "mean")
         ]
         cells = [f"{best['core_ratio']:g}", _score(_first(mine, method="original")), *map(_score, found)]
-        lines.append(_line([_title(task), *cells]))
-    return f"## Table 4 (measured here): score by pooling, keep ratio {KEEP_RATIO}\n\n" + "\n".join(lines)
+        lines.append([_title(task), *cells])
+    table = markdown_table(["task", "core ratio", "original", "none", "max", "mean"], lines)
+    return f"## Table 4 (measured here): score by pooling, keep ratio {KEEP_RATIO}\n\n{table}"
 
 
 _TABLES: dict[int, Callable[[dict[str, Any]], str]] = {1: table_1, 2: table_2, 4: table_4}
@@ -113,16 +115,13 @@ def _warnings(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def _methods_table(rows: Sequence[Row]) -> str:
-    return "## Scores (measured here)\n\n" + "\n".join(_methods_lines(rows, _tasks(rows)))
-
-
-def _methods_lines(rows: Sequence[Row], tasks: Sequence[str]) -> list[str]:
-    lines = [_line(["method", "tokens", *map(_title, tasks)]), _rule(len(tasks) + 2)]
+def _methods_table(rows: Sequence[Row], *more: Sequence[str]) -> str:
+    """Methods by tasks, and then the lines of `more`."""
+    lines, tasks = [], _tasks(rows)
     for name in dict.fromkeys(map(_setting, rows)):
         mine = {row["task"]: row for row in rows if _setting(row) == name}
-        lines.append(_line([name, _tokens(list(mine.values())), *(_score(mine.get(task)) for task in tasks)]))
-    return lines
+        lines.append([name, _tokens(list(mine.values())), *(_score(mine.get(task)) for task in tasks)])
+    return markdown_table(["method", "tokens", *map(_title, tasks)], [*lines, *more])
 
 
 def _differences_table(rows: Sequence[Row]) -> str:
@@ -133,11 +132,11 @@ def _differences_table(rows: Sequence[Row]) -> str:
         if not mine:
             continue
         tasks = _tasks(mine)
-        lines = [_line([f"minus {baseline}", *map(_title, tasks)]), _rule(len(tasks) + 1)]
+        lines = []
         for name in dict.fromkeys(map(_setting, mine)):
             found = {row["task"]: row[f"minus_{baseline}"] for row in mine if _setting(row) == name}
-            lines.append(_line([name, *(_difference(found.get(task)) for task in tasks)]))
-        parts.append("\n".join(lines))
+            lines.append([name, *(_difference(found.get(task)) for task in tasks)])
+        parts.append(markdown_table([f"minus {baseline}", *map(_title, tasks)], lines))
     if not parts:
         return ""
     return "## Paired differences\n\n" + "\n\n".join(parts) + "\n\n\\* The 95 % interval leaves out 0."
@@ -159,11 +158,11 @@ def _paper_part(table: int, tasks: Sequence[str]) -> str:
     for model in dict.fromkeys(row.model for row in rows):
         mine = [row for row in rows if row.model == model]
         columns = list(dict.fromkeys(row.column for row in mine))
-        lines = [_line([model, *columns]), _rule(len(columns) + 1)]
+        lines = []
         for setting in dict.fromkeys(row.setting for row in mine):
             values = {row.column: f"{row.value:.1f}" for row in mine if row.setting == setting}
-            lines.append(_line([setting, *(values.get(column, "–") for column in columns)]))
-        parts.append("\n".join(lines))
+            lines.append([setting, *(values.get(column, "–") for column in columns)])
+        parts.append(markdown_table([model, *columns], lines))
     return f"## The paper's numbers (its Table {table}; not measured here)\n\n" + "\n\n".join(parts) if parts else ""
 
 
@@ -207,11 +206,3 @@ def _first(rows: Sequence[Row], **fields: Any) -> Row | None:
 
 def _best(rows: Sequence[Row]) -> Row | None:
     return max(rows, key=lambda row: (row["value"], -row["core_ratio"]), default=None)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _rule(columns: int) -> str:
-    return "|" + "---|" * columns

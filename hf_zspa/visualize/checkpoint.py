@@ -4,11 +4,10 @@ from pathlib import Path
 
 from ..loading import check_prompt, load_zspa, open_image, question_inputs
 from ..output import picture_file, save_picture
+from ..pruners.registry import BASELINES
 from .panels import comparison, picture
 from .selection import Selection, explain
 from .token_grid import token_views
-
-BASELINES = {"diversity alone": 0.0, "relevance alone": 1.0}  # the ends of the core ratio's dial
 
 
 def visualize_checkpoint(
@@ -48,7 +47,7 @@ def visualize_checkpoint(
     selection = explain(model, inputs, keep_ratio, core_ratio)
     views = token_views(model, processor, inputs, image, len(selection.scores))
     if compare:
-        ends = {name: explain(model, inputs, keep_ratio, core) for name, core in BASELINES.items()}
+        ends = {end.label: explain(model, inputs, keep_ratio, end.core_ratio) for end in BASELINES}
         figure = comparison(views, ends | {"balance": selection}, prompt)
     else:
         figure = picture(views, selection, prompt)

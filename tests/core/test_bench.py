@@ -15,7 +15,7 @@ from tiny_shapes import tiny_model
 
 from hf_zspa.bench import shapes
 from hf_zspa.bench.clock import TensorMemory
-from hf_zspa.bench.measure import METHODS, SAMPLES, Race, Settings, packed_prompt, stock_view
+from hf_zspa.bench.measure import METHODS, SAMPLES, InterleavedBenchmark, Settings, packed_prompt, stock_view
 from hf_zspa.bench.report import markdown, paper_table_3
 from hf_zspa.bench.summary import in_turn, median_interval
 from hf_zspa.remote_code.zspa_lookahead import CosinesAsNeeded
@@ -31,10 +31,10 @@ SETTINGS = Settings(pairs.KEEP / 100, pairs.CORE / 100, new_tokens=3)
 def test_every_method_is_measured(pair):
     inputs = dict(pair.inputs([pairs.image(), pairs.QUESTION]))
     answered = []
-    race = Race(pair.model, SETTINGS, advance=lambda: answered.append(1))
-    race.run(inputs)
-    race.run(inputs)
-    rows = race.rows()
+    benchmark = InterleavedBenchmark(pair.model, SETTINGS, advance=lambda: answered.append(1))
+    benchmark.run(inputs)
+    benchmark.run(inputs)
+    rows = benchmark.rows()
     assert [row["method"] for row in rows] == list(METHODS) and len(answered) == 2 * len(METHODS)
     samples = {row["method"]: row["samples"][0] for row in rows}
     for row in rows:
@@ -60,48 +60,48 @@ def test_every_method_is_measured(pair):
 
 def test_the_average_counts_every_question_once(pair, monkeypatch):
     inputs = dict(pair.inputs([pairs.image(), pairs.QUESTION]))
-    race = Race(pair.model, SETTINGS, ("original",))
+    benchmark = InterleavedBenchmark(pair.model, SETTINGS, ("original",))
     times = iter([1.0, 9.0, 3.0, 5.0])
-    monkeypatch.setattr(race, "_size", lambda *_: {})
-    monkeypatch.setattr(race, "_warm", {(len(pair.model.visual_and_prompt_tokens(**inputs)[0][0]),)})
-    monkeypatch.setattr(race, "_answer", lambda *_: ((0.5, next(times)), None))
+    monkeypatch.setattr(benchmark, "_size", lambda *_: {})
+    monkeypatch.setattr(benchmark, "_warm", {(len(pair.model.visual_and_prompt_tokens(**inputs)[0][0]),)})
+    monkeypatch.setattr(benchmark, "_answer", lambda *_: ((0.5, next(times)), None))
     for question in (0, 1, 0, 0):
-        race.run(inputs, question)
-    (row,) = race.rows()
+        benchmark.run(inputs, question)
+    (row,) = benchmark.rows()
     assert row["average"] == 6000 and row["end_to_end"]["mean"] == 4500 and row["answers"] == 4
 
 
 def test_the_original_is_the_stock_model_and_the_others_prune(pair, monkeypatch):
     inputs = dict(pair.inputs([pairs.image(), pairs.QUESTION]))
-    race = Race(pair.model, SETTINGS)
+    benchmark = InterleavedBenchmark(pair.model, SETTINGS)
     packed = packed_prompt(pair.model, inputs, SETTINGS.pruner("limit"))
     prune, pruned = pair.model.prune_visuals, []
     monkeypatch.setattr(pair.model, "prune_visuals", lambda *a, **k: pruned.append(1) or prune(*a, **k))
     for method in METHODS:
         del pruned[:]
-        race._answer(method, inputs, packed)
+        benchmark._answer(method, inputs, packed)
         assert len(pruned) == (method not in ("original", "limit"))
 
 
 def test_a_new_size_is_answered_once_before_it_is_timed(pair, monkeypatch):
-    race = Race(pair.model, SETTINGS, ("zspa",))
-    answer, answers = race._answer, []
-    monkeypatch.setattr(race, "_answer", lambda *a: answers.append(1) or answer(*a))
+    benchmark = InterleavedBenchmark(pair.model, SETTINGS, ("zspa",))
+    answer, answers = benchmark._answer, []
+    monkeypatch.setattr(benchmark, "_answer", lambda *a: answers.append(1) or answer(*a))
     counts = []
     for size in [(56, 84), (56, 84), (112, 140)]:
-        race.run(dict(pair.inputs([pairs.image(1, size), pairs.QUESTION])))
+        benchmark.run(dict(pair.inputs([pairs.image(1, size), pairs.QUESTION])))
         counts.append(len(answers))
         del answers[:]
     first_of_all = 3  # to warm up, for its memory, and timed
-    fixed = len(race._warm) == 1  # LLaVA makes every image one size
+    fixed = len(benchmark._warm) == 1  # LLaVA makes every image one size
     assert counts == [first_of_all, 1, 1 if fixed else 2]
 
 
 def test_table_3_has_the_mean_time_and_the_memory_of_the_first_three(pair):
-    race = Race(pair.model, SETTINGS, ("original", "zspa"))
+    benchmark = InterleavedBenchmark(pair.model, SETTINGS, ("original", "zspa"))
     for seed in range(SAMPLES + 1):
-        race.run(dict(pair.inputs([pairs.image(seed), pairs.QUESTION])), seed)
-    rows = race.rows()
+        benchmark.run(dict(pair.inputs([pairs.image(seed), pairs.QUESTION])), seed)
+    rows = benchmark.rows()
     text = paper_table_3(ABOUT | {"rows": rows})
     assert text.startswith("The paper's columns: LLaVA-1.5-7B")
     lines = text.splitlines()[2:]
@@ -234,7 +234,7 @@ def test_an_interval_holds_the_median_as_often_as_it_says():
 @pytest.mark.parametrize("tokens, left_behind", [(100, False), (1100, True)])
 def test_a_profile_of_the_selection_names_its_parts(tokens, left_behind):
     init = CosinesAsNeeded.__init__
-    _, n, kind, *numbers, _ = (cell.strip() for cell in profile(tokens, "random", 0).split("|"))
+    n, kind, *numbers = profile(tokens, "random", 0)
     total, *parts, passes, of_pairs, of_kept, rate, of_one_product = map(float, numbers)
     spent = dict(zip(PARTS, parts, strict=True))
     assert (n, kind) == (str(tokens), "random") and spent["norms"] and spent["relevance"] and spent["similarities"]

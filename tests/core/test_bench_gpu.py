@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_shapes import tiny_model
 
-from hf_zspa.bench.measure import METHODS, Race
+from hf_zspa.bench.measure import METHODS, InterleavedBenchmark
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 def test_everything_for_a_gpu_runs_on_a_cpu_too(monkeypatch):
     tiny_model("llava-1.5-7b-small", monkeypatch)
     *_, results = gpu.measure(CPU, ("llava-1.5-7b-small",), (32,), torch.float32, seconds=0)
-    assert [row["method"] for row in results["races"][0]["rows"]] == list(METHODS)
+    assert [row["method"] for row in results["answers"][0]["rows"]] == list(METHODS)
     assert {row["tokens"] for row in results["selection"]} == {32} and not results["failed"]
     text = gpu.markdown(results | {"tests": {"last_line": "9 passed"}})
     assert "9 passed" in text and "| 32 → 3 | random, bfloat16 | zspa |" in text and "| zspa | 576 → 58 |" in text
@@ -36,19 +36,19 @@ def test_what_fails_on_a_gpu_loses_nothing_that_was_measured(monkeypatch, error)
     assert f"llava-next-7b failed: {type(error).__name__}: no memory left" in gpu.markdown(last)
 
 
-def test_a_race_that_fails_keeps_its_whole_rounds(monkeypatch):
+def test_a_benchmark_that_fails_keeps_its_whole_rounds(monkeypatch):
     tiny_model("llava-1.5-7b-small", monkeypatch)
-    answer, answered = Race._answer, []
+    answer, answered = InterleavedBenchmark._answer, []
 
-    def fail_late(race, method, *arguments):
+    def fail_late(benchmark, method, *arguments):
         answered.append(method)
         if len(answered) == 4 * len(METHODS) - 1:  # in the second round after the warm-up and the measured sizes
             raise torch.OutOfMemoryError("no memory left")
-        return answer(race, method, *arguments)
+        return answer(benchmark, method, *arguments)
 
-    monkeypatch.setattr(Race, "_answer", fail_late)
+    monkeypatch.setattr(InterleavedBenchmark, "_answer", fail_late)
     *_, results = gpu.measure(CPU, ("llava-1.5-7b-small",), (), torch.float32, seconds=600)
-    assert [row["answers"] for row in results["races"][0]["rows"]] == [1] * len(METHODS)
+    assert [row["answers"] for row in results["answers"][0]["rows"]] == [1] * len(METHODS)
     assert results["failed"] == {"llava-1.5-7b-small": "OutOfMemoryError: no memory left"}
 
 

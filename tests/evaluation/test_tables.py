@@ -1,6 +1,8 @@
 """Tables and plots: our numbers and the paper's apart, nothing unpruned or failed goes unsaid."""
 
 import builtins
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,14 @@ from hf_zspa.evaluation.cells import CORE_RATIOS
 from hf_zspa.evaluation.paper import paper_table
 from hf_zspa.evaluation.plots import plot_core_ratio, plot_keep_ratio
 from hf_zspa.evaluation.tables import markdown
+
+MEASURED = Path(__file__).parents[2] / "docs" / "results"
+
+
+@pytest.mark.parametrize("file", sorted(MEASURED.glob("embedded*.json")), ids=lambda file: file.stem)
+def test_the_tables_beside_a_sweep_are_made_of_it(file):
+    results = json.loads(file.read_text(encoding="utf-8"))
+    assert file.with_suffix(".md").read_text(encoding="utf-8") == markdown(results)
 
 
 def setup(date="2026-01-02", **more):

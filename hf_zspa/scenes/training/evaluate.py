@@ -14,9 +14,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from ...checkpoints.base import read_config
-from ...pruners.random_subset import RandomPruner
-from ...remote_code.zspa_selection import VisualTokenPruner, ZspaPruner
+from ...pruners.registry import METHODS
 from .. import CHECKPOINT
 from ..heldout import collect
 from .answering import Exam
@@ -24,13 +22,13 @@ from .families import FAMILIES
 from .report import markdown, summary
 
 KEEP_RATIOS = (0.5, 0.25, 0.1, 0.05)
-# The two baselines are the ends of the method's own dial.
-CORE_RATIOS = {"relevance": 1.0, "divprune": 0.0, "zspa 0.1": 0.1, "zspa 0.2": 0.2, "zspa 0.4": 0.4, "zspa 0.6": 0.6}
+CORE_RATIOS = (0.1, 0.2, 0.4, 0.6)
 
 
 def evaluate(checkpoint: Path, per_kind: int, keep_ratios: tuple[float, ...] = KEEP_RATIOS) -> dict[str, object]:
     """Every method at every keep ratio on the same questions, as a dict ready for JSON."""
-    varied = FAMILIES[read_config(checkpoint)["model_type"]].varied
+    model_type = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["model_type"]
+    varied = FAMILIES[model_type].varied
     exam = Exam(checkpoint, collect(per_kind, varied=varied))
     unseen = Exam(checkpoint, collect(per_kind, "unseen", varied))
     nothing = [torch.zeros(0, dtype=torch.long)] * len(exam.kinds)
@@ -40,8 +38,8 @@ def evaluate(checkpoint: Path, per_kind: int, keep_ratios: tuple[float, ...] = K
         {"method": "full", "questions": "unseen", **summary(unseen.kinds, unseen.right())},
     ]
     for keep_ratio in keep_ratios:
-        pruners: dict[str, VisualTokenPruner] = {"random": RandomPruner(keep_ratio)}
-        pruners |= {name: ZspaPruner(keep_ratio, core_ratio) for name, core_ratio in CORE_RATIOS.items()}
+        pruners = {name: METHODS[name].make(keep_ratio) for name in ("random", "relevance", "divprune")}
+        pruners |= {f"zspa {core}": METHODS["zspa"].make(keep_ratio, core_ratio=core) for core in CORE_RATIOS}
         for name, pruner in pruners.items():
             kept = exam.kept(pruner)
             row = {

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ...output import markdown_table
 from ..questions import KINDS
 
 _Z = 1.96  # 95 %
@@ -47,28 +48,26 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def _baseline_table(rows: list[dict]) -> str:
-    lines = [_line(["tokens", "questions", *KINDS, "average"]), _rule(len(KINDS) + 3)]
+    lines = []
     for row in rows:
         cells = [_with_interval(row["kinds"].get(kind)) for kind in KINDS]
-        lines.append(_line([row["method"], row["questions"], *cells, _average(row)]))
-    return "\n".join(lines) + "\n"
+        lines.append([row["method"], row["questions"], *cells, _average(row)])
+    return markdown_table(["tokens", "questions", *KINDS, "average"], lines) + "\n"
 
 
 def _average_table(rows: list[dict]) -> str:
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    lines = [_line(["keep (tokens)", *methods]), _rule(len(methods) + 1)]
+    lines = []
     for ratio in dict.fromkeys(row["keep_ratio"] for row in rows):
         found = {row["method"]: row for row in rows if row["keep_ratio"] == ratio}
         tokens = next(iter(found.values()))["tokens"]
-        lines.append(_line([f"{ratio} ({tokens:.4g})", *(_average(found[method]) for method in methods)]))
-    return "\n".join(lines) + "\n"
+        lines.append([f"{ratio} ({tokens:.4g})", *(_average(found[method]) for method in methods)])
+    return markdown_table(["keep (tokens)", *methods], lines) + "\n"
 
 
 def _kind_table(rows: list[dict]) -> str:
-    lines = [_line([f"keep {rows[0]['keep_ratio']}", *KINDS]), _rule(len(KINDS) + 1)]
-    for row in rows:
-        lines.append(_line([row["method"], *(f"{row['kinds'][kind]['right']:.1f}" for kind in KINDS)]))
-    return "\n".join(lines) + "\n"
+    lines = [[row["method"], *(f"{row['kinds'][kind]['right']:.1f}" for kind in KINDS)] for row in rows]
+    return markdown_table([f"keep {rows[0]['keep_ratio']}", *KINDS], lines) + "\n"
 
 
 def _with_interval(score: dict | None) -> str:
@@ -80,11 +79,3 @@ def _with_interval(score: dict | None) -> str:
 
 def _average(row: dict) -> str:
     return f"{row['average']:.1f} ± {row['average_margin']:.1f}"
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _rule(columns: int) -> str:
-    return "|" + "---|" * columns
