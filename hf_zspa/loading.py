@@ -1,10 +1,12 @@
-"""A model, its processor and its device; and a picture with a question as their inputs."""
+"""A model, its processor and its device; a picture with a question as their inputs; and when the answer begins."""
 
+import time
 import warnings
 from pathlib import Path
 
 import torch
 from PIL import Image, ImageOps
+from transformers import StoppingCriteria
 
 from .checkpoints.base import is_converted, read_config
 from .checkpoints.resolve import checkpoint_folder
@@ -110,3 +112,22 @@ def usable_device(name: str | None, asked: str = "device") -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= gpus:
         raise ValueError(f"{asked} is {name!r}, but torch sees {gpus or 'no'} GPU{'s' * (gpus > 1)}: choose another")
     return device
+
+
+class FirstTokenClock(StoppingCriteria):
+    """Never stops a generation on a device, but notes when the first token is there."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.start = time.perf_counter()
+        self.first_token = 0.0
+
+    def __call__(self, input_ids, scores, **kwargs):
+        self.first_token = self.first_token or self.now()
+        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+
+    def now(self) -> float:
+        """Seconds since the clock was made, once a GPU has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter() - self.start

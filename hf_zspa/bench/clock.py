@@ -9,26 +9,6 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import StoppingCriteria
-
-
-class FirstTokenClock(StoppingCriteria):
-    """Never stops a generation on a device, but notes when the first token is there."""
-
-    def __init__(self, device: torch.device):
-        self.device = device
-        self.start = time.perf_counter()
-        self.first_token = 0.0
-
-    def __call__(self, input_ids, scores, **kwargs):
-        self.first_token = self.first_token or self.now()
-        return torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-
-    def now(self) -> float:
-        """Seconds since the clock was made, once a GPU has done what it was given."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter() - self.start
 
 
 def seconds(call: Callable[[], Any], device: torch.device) -> float:

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from transformers import StoppingCriteriaList
 
+from ..loading import FirstTokenClock
 from ..pruners import registry
 from ..remote_code.zspa_compat import cache_of
 from ..remote_code.zspa_selection import VisualTokenPruner
-from .clock import FirstTokenClock, peak_memory, seconds
+from .clock import peak_memory, seconds
 from .machine import machine
 from .summary import in_turn, paired_ratio, spread
 

@@ -9,9 +9,8 @@ import torch
 from PIL import Image
 from transformers import StoppingCriteriaList
 
-from ..bench.clock import FirstTokenClock
 from ..checkpoints.shipped import shipped_checkpoint
-from ..loading import check_prompt, load_zspa, open_image, question_inputs
+from ..loading import FirstTokenClock, check_prompt, load_zspa, open_image, question_inputs
 from ..output import picture_file, save_picture
 from ..scenes import EXAMPLES
 from .panels import picture
