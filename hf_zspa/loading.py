@@ -3,6 +3,7 @@
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, ImageOps
@@ -11,6 +12,8 @@ from transformers import StoppingCriteria
 from .checkpoints.base import is_converted, read_config
 from .checkpoints.resolve import checkpoint_folder
 from .checkpoints.verify import check_code
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")  # "auto" is as stored
 
 
 def load_processor(folder: Path):
@@ -25,12 +28,35 @@ def load_processor(folder: Path):
         raise ValueError(f"the processor of {folder} needs torchvision: pip install torchvision") from error
 
 
-def load_zspa(checkpoint: str | Path, trust_remote_code: bool = False):
-    """Model and processor of a zspa checkpoint, on the GPU where there is one.
+def load_model(folder: Path, *, trusted: bool, device: torch.device | None, **options: Any):
+    """The model of a checkpoint's folder, to infer with.
+
+    Args:
+        trusted: run the code in the folder.
+        device: None leaves the model where transformers' `device_map` among the options has put it.
+        options: of transformers' `from_pretrained`; those that are None are left out.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    given = {name: value for name, value in options.items() if value is not None}
+    model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=trusted, **given)
+    return (model if device is None else model.to(device)).eval()
+
+
+def load_zspa(
+    checkpoint: str | Path,
+    trust_remote_code: bool = False,
+    *,
+    device: torch.device | None = None,
+    dtype: str = "auto",
+):
+    """Model and processor of a zspa checkpoint.
 
     Args:
         checkpoint: as `checkpoint_folder` takes it.
         trust_remote_code: run its code whatever it is; else only if it is that of this package.
+        device: None is the GPU where there is one.
+        dtype: one of `DTYPES`.
 
     Raises:
         ValueError: the checkpoint is not there, is not one of ours, has other code, or its processor needs torchvision.
@@ -40,11 +66,8 @@ def load_zspa(checkpoint: str | Path, trust_remote_code: bool = False):
         raise ValueError(f"{checkpoint} is not a zspa checkpoint: make one with hf-zspa convert {checkpoint} OUT")
     if not trust_remote_code:
         check_code(folder, checkpoint)
-    from transformers import AutoModelForImageTextToText
-
     processor = load_processor(folder)
-    model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True, dtype="auto")
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), processor
+    return load_model(folder, trusted=True, device=device or usable_device(None), dtype=dtype), processor
 
 
 def question_inputs(model, processor, image: Image.Image, prompt: str):

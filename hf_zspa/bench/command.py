@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ..checkpoints.files import replace_file
-from ..loading import check_placeholders, check_prompt, load_zspa, open_image, question_inputs, usable_device
+from ..loading import DTYPES, check_placeholders, check_prompt, load_zspa, open_image, question_inputs, usable_device
 from ..output import output_folder
 from ..remote_code.zspa_selection import check_ratio
 from ..scenes import EXAMPLES
@@ -23,7 +23,6 @@ from .measure import METHODS, InterleavedBenchmark, Settings
 from .report import markdown, paper_table_3, plot
 
 ROUNDS = 3  # answers of each method at least, whatever the time allowed
-_DTYPES = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,8 @@ def _check(request: Request) -> None:
         raise ValueError(f"give a checkpoint or --shape, {both}")
     if not 0 < request.time_allowed < math.inf:
         raise ValueError(f"--seconds is {request.time_allowed:g}, but must be a number above 0")
-    if request.dtype not in _DTYPES:
-        raise ValueError(f"--dtype is {request.dtype!r}, but must be one of {', '.join(_DTYPES)}")
+    if request.dtype not in DTYPES:
+        raise ValueError(f"--dtype is {request.dtype!r}, but must be one of {', '.join(DTYPES)}")
     _check_questions(request)
     unknown = [method for method in request.methods if method not in METHODS]
     if unknown or not request.methods:
@@ -146,10 +145,10 @@ def _check_questions(request: Request) -> None:
 def _model_and_questions(
     request: Request, device: torch.device, console: Console
 ) -> tuple[Any, Iterator[dict[str, Any]]]:
-    dtype = _DTYPES[request.dtype]
     if request.shape:
         with console.status(f"building {request.shape} with random weights"):
-            dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+            usual = "bfloat16" if device.type == "cuda" else "float32"
+            dtype = getattr(torch, usual if request.dtype == "auto" else request.dtype)
             with _said_of_attention(request.attention):
                 model = shapes.build(request.shape, device, dtype, request.attention)
         return model, iter([shapes.inputs(request.shape, model, request.prompt)])
@@ -167,10 +166,9 @@ def _model_and_questions(
     pairs = read_pairs(request.pairs, request.limit)
     for image, _ in pairs:  # one that cannot be read is named before anything is measured
         open_image(image)
-    model, processor = load_zspa(checkpoint, request.trust_remote_code)
+    model, processor = load_zspa(checkpoint, request.trust_remote_code, device=device, dtype=request.dtype)
     for _, text in pairs:
         check_placeholders(processor, text)
-    model = model.to(device, dtype)
     if request.attention:
         with _said_of_attention(request.attention):
             model.set_attn_implementation(request.attention)

@@ -4,11 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModelForImageTextToText
-
-from ..loading import load_processor, usable_device
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+from ..loading import DTYPES, load_model, load_processor, usable_device
 
 
 @dataclass(frozen=True)
@@ -34,28 +30,24 @@ def load(folder: Path, trusted: bool, settings: Settings) -> tuple[Any, Any]:
     if settings.device and settings.device_map:
         raise ValueError(f"give device ({settings.device}) or device_map ({settings.device_map}), not both")
     device = usable_device(settings.device)
-    processor = _processor(folder)
-    _set_pixels(processor, settings)
-    options = {
-        "trust_remote_code": trusted,
-        "dtype": settings.dtype,
-        "device_map": settings.device_map,
-        "attn_implementation": settings.attn_implementation,
-    }
-    chosen = {name: value for name, value in options.items() if value is not None}
-    model = AutoModelForImageTextToText.from_pretrained(folder, **chosen)
-    if settings.device_map is None:
-        model = model.to(device)
-    return model.eval(), processor
-
-
-def _processor(folder: Path) -> Any:
     processor = load_processor(folder)
-    tokenizer = processor.tokenizer
+    _pad_left(processor.tokenizer)
+    _set_pixels(processor, settings)  # before the weights, which take minutes
+    model = load_model(
+        folder,
+        trusted=trusted,
+        device=None if settings.device_map else device,
+        dtype=settings.dtype,
+        device_map=settings.device_map,
+        attn_implementation=settings.attn_implementation,
+    )
+    return model, processor
+
+
+def _pad_left(tokenizer: Any) -> None:
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return processor
 
 
 def _set_pixels(processor: Any, settings: Settings) -> None:

@@ -11,7 +11,7 @@ from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.pruners.conditional_dpp import ConditionalDppPruner
 from hf_zspa.pruners.mmtok import MmtokPruner
 from hf_zspa.pruners.random_subset import RandomPruner, naming
-from hf_zspa.pruners.registry import METHODS, make_pruner
+from hf_zspa.pruners.registry import METHODS, PUBLISHED_DIVPRUNE, make_pruner, method_of, unread
 from hf_zspa.scenes.heldout import scene_questions
 
 PRUNING = [method for method in METHODS if method != "original"]
@@ -125,6 +125,38 @@ def test_the_papers_baselines_are_the_ends_of_the_dial():
     for method, core in (("relevance", 1.0), ("divprune", 0.0), ("zspa", 0.4)):
         pruner = make_pruner(method, keep_ratio=0.2, core_ratio=0.4)
         assert torch.equal(pruner([visual], [prompt])[0], ZspaPruner(0.2, core)([visual], [prompt])[0])
+
+
+@pytest.mark.parametrize(
+    ("method", "core", "found"),
+    [
+        ("zspa", 0, ("divprune", {})),
+        ("zspa", 1.0, ("relevance", {"pooling": "max"})),
+        ("zspa", 0.2, ("zspa", {"core_ratio": 0.2, "pooling": "max"})),
+        ("random", 0.0, ("random", {"seed": 3})),
+        ("mmtok", 1, ("mmtok", {})),
+    ],
+)
+def test_a_method_at_an_end_of_the_dial_is_the_baseline_there_and_keeps_what_it_reads(method, core, found):
+    known, settings = method_of(method, {"core_ratio": core, "pooling": "max", "seed": 3})
+    assert (known.name, settings) == found
+
+
+def test_a_setting_that_no_method_reads_is_named():
+    given = {"keep_ratio": 0.1, "core_ratio": 0.2, "seed": None, "pooling": "max", "position_ids": "compact"}
+    assert unread(given, ["original"]) == ["keep_ratio", "core_ratio", "pooling", "position_ids"]
+    assert unread(given, ["random", "relevance"]) == ["core_ratio"]
+
+
+def test_a_method_without_a_pruner_says_which_have_one():
+    with pytest.raises(ValueError, match="'original' has no pruner: choose from relevance, divprune, zspa"):
+        METHODS["original"].make(0.1)
+
+
+def test_the_published_divprune_keeps_what_divprune_keeps():
+    visual, prompt = tokens(1, n=60)
+    published, ours = (method.make(0.2)([visual], [prompt])[0] for method in (PUBLISHED_DIVPRUNE, METHODS["divprune"]))
+    assert torch.equal(published, ours)
 
 
 def test_original_and_a_keep_ratio_of_one_prune_nothing():
