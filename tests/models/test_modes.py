@@ -38,7 +38,8 @@ def test_prompt_lookup_in_a_static_cache(pair, inputs):
     if refusal is None:
         assert_equals_oracle(pair, inputs, **options)
         return
-    for model in (pair.model, pair.stock.model):
+    for model in map(copy.deepcopy, (pair.model, pair.stock.model)):
+        vars(model).pop("_previous_max_cache_length", None)  # a longer cache, made before, would have room
         with pytest.raises(refusal[0], match=refusal[1]):
             model.generate(**inputs, **pair.greedy | options)
 

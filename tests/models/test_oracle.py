@@ -1,4 +1,4 @@
-"""Greedy generation with pruning equals the stock class on the full sequence with the dropped columns masked out."""
+"""Greedy generation with pruning equals the stock class on the columns that are kept, and on all with the rest masked."""
 
 import pairs
 import pytest
@@ -13,6 +13,24 @@ def test_the_tokens_selected_are_the_references(pair, case):
     _, kept = pair.stock.keep(inputs, KEEP, CORE)
     selected = pair.model.select_visual_tokens(**inputs)
     assert [i.tolist() for i in selected] == kept
+
+
+def assert_both_ways_agree(stock, inputs, compact=False):
+    keep, _ = stock.keep(inputs, KEEP, CORE)
+    (masked, logits), (short, others) = (
+        stock.generate(inputs, keep, 3, compact),
+        stock.generate_short(inputs, keep, 3, compact),
+    )
+    assert torch.equal(masked, short)
+    torch.testing.assert_close(logits, others, atol=3e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_short_oracle_equals_the_masked_one(pair, case):
+    inputs = pair.inputs(*CASES[case])
+    assert_both_ways_agree(pair.stock, inputs)
+    if pair.family != "qwen2_5_vl":
+        assert_both_ways_agree(pair.stock, inputs, compact=True)
 
 
 @pytest.mark.parametrize("cache", [None, "static"])
@@ -57,6 +75,7 @@ def test_a_video_equals_the_oracle(load):
     inputs = pair.inputs([tiny.random_video(4, 84, 56), QUESTION], [image(), OTHER])
     _, kept = pair.stock.keep(inputs, KEEP, CORE)
     assert [i.tolist() for i in pair.model.select_visual_tokens(**inputs)] == kept
+    assert_both_ways_agree(pair.stock, inputs)
     assert_equals_oracle(pair, inputs)
 
 
