@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .checkpoints.convert import convert_checkpoint
     from .checkpoints.inspect import inspect_checkpoint
     from .checkpoints.verify import verify_checkpoint
+    from .hub.push import push_checkpoint
     from .remote_code.zspa_selection import VisualTokenPruner, ZspaPruner, select_tokens
     from .visualize.checkpoint import visualize_checkpoint
 
@@ -23,6 +24,7 @@ __all__ = [
     "__version__",
     "convert_checkpoint",
     "inspect_checkpoint",
+    "push_checkpoint",
     "select_tokens",
     "verify_checkpoint",
     "visualize_checkpoint",
@@ -34,6 +36,7 @@ _MODULES = {
     "ZspaPruner": ".remote_code.zspa_selection",
     "convert_checkpoint": ".checkpoints.convert",
     "inspect_checkpoint": ".checkpoints.inspect",
+    "push_checkpoint": ".hub.push",
     "select_tokens": ".remote_code.zspa_selection",
     "verify_checkpoint": ".checkpoints.verify",
     "visualize_checkpoint": ".visualize.checkpoint",

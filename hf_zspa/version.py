@@ -1,5 +1,22 @@
-"""The version, and what it was tested with, in one place: the documentation, the cards and the tests go by it."""
+"""The version, what it was tested with, and what installs it, in one place: the documentation, the cards and the tests go by it."""
 
 __version__ = "0.2.0.dev0"
 TESTED_TRANSFORMERS = ("4.57.6", "5.0.0", "5.10.4", "5.16.1", "5.19.0", "5.23.0", "5.24.0")  # before a release
 TESTED_AT_EVERY_CHANGE = ("4.57.6", "5.16.1", "5.19.0", "5.24.0")
+
+
+def install_command(version: str = __version__) -> str:
+    """The command that installs a version: from the repository, whose address is `Repository` in pyproject.toml.
+
+    Where that is not known, as of a folder that is only on the path, the command is for a checkout of the version.
+    """
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    try:
+        urls = metadata("hf-zspa").get_all("Project-URL") or []
+    except PackageNotFoundError:
+        urls = []
+    named = dict(url.split(", ", 1) for url in urls)
+    if "Repository" in named:
+        return f'pip install "hf-zspa @ git+{named["Repository"]}@v{version}"'
+    return f"pip install . # in a checkout of hf_zspa v{version}"

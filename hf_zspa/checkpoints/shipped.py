@@ -6,7 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
-from ..scenes import CHECKPOINT, EXAMPLES, QWEN_CHECKPOINT
+from ..scenes import CHECKPOINT, QWEN_CHECKPOINT
 from ..version import __version__
 from .base import family_of, other_files, read_config, weight_files
 from .code_files import code_files
@@ -50,7 +50,7 @@ def _digest(parts: list[Path]) -> str:
     """Of what a checkpoint is made of, and of the code that makes it."""
     converter = sorted(Path(__file__).parent.rglob("*.py"))
     digest = hashlib.sha256()
-    for path in [*parts, *converter, *sorted(EXAMPLES.glob("*.png"))]:
+    for path in [*parts, *converter]:
         digest.update(f"{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..version import __version__
+from ..version import __version__, install_command
 from .base import is_converted, read_config, strange_parts
 from .code_files import DIGESTS, VERSION, auto_map, code_files, digest
 from .contents import Contents, contents_of
@@ -81,9 +81,10 @@ def verify_checkpoint(checkpoint: str | Path) -> Verification:
     if not isinstance(version, str) or not re.fullmatch(r"[0-9][0-9A-Za-z.+]*", version):
         problems.append("config.json does not say which version of hf_zspa wrote it")
         version = None
-    other = f"it was written by hf_zspa {version}: to compare it with that, pip install hf-zspa=={version}"
-    known = version in (None, __version__)
-    return Verification(str(checkpoint), held.commit, version, files, problems, None if known else other)
+    other = None
+    if version not in (None, __version__):
+        other = f"it was written by hf_zspa {version}: to compare it with that, {install_command(version)}"
+    return Verification(str(checkpoint), held.commit, version, files, problems, other)
 
 
 def check_code(folder: Path, checkpoint: str | Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from ..remote_code.zspa_config import FIELDS, check_fields
 from ..version import __version__
 from .base import family_of, other_files, read_config
-from .card import PICTURE, SHIPPED_PICTURE, base_metadata, card, picture_caption
+from .card import base_metadata, write_card
 from .chat_template import find_turn_markers, load_tokenizer, read_chat_template, special_token_ids
 from .code_files import DIGESTS, VERSION, allowed_position_ids, auto_map, code_digests, code_files
 from .families import Family
@@ -36,9 +36,7 @@ def write_all_but_weights(
     for path in [*code_files(family), *(source / name for name in other_files(source))]:
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / PICTURE).write_bytes(SHIPPED_PICTURE.read_bytes())
-    picture = picture_caption(folder / PICTURE)
-    text = card(config, name, metadata=base_metadata(source, repository), picture=picture)
+    text = write_card(config, name, metadata=base_metadata(source, repository))
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 

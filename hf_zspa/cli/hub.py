@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..hub.plan import Plan
-    from ..hub.request import Request
 
 app = typer.Typer()
 
@@ -36,32 +35,33 @@ def push_command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and change nothing.")] = False,
 ) -> None:
     """Publishes a checkpoint on the Hub: refreshes its card and sends what the repository lacks, in one commit."""
-    from ..hub.push import Push
-    from ..hub.request import Request
+    from ..hub.push import push_checkpoint
 
     quiet(progress=not dry_run)
-    request = Request(checkpoint, repository, private, revision, create_pr, tag, message, results, picture)
-    push = Push(request, say)
+    done = push_checkpoint(
+        checkpoint, repository, private=private, revision=revision, create_pr=create_pr, tag=tag, message=message,
+        results=results, picture=picture, dry_run=dry_run, say=say,
+    )  # fmt: skip
     if dry_run:
-        _show(push.plan(), request)
+        _show(done.plan)
+        for line in _foretold(done.plan, repository, private, revision, create_pr):
+            say(line)
         return
-    done = push.run()
     if done.commit is None:
         say(f"{done.url} has all of it already")
     else:
         tagged = f", tag {done.plan.tag}" if done.plan.tag else ""
         sent, copied = done.plan.bytes_to("send"), done.plan.bytes_to("copy")
         say(f"{done.url}: commit {done.commit[:8]}{tagged}, {sent:,} bytes sent, {copied:,} copied on the Hub")
-        revision = done.plan.tag or done.commit
-        say(f"to check it there: hf-zspa verify {repository}@{revision}")
+        say(f"to check it there: hf-zspa verify {repository}@{done.plan.tag or done.commit}")
     if removed := [step.name for step in done.plan.changes if step.action == "remove"]:
         say(f"removed there, for they are not in {checkpoint}: {shown(', '.join(removed))}")
     if done.plan.left:
         say(f"left there, though they are not in {checkpoint}: {shown(', '.join(done.plan.left))}")
 
 
-def _show(plan: "Plan", request: "Request") -> None:
-    """Prints what a push would do, and that nothing of it has been done."""
+def _show(plan: "Plan") -> None:
+    """Prints what a push would do with each file."""
     table = Table(box=None)
     table.add_column("file")
     table.add_column("bytes", justify="right")
@@ -72,32 +72,28 @@ def _show(plan: "Plan", request: "Request") -> None:
     for name in plan.left:
         table.add_row(Text(shown(name)), f"{plan.remote.files[name].size:,}", "stays")
     console.print(table)
-    for line in _foretold(plan, request) if plan.compared else ():
-        say(line)
-    if not plan.compared:
-        say(f"HF_HUB_OFFLINE is set: the Hub was not asked what {request.repository} has of it")
 
 
-def _foretold(plan: "Plan", request: "Request") -> "Iterator[str]":
+def _foretold(plan: "Plan", repository: str, private: bool, revision: str | None, create_pr: bool) -> "Iterator[str]":
     """What a push would do beside sending files."""
     from huggingface_hub import get_token
 
-    private = plan.remote.private if plan.remote.exists else request.private
-    who = {True: "private", False: "public, for all to see", None: "public or private, as it was made"}[private]
-    yield f"the repository {'is there, and is' if plan.remote.exists else 'would be made, and be'} {who}"
+    if plan.not_compared:
+        yield f"{plan.not_compared}: the Hub was not asked what {repository} has of it"
+        return
+    exists = plan.remote.exists
+    who = {True: "private", False: "public, for all to see", None: "public or private, as it was made"}
+    seen = who[plan.remote.private if exists else private]
+    yield f"the repository {'is there, and is' if exists else 'would be made, and be'} {seen}"
     if plan.remote.lacks_branch:
         head = plan.remote.head
-        yield f"the branch {request.revision} would be made" + (f" from {head[:8]}" if head else "")
-    if plan.opened:
-        yield f"{plan.opened} is open and has all of it already: nothing would be sent"
-    elif plan.changes and request.create_pr:
+        yield f"the branch {revision} would be made" + (f" from {head[:8]}" if head else "")
+    if plan.changes and create_pr:
         yield "a pull request would be opened, and the branch would stay as it is"
     if plan.tag:
         yield f"the tag {plan.tag} would be made"
     if get_token() is None:
         yield "there is no token, which a push needs: run hf auth login, or set HF_TOKEN"
-    if plan.pins:
-        yield "a second commit would follow, in which the model card names the first"
 
 
 @app.command("verify")

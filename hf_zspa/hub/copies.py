@@ -8,13 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from huggingface_hub import CommitOperationCopy, HfApi, __version__, errors
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    RepositoryNotFoundError,
-)
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from .errors import said
@@ -24,19 +18,17 @@ from .plan import Content, Plan, Source, sha256
 COPIES_BETWEEN_REPOSITORIES = any(f.name == "src_repo_id" for f in dataclasses.fields(CommitOperationCopy))
 # What it raises where the Hub could not, for one because the two are stored in different regions.
 _NOT_COPIED: tuple[type[Exception], ...] = tuple(filter(None, [getattr(errors, "FileDuplicationError", None)]))
-COPY_FAILURES: tuple[type[Exception], ...] = (HfHubHTTPError, EntryNotFoundError, *_NOT_COPIED)
 
 Say = Callable[[str], None]
 
 
-def base_names(base: Any) -> list[str]:
-    """The names in `base_model` of a model card.
+def check_bases(bases: list[str]) -> None:
+    """Checks `base_model` of a model card.
 
     Raises:
-        ValueError: one of them cannot be a Hub id, so that the Hub would refuse the card.
+        ValueError: a name cannot be a Hub id, so that the Hub would refuse the card.
     """
-    names = base if isinstance(base, list) else [base] if base else []
-    for name in names:
+    for name in bases:
         try:
             validate_repo_id(name)
         except HFValidationError as error:
@@ -44,7 +36,6 @@ def base_names(base: Any) -> list[str]:
                 f"README.md says base_model: {name}, which is no Hub id: put the base's Hub id there, like org/name, "
                 "or remove the line"
             ) from error
-    return names
 
 
 def with_copies(
@@ -55,45 +46,45 @@ def with_copies(
     Args:
         files: what is pushed, by name.
         repository: where to.
-        bases: see `base_names`; they are asked where there is one.
+        bases: see `check_bases`; weights are copied where there is one.
         say: is told why weights are not copied.
     """
-    wanted = {s.name for s in plan.steps if s.action == "send" and s.name.endswith(".safetensors")}
+    wanted = sorted(s.name for s in plan.steps if s.action == "send" and s.name.endswith(".safetensors"))
     if not wanted or not bases or repository in bases:
         return plan
-    (base, *others) = bases
-    instead = "the weights are uploaded instead of copied from there"
-    if others:
-        say(f"README.md names {len(bases)} bases, and weights are copied from one alone: {instead}")
-        return plan
-    if not COPIES_BETWEEN_REPOSITORIES:
-        say(f"README.md says base_model: {base}, but huggingface_hub {__version__} copies nothing: {instead}")
-        return plan
+    found: dict[str, Source] = {}
+    if len(bases) > 1:
+        why = f"README.md names {len(bases)} bases, and weights are copied from one alone"
+    elif not COPIES_BETWEEN_REPOSITORIES:
+        why = f"README.md says base_model: {bases[0]}, but huggingface_hub {__version__} copies nothing"
+    else:
+        found, why = _held_by(api, bases[0], {name: files[name] for name in wanted})
+    if why:
+        say(f"{why}: the weights are uploaded instead of copied from there")
+    steps = [dataclasses.replace(s, action="copy", source=found[s.name]) if s.name in found else s for s in plan.steps]
+    return dataclasses.replace(plan, steps=steps)
+
+
+def _held_by(api: HfApi, base: str, weights: Mapping[str, Content]) -> tuple[dict[str, Source], str]:
+    """Which weights a base's repository has, and why not all of them."""
     try:
         # The base may move before the commit is made: what is copied is of the commit that was compared.
         commit = str(api.repo_info(base).sha)
         tree: list[Any] = list(api.list_repo_tree(base, revision=commit))
     except HfHubHTTPError as error:
-        unknown = isinstance(error, RepositoryNotFoundError) and not isinstance(error, GatedRepoError)
-        why = (
-            "the Hub has no such repository, or the token may not see it"
-            if unknown
-            else f"the Hub said {said(error)!r}"
-        )
-        say(f"README.md says base_model: {base}, but {why}: {instead}")
-        return plan
+        return {}, f"README.md says base_model: {base}, but the Hub said {said(error)!r}"
     # Without a Xet hash a file cannot be copied from one repository to another.
     sources = {f.lfs.sha256: f.path for f in tree if getattr(f, "lfs", None) and getattr(f, "xet_hash", None)}
-    digests = {name: sha256(files[name]) for name in sorted(wanted)} if sources else {}
+    digests = {name: sha256(content) for name, content in weights.items()} if sources else {}
     found = {name: Source(base, sources[digest], commit) for name, digest in digests.items() if digest in sources}
-    if missing := sorted(wanted - set(found)):
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        say(
-            f"README.md says base_model: {base}, but its commit {commit[:8]}, the newest, has no {missing[0]}{more} "
-            f"of this content that can be copied: {instead}"
-        )
-    steps = [dataclasses.replace(s, action="copy", source=found[s.name]) if s.name in found else s for s in plan.steps]
-    return dataclasses.replace(plan, steps=steps)
+    missing = [name for name in weights if name not in found]
+    if not missing:
+        return found, ""
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    return found, (
+        f"README.md says base_model: {base}, but its commit {commit[:8]}, the newest, has no {missing[0]}{more} of "
+        "this content that can be copied"
+    )
 
 
 def without_copies(plan: Plan) -> Plan:
@@ -102,7 +93,7 @@ def without_copies(plan: Plan) -> Plan:
     return dataclasses.replace(plan, steps=steps)
 
 
-def failed_to_copy(error: BaseException, repository: str) -> bool:
+def failed_to_copy(error: Exception, repository: str) -> bool:
     """Whether a commit to `repository` failed because of a copy: before it was made, and not for a lost connection."""
     response = getattr(error, "response", None)
     if response is None:  # without an answer, huggingface_hub itself missed a file, or counted the Hub's failures

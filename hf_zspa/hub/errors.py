@@ -18,28 +18,28 @@ AGAIN = "Run the same command again: what has arrived is not sent twice"
 
 @contextmanager
 def hub_errors(
-    repository: str, revision: str | None = None, failed: Callable[[bool], str] = lambda refused: ""
+    repository: str, revision: str | None = None, left: Callable[[bool], str] = lambda refused: ""
 ) -> Iterator[None]:
     """Turns what huggingface_hub raises in a push to `repository` into a `ValueError`, and Ctrl-C into `Interrupted`.
 
     Args:
         revision: the branch that was asked for.
-        failed: is called where the push fails, and told whether the Hub refused, so that what was asked last was
+        left: is called where the push fails, and told whether the Hub refused, so that what was asked last was
             certainly not done. It returns what the push has left on the Hub and what to do about it, or nothing where
             it had not begun.
     """
     try:
         yield
     except KeyboardInterrupt as error:
-        raise Interrupted(f"interrupted. {failed(False) or f'Nothing was published. {AGAIN}'}") from error
+        raise Interrupted(f"interrupted. {left(False) or f'Nothing was published. {AGAIN}'}") from error
     except OfflineModeIsEnabled as error:
         raise ValueError("HF_HUB_OFFLINE is set: unset it to publish") from error
     except FAILURES as error:
-        raise ValueError(_explanation(repository, revision, error, failed)) from error
+        raise ValueError(_explanation(repository, revision, error, left)) from error
     except RuntimeError as error:  # an upload that failed; the cause says why
         if not isinstance(error.__cause__, FAILURES):
             raise
-        raise ValueError(_explanation(repository, revision, error.__cause__, failed)) from error
+        raise ValueError(_explanation(repository, revision, error.__cause__, left)) from error
 
 
 def said(error: BaseException) -> str:
@@ -47,16 +47,16 @@ def said(error: BaseException) -> str:
     return _line(getattr(error, "server_message", None) or error)
 
 
-def _explanation(repository: str, revision: str | None, error: BaseException, failed: Callable[[bool], str]) -> str:
+def _explanation(repository: str, revision: str | None, error: BaseException, left: Callable[[bool], str]) -> str:
     response = getattr(error, "response", None)
     if response is None:
         what = f"the Hub ({ENDPOINT}) is out of reach, or the connection to it broke: {_line(error)}"
     elif response.status_code >= 500:
         what = f"the Hub answered {response.status_code}: {said(error)}"
     else:
-        so_far = failed(True)
+        so_far = left(True)
         return _refusal(repository, revision, error, response.status_code) + (f". {so_far}" if so_far else "")
-    return f"{what.rstrip('.')}. {failed(False) or f'Nothing was published. {AGAIN}'}"
+    return f"{what.rstrip('.')}. {left(False) or f'Nothing was published. {AGAIN}'}"
 
 
 def _refusal(repository: str, revision: str | None, error: BaseException, status: int) -> str:

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from ..checkpoints.base import is_converted, read_config, weight_files
+from ..checkpoints.base import INDEX, WEIGHTS, is_converted, read_config, weight_files
 from ..checkpoints.code_files import allowed_position_ids, code_files
 from ..checkpoints.families import FAMILIES
 from ..checkpoints.file_policy import TEMPLATES, is_sent, shown
 from ..checkpoints.verify import verify_checkpoint
 from ..remote_code.zspa_config import FIELDS, check_fields, check_names
-from ..version import __version__
+from ..version import __version__, install_command
 
 _PASSED_OVER = (".cache", ".git", ".gitattributes", ".gitignore", "__pycache__")
 
@@ -27,7 +27,7 @@ def check_publishable(folder: Path) -> dict[str, Any]:
     if not is_converted(config) or config.get("model_type") not in FAMILIES:
         raise ValueError(f"{folder} is not a zspa checkpoint: make one with hf-zspa convert {folder} OUT, and push OUT")
     complete = _complete(folder, config)
-    weight_files(folder)
+    _check_weights(folder)
     strangers = [name for name, path in _entries(folder).items() if not _belongs(name, path)]
     if strangers:
         raise ValueError(
@@ -37,9 +37,9 @@ def check_publishable(folder: Path) -> dict[str, Any]:
     found = verify_checkpoint(folder)
     if found.other_version:
         raise ValueError(
-            f"{folder} was written by hf_zspa {found.version}, whose code {__version__} cannot judge: pip install "
-            f"hf-zspa=={found.version} to publish it as it is, or hf-zspa convert BASE OUT to make one of its base "
-            f"with the code of {__version__} (--force replaces a folder, with the weights in it)"
+            f"{folder} was written by hf_zspa {found.version}, whose code {__version__} cannot judge: "
+            f"{install_command(found.version or '')} to publish it as it is, or hf-zspa convert BASE OUT to make one "
+            f"of its base with the code of {__version__} (--force replaces a folder, with the weights in it)"
         )
     if not found.passed:
         wrong = [f"{file.name} {file.problem}" for file in found.files if file.problem]
@@ -67,6 +67,19 @@ def _complete(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
             "the base's config.json, or convert the base again"
         )
     return complete
+
+
+def _check_weights(folder: Path) -> None:
+    """Raises `ValueError` where weights are not whole, or beside others, which transformers would not load."""
+    loaded = {*weight_files(folder)}
+    if WEIGHTS not in loaded:
+        loaded.add(INDEX)
+    held = {path.name for pattern in ("*.safetensors", "*.index.json") for path in folder.glob(pattern)}
+    if others := sorted(held - loaded):
+        raise ValueError(
+            f"{folder} holds {', '.join(others)}, which transformers does not load beside {sorted(loaded)[0]}: move "
+            "it away and push again"
+        )
 
 
 def checkpoint_files(folder: Path) -> dict[str, Path]:

@@ -1,10 +1,8 @@
 """What is asked of a push, and whether that makes sense: by itself, and for the repository as it is."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -96,19 +94,6 @@ def check_fits(request: Request, remote: Remote) -> None:
     if request.to_pull_request and remote.lacks_branch:
         what = "branch to open a pull request for" if request.create_pr else "pull request"
         raise ValueError(f"{repository} has no {what} of the name {branch}: give one that is there")
-
-
-def read_results(path: Path) -> dict[str, Any]:
-    """A `results.json` of `hf-zspa eval`; raises `ValueError` where it is none."""
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"--results {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ValueError(f"--results {path} is not a results.json of hf-zspa eval: {error}") from error
-    if not isinstance(results, dict) or not isinstance(results.get("rows"), list):
-        raise ValueError(f"--results {path} is not a results.json of hf-zspa eval: it has no list of rows")
-    return results
 
 
 def _check_id(repository: str) -> None:

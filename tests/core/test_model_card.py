@@ -1,9 +1,17 @@
-"""Model cards: what a person wrote, changed or removed stays so, and results are added to those of others."""
+"""Model cards: what a person wrote stays so, results are added to those of others, and what hf-zspa says is true."""
+
+import re
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 import yaml
 
-from hf_zspa.checkpoints.card import card, merged, metadata_of
+from hf_zspa.checkpoints.card import PICTURE, chosen, metadata_of, write_card
+from hf_zspa.checkpoints.convert import convert_checkpoint
+from hf_zspa.hub.results import eval_results
+from hf_zspa.scenes import CHECKPOINT
+from hf_zspa.version import __version__, install_command
 
 CONFIG = {
     "model_type": "llava", "zspa_keep_ratio": 0.1, "zspa_core_ratio": 0.2, "zspa_pooling": "mean",
@@ -24,121 +32,186 @@ OTHERS = {
         }
     ],
 }
+PERSONS = "---\nlicense: mit\n---\n\n# My model\n\nAbout it.\n"
 
 
-def pushed(existing=None, **arguments):
-    """A card as a push leaves it, here and on the Hub."""
-    first = card(CONFIG, NAME, existing=existing, **arguments)
-    return card(CONFIG, NAME, existing=first)
+def card(existing=None, rows=None, config=CONFIG, **arguments):
+    results = None if rows is None else eval_results({"rows": rows}, config)
+    return write_card(config, NAME, existing=existing, results=results, **arguments)
 
 
-def pushed_again(here, there, **arguments):
-    return card(CONFIG, NAME, existing=merged(here, there, NAME), **arguments)
+def with_notes(notes="My notes, with a tpyo."):
+    """A card as a push leaves it after a person wrote something below."""
+    return card(f"{card()}\n{notes}\n")
 
 
-def with_notes(text, notes="My notes, with a tpyo."):
-    return pushed(f"{text}\n{notes}\n")
+def pushed_again(here, there):
+    return card(chosen(here, there, NAME))
 
 
 def test_writing_a_card_again_changes_nothing():
-    text = with_notes(card(CONFIG, NAME))
-    assert card(CONFIG, NAME, existing=text) == text
+    text = with_notes()
+    assert card(text) == text
 
 
-def test_a_line_changed_in_the_folder_takes_the_place_of_the_old_one():
-    there = with_notes(card(CONFIG, NAME))
-    here = there.replace("tpyo", "typo").replace("# pruned", "# Pruned, by me")
+@pytest.mark.parametrize("edited", ["here", "there"])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("tpyo", "typo"), ("# pruned", "# Pruned, by me"), ("My notes, with a tpyo.\n", ""), ("My notes", "  My notes"),
+     ("---\n", "---\n# by Ann\n"), ("---\n", "---\nlicense: mit\n")],
+    ids=["word", "title", "removal", "white space", "comment", "metadata"],
+)  # fmt: skip
+def test_an_edit_of_one_side_goes_on(edited, old, new):
+    before = with_notes()
+    after = before.replace(old, new, 1)
+    now = pushed_again(after, before) if edited == "here" else pushed_again(before, after)
+    assert now == card(after) and (new in now or not new) and (old == "---\n" or old not in now or old in new)
+
+
+def test_cards_edited_on_both_sides_are_left_to_the_person():
+    both = with_notes()
+    for here, there in ((f"{both}\nMine.\n", f"{both}\nTheirs.\n"), (both.replace("tpyo", "typo"), f"{both}\nX\n")):
+        with pytest.raises(ValueError, match=r"fetch that with hf download org/pruned README\.md --local-dir"):
+            chosen(here, there, NAME)
+        assert chosen(here, here, NAME) == here
+
+
+def test_only_metadata_of_a_fresh_conversion_goes_into_the_card_of_a_person():
+    here = card(metadata={"license": "mit", "base_model": "org/base", "language": "no"})
+    there = PERSONS.replace("---\n", "---\nlibrary_name: vllm  # theirs\n", 1)
     now = pushed_again(here, there)
-    assert "typo" in now and "tpyo" not in now and "# Pruned, by me" in now
+    assert now.startswith("---\nlibrary_name: vllm  # theirs\nlicense: mit\nbase_model: org/base\nlanguage: 'no'\n")
+    assert now.endswith("---\n\n# My model\n\nAbout it.\n") and "custom_code" in metadata_of(now).tags
 
 
-@pytest.mark.parametrize("side", ["here", "there"])
-def test_what_is_removed_on_one_side_stays_removed(side):
-    both = with_notes(card(CONFIG, NAME, metadata={"license": "mit", "base_model": "org/base"}))
-    removed = both.replace("My notes, with a tpyo.\n", "").replace("license: mit\n", "")
-    now = pushed_again(removed, both) if side == "here" else pushed_again(both, removed)
-    assert "My notes" not in now and "license" not in metadata_of(now)
-    assert metadata_of(now)["base_model"] == "org/base"
+@pytest.mark.parametrize("name", ["license", "language", "x"])
+def test_metadata_of_a_fresh_conversion_that_differs_is_left_to_the_person(name):
+    there = card(PERSONS.replace("license: mit", f"{name}: de"))
+    with pytest.raises(ValueError, match=rf"is the newer one, and their metadata differs \({name}\): fetch that"):
+        chosen(card(metadata={name: "en"}), there, NAME)
 
 
-def test_notes_on_the_hub_survive_a_checkpoint_made_anew():
-    there = with_notes(card(CONFIG, NAME))
-    now = pushed_again(card(CONFIG, NAME), there)
-    assert "My notes" in now
-
-
-def test_cards_changed_on_both_sides_are_left_to_the_person():
-    both = with_notes(card(CONFIG, NAME))
-    with pytest.raises(ValueError, match="its text differs: fetch that with hf download org/pruned"):
-        merged(f"{both}\nMine.\n", f"{both}\nTheirs.\n", NAME)
-    with pytest.raises(ValueError, match=r"its metadata \(license\) differs"):
-        merged(both.replace("---\n", "---\nlicense: mit\n", 1), both.replace("---\n", "---\nlicense: bsd\n", 1), NAME)
+def test_words_of_a_folder_published_elsewhere_are_not_lost_to_another_card():
+    with pytest.raises(ValueError, match=r"nobody knows which of README\.md here and README\.md in org/pruned is the"):
+        chosen(with_notes(), PERSONS, NAME)
+    with pytest.raises(ValueError, match="nobody knows which"):
+        chosen(PERSONS, PERSONS.replace("About", "All about"), NAME)
 
 
 def results_of(text):
-    return [result for entry in metadata_of(text)["model-index"] for result in entry["results"]]
+    return [result for entry in yaml.safe_load(text.split("---")[1])["model-index"] for result in entry["results"]]
 
 
 def test_results_of_others_stay_and_old_ones_of_ours_go():
-    old = card(CONFIG, NAME, results={"rows": [ROW | {"value": 50.0}, ROW | {"task": "gqa", "metric": "exact_match"}]})
-    data = metadata_of(old)
+    old = card(rows=[ROW | {"value": 50.0}, ROW | {"task": "gqa", "metric": "exact_match"}])
+    data = yaml.safe_load(old.split("---")[1])
     data["model-index"].append(OTHERS)
     existing = f"---\n{yaml.safe_dump(data)}---\n" + old.split("---\n", 2)[2]
-    now = card(CONFIG, NAME, existing=existing, results={"rows": [ROW]})
+    now = card(existing, [ROW])
     found = {result["dataset"]["name"]: result["metrics"][0]["value"] for result in results_of(now)}
     assert found == {"POPE": 81.23, "Theirs": 12.5}
     assert "| Theirs | their accuracy | 12.5 |" in now
+    assert results_of(card(now)) == results_of(now)
 
 
-def test_results_added_on_the_hub_are_not_lost_to_those_added_here():
-    first = pushed()
-    here = card(CONFIG, NAME, existing=first, results={"rows": [ROW]})
-    data = metadata_of(first) | {"model-index": [OTHERS]}
-    there = f"---\n{yaml.safe_dump(data, sort_keys=False)}---\n" + first.split("---\n", 2)[2]
-    found = {result["dataset"]["name"] for result in results_of(merged(here, there, NAME))}
-    assert found == {"POPE", "Theirs"}
-    assert results_of(pushed_again(first, there)) == OTHERS["results"]
+def test_several_results_and_several_metrics_of_one_data_set():
+    rows = [ROW, ROW | {"metric": "pope_accuracy", "value": 70.0}, ROW | {"task": "gqa", "metric": "exact_match"}]
+    now = card(rows=rows)
+    assert [len(result["metrics"]) for result in results_of(now)] == [2, 1]
+    assert now.count("| POPE | pope_") == 2 and "| GQA | exact_match" in now
+    assert [result["dataset"]["name"] for result in results_of(card(now, [ROW]))] == ["POPE"]
 
 
 def test_results_of_other_ratios_are_refused():
     with pytest.raises(
         ValueError, match=r"no row of method zspa, keep_ratio 0.1, core_ratio 0.2, pooling mean on any of .*pope"
     ):
-        card(CONFIG, NAME, results={"rows": [ROW | {"keep_ratio": 0.25}]})
+        card(rows=[ROW | {"keep_ratio": 0.25}])
 
 
 def test_results_name_the_ratios_that_they_were_measured_with():
-    old = card(CONFIG, NAME, results={"rows": [ROW]})
+    old = card(rows=[ROW])
     ratios = {"zspa_keep_ratio": 0.1, "zspa_core_ratio": 0.2, "zspa_pooling": "mean"}
     assert results_of(old)[0]["metrics"][0]["args"] == ratios
     row = "| 81.23 | zspa_keep_ratio 0.1, zspa_core_ratio 0.2, zspa_pooling mean"
     assert f"{row} |" in old
     for change in ({"zspa_keep_ratio": 0.5}, {"zspa_core_ratio": 0.4}, {"zspa_core_ratio": 0}):
-        now = card(CONFIG | change, NAME, existing=old)
+        now = card(old, config=CONFIG | change)
         assert f"{row}; **this checkpoint is set otherwise now** |" in now
-        assert f"{row} |" in card(CONFIG, NAME, existing=now)
-    now = card(CONFIG | {"zspa_keep_ratio": 0.5}, NAME, existing=now, results={"rows": [ROW | {"keep_ratio": 0.5}]})
+        assert f"{row} |" in card(now)
+    now = card(now, [ROW | {"keep_ratio": 0.5}], CONFIG | {"zspa_keep_ratio": 0.5})
     assert "| 81.23 | zspa_keep_ratio 0.5, " in now and "0.1, zspa_core" not in now and "otherwise" not in now
     diverse = ROW | {"method": "divprune", "core_ratio": None, "pooling": None}
-    now = card(CONFIG | {"zspa_core_ratio": 0}, NAME, results={"rows": [diverse]})
+    now = card(rows=[diverse], config=CONFIG | {"zspa_core_ratio": 0})
     assert "| 81.23 | zspa_keep_ratio 0.1, zspa_core_ratio 0 |" in now
-    assert "zspa_core_ratio 0; **this checkpoint is set otherwise now** |" in card(CONFIG, NAME, existing=now)
+    assert "zspa_core_ratio 0; **this checkpoint is set otherwise now** |" in card(now)
 
 
 @pytest.mark.parametrize("args", [None, "odd", {"zspa_keep_ratio": 0.1}])
 def test_results_of_ours_that_name_no_ratios_are_not_said_to_be_of_these(args):
-    data = metadata_of(old := card(CONFIG, NAME, results={"rows": [ROW]}))
+    old = card(rows=[ROW])
+    data = yaml.safe_load(old.split("---")[1])
     data["model-index"][0]["results"][0]["metrics"][0]["args"] = args
-    now = card(CONFIG, NAME, existing=f"---\n{yaml.safe_dump(data)}---\n" + old.split("---\n", 2)[2])
+    now = card(f"---\n{yaml.safe_dump(data)}---\n" + old.split("---\n", 2)[2])
     assert "| 81.23 | ratios that were not noted |" in now
 
 
-def test_a_model_index_that_is_none_is_named():
-    broken = card(CONFIG, NAME).replace("---\n", "---\nmodel-index: [1]\n", 1)
-    with pytest.raises(ValueError, match="model-index without `results` lists"):
-        card(CONFIG, NAME, existing=broken, results={"rows": [ROW]})
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("pope", "row 2 of the results is 'pope', not an object"),
+        *(({k: v for k, v in ROW.items() if k != field}, f"row 2 of the results, {field} is missing")
+          for field in ("task", "method", "metric", "n", "value")),
+        (ROW | {"value": "81"}, "value is '81'"),
+        (ROW | {"value": float("nan")}, "value is nan"),
+        (ROW | {"value": True}, "value is True"),
+        (ROW | {"n": 0.5}, "n is 0.5"),
+        (ROW | {"metric": None}, "metric is None"),
+        (ROW | {"task": ["pope"]}, r"task is \['pope'\]"),
+    ],
+)  # fmt: skip
+def test_rows_that_no_eval_wrote_are_named(row, said):
+    with pytest.raises(ValueError, match=f"{said}.*give what hf-zspa eval wrote"):
+        card(rows=[ROW, row])
 
 
-def test_the_card_names_the_version_whose_code_it_has():
-    text = card(CONFIG, NAME)
-    assert "They are those of hf_zspa 0.0.9" in text and "pip install hf-zspa==0.0.9" in text
+def test_a_checkpoint_that_keeps_everything_is_not_said_to_keep_one_token():
+    text = card(config=CONFIG | {"zspa_keep_ratio": 1.0})
+    assert "as it is set here it keeps all of them" in text and "of each image it keeps" not in text
+    assert "of each image it keeps 14.5 % of the tokens" in card(config=CONFIG | {"zspa_keep_ratio": 0.145})
+
+
+def test_a_fresh_conversion_shows_no_picture_and_one_that_is_drawn_is_shown(tmp_path):
+    folder = convert_checkpoint(CHECKPOINT, tmp_path / "out")
+    assert not list(folder.glob("*.png")) and "![" not in (folder / "README.md").read_text()
+    shown = card(picture=True)
+    assert f"]({PICTURE})\n\nTokens kept by this checkpoint: orange" in shown
+
+
+def installed_with(monkeypatch, *urls):
+    class Metadata:
+        def get_all(self, name):
+            return [*urls] if name == "Project-URL" else None
+
+    monkeypatch.setattr("importlib.metadata.metadata", lambda name: Metadata())
+
+
+def test_the_card_says_how_to_install_the_version_whose_code_it_has(monkeypatch):
+    pyproject = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    (address,) = re.findall(r'^Repository = "(.*)"$', pyproject, re.MULTILINE)
+    for known in (address, "https://example.org/else/where"):
+        installed_with(monkeypatch, "Homepage, https://example.org", f"Repository, {known}")
+        text = card()
+        assert f'$ pip install "hf-zspa @ git+{known}@v0.0.9"\n' in text and "They are those of hf_zspa 0.0.9" in text
+        assert install_command() == f'pip install "hf-zspa @ git+{known}@v{__version__}"'
+
+
+def test_without_a_known_address_the_install_line_is_for_a_checkout(monkeypatch):
+    installed_with(monkeypatch)
+    assert install_command("0.0.9") == "pip install . # in a checkout of hf_zspa v0.0.9"
+
+    def gone(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.metadata", gone)
+    assert install_command("0.0.9") == "pip install . # in a checkout of hf_zspa v0.0.9"

@@ -19,22 +19,27 @@ def uploaded(hub, repository):
     return sum(len(file.content) for digest, file in weights.items() if digest in sent)
 
 
-def pushed_behind_another(client, checkpoint, repository, revision=None):
-    """What a push says when somebody commits a file, theirs.txt, just before its own commit."""
+def pushed_behind_another(client, checkpoint, repository, revision=None, before="create_commit", do=None):
+    """What a push says when somebody does something, commits a file unless told, just before one of its own steps.
+
+    Args:
+        before: the method of HfApi.
+        do: a line of Python.
+    """
+    file = f'path_or_fileobj=b"theirs", path_in_repo="theirs.txt", repo_id={repository!r}, revision={revision!r}'
     return client.python(f"""
 from huggingface_hub import HfApi
-from hf_zspa.hub.push import Push
-from hf_zspa.hub.request import Request
-from pathlib import Path
-push = Push(Request(Path({str(checkpoint)!r}), {repository!r}, revision={revision!r}))
-commit = push._commit
-def other_first(*arguments):
-    upload = dict(path_or_fileobj=b"theirs", path_in_repo="theirs.txt", repo_id={repository!r})
-    HfApi().upload_file(revision={revision!r}, **upload)
-    return commit(*arguments)
-push._commit = other_first
+from hf_zspa.hub.push import push_checkpoint
+step = HfApi.{before}
+def other_first(api, *arguments, **options):
+    HfApi.{before} = step
+    {do or f"HfApi().upload_file({file})"}
+    return step(api, *arguments, **options)
+HfApi.{before} = other_first
 try:
-    push.run()
+    result = push_checkpoint({str(checkpoint)!r}, {repository!r}, revision={revision!r}).commit
 except ValueError as error:
     result = str(error)
+finally:
+    HfApi.{before} = step
 """)

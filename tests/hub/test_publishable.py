@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from hf_zspa.version import __version__
+from hf_zspa.version import __version__, install_command
 
 
 def edit_config(folder, **entries):
@@ -14,7 +14,7 @@ def edit_config(folder, **entries):
 
 
 ANOTHER_VERSION = (
-    f"was written by hf_zspa 0.0.9, whose code {__version__} cannot judge: pip install hf-zspa==0.0.9 to publish it as "
+    f"was written by hf_zspa 0.0.9, whose code {__version__} cannot judge: {install_command('0.0.9')} to publish it as "
     "it is, or hf-zspa convert BASE OUT"
 )
 

@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from hf_zspa.checkpoints.card import PICTURE, pinned_tag
+from hf_zspa.scenes import EXAMPLES
 from hub.contents import arrived, local, uploaded
 
 
@@ -16,14 +18,48 @@ def test_the_folder_arrives_as_it_is(hub, client, checkpoint, repository):
     assert not hub.repos[repository].private
 
 
-def test_the_card_pins_the_commit_that_holds_the_weights(hub, client, checkpoint, repository):
+def test_one_commit_holds_all_of_it(hub, client, checkpoint, repository):
     client.run("push", checkpoint, repository)
-    repo = hub.repos[repository]
-    pinned = [sha for sha in repo.commits if f'revision = "{sha}"' in (checkpoint / "README.md").read_text()]
-    (commit,) = pinned
-    assert hub.files(repository, commit)["model.safetensors"] == (checkpoint / "model.safetensors").read_bytes()
-    assert repo.branches["main"] != commit
-    assert f"verify {repository}@{commit}" in (checkpoint / "README.md").read_text()
+    assert len(hub.repos[repository].commits) == 2  # the first is made with the repository
+    card = arrived(hub, repository)["README.md"].decode()
+    assert 'revision = "main"  # better the commit' in card and f"hf-zspa verify {repository}\n" in card
+
+
+def test_the_card_goes_on_naming_the_tag_until_the_content_changes(hub, client, checkpoint, repository):
+    client.run("push", checkpoint, repository, "--tag", "v1")
+    commits = len(hub.repos[repository].commits)
+    assert "has all of it already" in client.run("push", checkpoint, repository).out
+    assert len(hub.repos[repository].commits) == commits
+    (checkpoint / "README.md").write_text((checkpoint / "README.md").read_text() + "\nMy notes.\n")
+    for _ in range(2):
+        assert client.run("push", checkpoint, repository).status == 0
+        assert pinned_tag(arrived(hub, repository)["README.md"].decode()) == "v1"
+    assert len(hub.repos[repository].commits) == commits + 1
+    (checkpoint / "NOTICE.txt").write_text("a notice")
+    assert client.run("push", checkpoint, repository).status == 0
+    assert pinned_tag(arrived(hub, repository)["README.md"].decode()) is None
+
+
+def test_a_card_alone_that_is_edited_here_is_sent(hub, client, checkpoint, repository):
+    client.run("push", checkpoint, repository)
+    (checkpoint / "README.md").write_text((checkpoint / "README.md").read_text() + "\nMy notes.\n")
+    done = client.run("push", checkpoint, repository)
+    assert done.status == 0 and arrived(hub, repository) == local(checkpoint), done.err
+    assert arrived(hub, repository)["README.md"].endswith(b"\nMy notes.\n")
+
+
+def test_it_is_a_function_too(hub, client, checkpoint, repository):
+    found = client.python(f"""
+from hf_zspa.hub.push import push_checkpoint
+planned = push_checkpoint({str(checkpoint)!r}, {repository!r}, dry_run=True)
+done = push_checkpoint({str(checkpoint)!r}, {repository!r}, tag="v1")
+again = push_checkpoint({str(checkpoint)!r}, {repository!r}, tag="v1")
+sent = [sorted(step.name for step in each.plan.changes) for each in (planned, done, again)]
+result = [sent, planned.commit, done.commit, again.commit, done.url]
+""")
+    sent, *commits, url = found
+    assert sent == [sorted(local(checkpoint)), sorted(local(checkpoint)), []] and url == f"{hub.url}/{repository}"
+    assert commits == [None, hub.repos[repository].tags["v1"], None]
 
 
 def test_a_second_push_sends_nothing(hub, client, checkpoint, repository):
@@ -117,7 +153,8 @@ def test_cards_that_contradict_each_other_are_left_to_the_person(hub, client, ch
     client.upload(repository, "README.md", theirs.encode())
     (checkpoint / "README.md").write_text(card + "\nMy notes.\n")
     done = client.run("push", checkpoint, repository)
-    assert done.status == 1 and "README.md was changed here and in" in done.err and "its text differs" in done.err
+    assert done.status == 1 and "nobody knows which of README.md here and README.md in" in done.err
+    assert f"fetch that with hf download {repository} README.md --local-dir" in done.err
     assert arrived(hub, repository)["README.md"].decode() == theirs
     assert (checkpoint / "README.md").read_text() == card + "\nMy notes.\n"
 
@@ -131,21 +168,28 @@ def test_results_and_a_picture_go_into_the_card(hub, client, checkpoint, reposit
         row | {"method": "original", "keep_ratio": 1.0, "value": 85.0},
     ]
     (tmp_path / "results.json").write_text(json.dumps({"rows": rows}))
-    shutil.copy(checkpoint / "kept-tokens.png", tmp_path / "own.png")
-    with (tmp_path / "own.png").open("ab") as file:
-        file.write(b"another picture")
+    shutil.copy(EXAMPLES / "relation.png", tmp_path / "own.png")
     options = ["--results", tmp_path / "results.json", "--picture", tmp_path / "own.png"]
     done = client.run("push", checkpoint, repository, *options)
     assert done.status == 0, done.err
     card = arrived(hub, repository)["README.md"].decode()
     assert "| POPE | pope_f1_score, n = 500, all tokens 85.00 | 81.23 |" in card and "99.0" not in card
     assert "Tokens kept by this checkpoint" in card and "![A question" in card
-    assert arrived(hub, repository)["kept-tokens.png"] == (tmp_path / "own.png").read_bytes()
+    drawn = (tmp_path / "own.png").read_bytes()
+    assert arrived(hub, repository)[PICTURE] == (checkpoint / PICTURE).read_bytes() == drawn
     loaded = f"from huggingface_hub import ModelCard\nresult = str(ModelCard.load({repository!r}).data.eval_results)"
     assert "metric_value=81.23" in client.python(loaded)
     (checkpoint / "NOTICE.txt").write_text("a notice")  # a refresh keeps the results
     client.run("push", checkpoint, repository)
     assert "81.23" in arrived(hub, repository)["README.md"].decode()
+
+
+def test_a_picture_that_a_person_drew_into_the_folder_is_shown(hub, client, checkpoint, repository):
+    assert client.run("push", checkpoint, repository).status == 0
+    assert b"![" not in arrived(hub, repository)["README.md"]
+    shutil.copy(EXAMPLES / "relation.png", checkpoint / PICTURE)
+    assert client.run("push", checkpoint, repository).status == 0
+    assert f"]({PICTURE})\n\nTokens kept by this checkpoint".encode() in arrived(hub, repository)["README.md"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from hf_zspa.checkpoints.code_files import digest
 from hf_zspa.hub.copies import COPIES_BETWEEN_REPOSITORIES
-from hub.contents import arrived, local, uploaded
+from hub.contents import arrived, local, pushed_behind_another, uploaded
 from hub.protocol import Fault
 from hub.repositories import File
 
@@ -68,7 +68,7 @@ FAILED = {"success": [], "failed": [{"sha256": "0", "error": "another storage re
 @pytest.mark.parametrize(
     "method, path, wrong, message",
     [
-        ("GET", "/tree/", {"status": 404, "code": "RepoNotFound"}, "the Hub has no such repository, or the token may"),
+        ("GET", "/tree/", {"status": 404, "code": "RepoNotFound"}, "the Hub said"),
         ("GET", "/tree/", {"status": 403, "code": "GatedRepo"}, "the Hub said"),
         ("GET", "/tree/", {"status": 403}, "the Hub said"),
         ("POST", "/paths-info/", {"status": 403, "code": "GatedRepo"}, "could not copy the weights"),
@@ -96,7 +96,7 @@ def test_an_unknown_base_is_named_and_its_weights_are_uploaded(hub, client, chec
     done = client.run("push", checkpoint, repository)
     for said in (plan, done):
         assert said.status == 0, said.err
-        assert "README.md says base_model: someone/gone, but the Hub has no such repository" in said.out
+        assert "README.md says base_model: someone/gone, but the Hub said" in said.out
     assert uploaded(hub, repository) == size_of_weights(checkpoint)
 
 
@@ -132,20 +132,8 @@ def test_what_is_copied_is_of_the_commit_that_was_compared(hub, client, checkpoi
     weights = (checkpoint / "model.safetensors").read_bytes()
     hub.add("org/moving-base", {"model.safetensors": weights})
     name_base(checkpoint, "org/moving-base")
-    client.python(f"""
-from huggingface_hub import HfApi
-from hf_zspa.hub.push import Push
-from hf_zspa.hub.request import Request
-from pathlib import Path
-push = Push(Request(Path({str(checkpoint)!r}), {repository!r}))
-commit = push._commit
-def base_moves(*arguments):
-    weights = dict(path_or_fileobj=b"others", path_in_repo="model.safetensors", repo_id="org/moving-base")
-    HfApi().upload_file(**weights)
-    return commit(*arguments)
-push._commit = base_moves
-push.run()
-""")
+    file = 'path_or_fileobj=b"others", path_in_repo="model.safetensors", repo_id="org/moving-base"'
+    pushed_behind_another(client, checkpoint, repository, do=f"HfApi().upload_file({file})")
     assert hub.files("org/moving-base")["model.safetensors"] == b"others"
     assert arrived(hub, repository)["model.safetensors"] == weights and uploaded(hub, repository) == 0
 

@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
+from hf_zspa.scenes import EXAMPLES
 from hub.contents import local
-from hub.protocol import WRITER
+from hub.protocol import WRITER, Fault
 
-SECOND = "a second commit would follow, in which the model card names the first"
 OPENED = "a pull request would be opened, and the branch would stay as it is"
 
 
@@ -27,24 +27,12 @@ def test_it_says_who_would_see_it(hub, client, checkpoint, repository, options, 
     assert f"the repository is there, and is {who}" in said(client, checkpoint, repository)
 
 
-def test_it_tells_of_the_second_commit_where_there_would_be_one(hub, client, checkpoint, repository):
-    for options in ([], ["--tag", "v1"]):
-        assert (SECOND in said(client, checkpoint, repository, *options)) == (not options)
-    client.run("push", checkpoint, repository)
-    assert SECOND not in said(client, checkpoint, repository)
-    (checkpoint / "NOTICE.txt").write_text("a notice")
-    assert SECOND in said(client, checkpoint, repository)
-    commits = len(hub.repos[repository].commits)
-    client.run("push", checkpoint, repository)
-    assert len(hub.repos[repository].commits) == commits + 2
-
-
 def test_it_tells_of_the_pull_request(hub, client, checkpoint, repository):
     client.run("push", checkpoint, repository)
     assert OPENED not in said(client, checkpoint, repository, "--create-pr")
     (checkpoint / "NOTICE.txt").write_text("a notice")
     out = said(client, checkpoint, repository, "--create-pr")
-    assert OPENED in out and SECOND not in out
+    assert OPENED in out
     assert OPENED not in said(client, checkpoint, repository)
 
 
@@ -69,6 +57,13 @@ def test_without_the_hub_it_lists_the_folder(hub, client, checkpoint, tmp_path):
     assert not hub.requests and local(checkpoint) == before
 
 
+def test_where_the_hub_is_out_of_reach_it_lists_the_folder(hub, client, checkpoint, repository):
+    hub.faults.append(Fault("GET", f"^/api/models/{repository}$", times=99, cut=0))
+    out = said(client, checkpoint, repository)
+    assert f"the Hub is out of reach: the Hub was not asked what {repository} has of it" in out
+    assert out.count("not compared") == len(local(checkpoint))
+
+
 def test_without_the_hub_nothing_is_pushed(hub, client, checkpoint, tmp_path):
     done = offline(client, tmp_path, "push", checkpoint, "org/x")
     assert done.returncode == 1 and "HF_HUB_OFFLINE is set: unset it to publish" in done.stderr, done.stderr
@@ -76,7 +71,7 @@ def test_without_the_hub_nothing_is_pushed(hub, client, checkpoint, tmp_path):
 
 
 def test_a_torchvision_that_does_not_fit_is_one_line(client, checkpoint, tmp_path):
-    picture = checkpoint / "kept-tokens.png"
+    picture = EXAMPLES / "relation.png"
     options = ["--image", picture, "--prompt", "what is it ?", "--output", tmp_path / "out.png"]
     done = offline(client, tmp_path, "visualize", checkpoint, *options)
     assert done.returncode == 1

@@ -2,7 +2,6 @@
 
 import pytest
 
-from hf_zspa.checkpoints.card import pinned_revision
 from hub.contents import arrived, local
 
 
@@ -28,29 +27,12 @@ def test_there_is_none_for_a_branch_that_is_not_there(hub, client, checkpoint, r
     assert set(changed.branches) == {"main"}
 
 
-def test_the_same_is_not_opened_twice(hub, client, checkpoint, repository, changed):
-    assert client.run("push", checkpoint, repository, "--create-pr").status == 0
-    there = f"{hub.url}/{repository}/discussions/1"
-    planned = client.run("push", checkpoint, repository, "--create-pr", "--dry-run")
-    assert f"{there} is open and has all of it already: nothing would be sent" in planned.out
-    done = client.run("push", checkpoint, repository, "--create-pr")
-    assert done.status == 0 and f"{there} has all of it already" in done.out
-    assert set(changed.pull_requests) == {1}
-    changed.pull_requests.clear()  # somebody closes it
-    assert client.run("push", checkpoint, repository, "--create-pr").status == 0
-    assert set(changed.pull_requests) == {2}
-
-
 def test_more_is_added_to_the_one_that_is_open(hub, client, checkpoint, repository, changed):
     client.run("push", checkpoint, repository, "--create-pr")
     (checkpoint / "NOTICE.txt").write_text("a longer notice")
-    planned = client.run("push", checkpoint, repository, "--create-pr", "--dry-run")
-    instead = f"{hub.url}/{repository}/discussions/1 is open already: to add to it, give --revision refs/pr/1 instead"
-    assert instead in planned.out
     main = changed.branches["main"]
     done = client.run("push", checkpoint, repository, "--revision", "refs/pr/1")
     assert done.status == 0 and f"{hub.url}/{repository}/discussions/1: commit" in done.out, done.err
-    assert "run the same without --revision refs/pr/1" in done.out
     assert arrived(hub, repository, "refs/pr/1")["NOTICE.txt"] == b"a longer notice"
     assert set(changed.pull_requests) == {1} and changed.branches["main"] == main
     again = client.run("push", checkpoint, repository, "--revision", "refs/pr/1")
@@ -71,8 +53,13 @@ def test_what_cannot_be_added_to(hub, client, checkpoint, repository, changed, o
     assert set(changed.branches) == {"main"} and not changed.tags
 
 
-def test_the_card_of_the_folder_goes_on_naming_what_is_published(hub, client, checkpoint, repository, changed):
+def test_the_card_of_the_folder_stays_until_the_merge(hub, client, checkpoint, repository, changed):
+    (checkpoint / "README.md").write_text((checkpoint / "README.md").read_text() + "\nMy notes.\n")
     before = local(checkpoint)
-    assert pinned_revision(before["README.md"].decode()) in changed.commits
     assert client.run("push", checkpoint, repository, "--create-pr").status == 0
     assert local(checkpoint) == before
+    assert arrived(hub, repository, "refs/pr/1")["README.md"].endswith(b"\nMy notes.\n")
+    changed.branches["main"] = changed.branches["refs/pr/1"]
+    done = client.run("push", checkpoint, repository)
+    assert done.status == 0 and "has all of it already" in done.out, done.err
+    assert arrived(hub, repository) == local(checkpoint)

@@ -91,11 +91,8 @@ def test_weights_of_another_layout_take_the_place_of_those_before(
     assert arrived(hub, repository) == local(second)
 
 
-def test_only_removing_is_a_change_too_and_is_pinned(hub, client, checkpoint, repository):
+def test_only_removing_is_a_change_too(hub, client, checkpoint, repository):
     client.run("push", checkpoint, repository)
     client.upload(repository, "adapter_config.json", b"{}")
     done = client.run("push", checkpoint, repository)
     assert done.status == 0 and arrived(hub, repository) == local(checkpoint)
-    repo = hub.repos[repository]
-    (commit,) = [sha for sha in repo.commits if f'revision = "{sha}"' in (checkpoint / "README.md").read_text()]
-    assert "adapter_config.json" not in hub.files(repository, commit)

@@ -4,20 +4,10 @@ A card is metadata and text. Of the text, what stands between the two markers is
 the owner's. Of the metadata, what is missing is added, and what is there stays as it was typed.
 """
 
-from .front_matter import metadata_of
-from .merge import merged
-from .own_text import pinned_revision, read_card
+from .metadata import metadata_of
+from .own_text import chosen, pinned_tag, read_card
+from .results import measured
 from .text import PICTURE
-from .writing import SHIPPED_PICTURE, base_metadata, card, picture_caption
+from .writing import base_metadata, write_card
 
-__all__ = [
-    "PICTURE",
-    "SHIPPED_PICTURE",
-    "base_metadata",
-    "card",
-    "merged",
-    "metadata_of",
-    "picture_caption",
-    "pinned_revision",
-    "read_card",
-]
+__all__ = ["PICTURE", "base_metadata", "chosen", "measured", "metadata_of", "pinned_tag", "read_card", "write_card"]

@@ -1,10 +1,10 @@
 """The text that hf-zspa writes into a model card: what pruning does to this model, and how to use it."""
 
-from typing import Any
+from huggingface_hub import ModelCardData
 
-from ...version import TESTED_TRANSFORMERS, __version__
+from ...version import TESTED_TRANSFORMERS, __version__, install_command
 from ..families import FAMILIES
-from .front_matter import strings
+from .metadata import strings
 from .results import table
 from .savings import cache_bytes_per_token, image_examples
 
@@ -18,10 +18,10 @@ PAPER = """\
 }"""
 
 
-def text(config: dict, name: str, head: dict, revision: str | None, picture: str | None) -> str:
-    """What stands between the markers of a card; the arguments are those of `card`, and its metadata `head`."""
+def text(config: dict, name: str, data: ModelCardData, tag: str | None, branch: str, picture: bool) -> str:
+    """What stands between the markers of a card; the arguments are those of `write_card`, and its metadata `data`."""
     keep, core = config["zspa_keep_ratio"], config["zspa_core_ratio"]
-    base = _base_link(head.get("base_model"), config)
+    base = _base_link(data, config)
     parts = [
         f"{base} that **prunes its own visual tokens**: {_kept(keep)}. That needs no training, and making this of its "
         "base changed no weight. The code that prunes is in this repository, and the package hf_zspa need not be "
@@ -29,21 +29,24 @@ def text(config: dict, name: str, head: dict, revision: str | None, picture: str
     ]
     if picture:
         parts.append(f"![A question, the relevance of each patch to it, and the tokens that are kept]({PICTURE})")
-        parts.append(picture)
+        parts.append(
+            "Tokens kept by this checkpoint: orange are those closest to the question, blue those added because they "
+            "are unlike all kept before them."
+        )
     parts += [
         _savings(config),
-        _measured(head, config),
-        _use(name, revision, config),
+        _measured(data, config),
+        _use(name, tag, branch, config),
         _ratios(keep, core),
-        _trust(name, revision, config.get("zspa_version") or __version__),
+        _trust(name, tag or (branch if branch != "main" else None), config.get("zspa_version") or __version__),
         _limits(),
-        _licence(head, base),
+        _licence(data, base),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def _base_link(repository: Any, config: dict) -> str:
-    (first, *_) = [*strings(repository), None]
+def _base_link(data: ModelCardData, config: dict) -> str:
+    (first, *_) = [*strings(data.base_model), None]
     return f"[{first}](https://huggingface.co/{first})" if first else f"A `{config['model_type']}` checkpoint"
 
 
@@ -69,18 +72,18 @@ def _savings(config: dict) -> str:
     )
 
 
-def _measured(head: dict, config: dict) -> str:
-    found = table(head, config)
+def _measured(data: ModelCardData, config: dict) -> str:
+    found = table(data.eval_results, config)
     return f"## What was measured\n\n{found}" if found else ""
 
 
-def _use(name: str, revision: str | None, config: dict) -> str:
+def _use(name: str, tag: str | None, branch: str, config: dict) -> str:
     torchvision = (
         "\n\nThe processor needs torchvision, in the version that belongs to the installed torch."
         if FAMILIES[config["model_type"]].needs_torchvision
         else ""
     )
-    pin = f'revision = "{revision}"' if revision else 'revision = "main"  # pin a commit once there is one'
+    pin = f'revision = "{tag}"' if tag else f'revision = "{branch}"  # better the commit that hf-zspa verify prints'
     return f"""\
 ## Use it
 
@@ -128,11 +131,11 @@ byte, open no file or connection, and import nothing but torch, transformers, mo
 only compute, and Triton where it is installed.
 
 ```console
-$ pip install hf-zspa=={version}
+$ {install_command(version)}
 $ hf-zspa verify {name}{"@" + revision if revision else ""}
 ```
 
-compares them without running anything."""
+compares them without running anything, and prints the commit it looked at."""
 
 
 def _limits() -> str:
@@ -147,8 +150,8 @@ def _limits() -> str:
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
-def _licence(head: dict, base: str) -> str:
-    names = ", ".join(f"`{name}`" for name in strings(head.get("license")))
+def _licence(data: ModelCardData, base: str) -> str:
+    names = ", ".join(f"`{name}`" for name in strings(data.license))
     known = f"that of the base, {names}" if names else "that of the base"
     return (
         f"## Licence and citation\n\nThe licence of the weights is {known}; the code is Apache-2.0. Cite the base as "
