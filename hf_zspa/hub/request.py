@@ -18,18 +18,7 @@ _PULL_REQUEST = re.compile(r"refs/pr/[1-9][0-9]*")
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be pushed, and where.
-
-    Attributes:
-        private: of a repository that is made; one that is there must be private, too.
-        revision: the branch; None for the default one. It is made where there is none. Or an open pull request, as
-            refs/pr/1.
-        create_pr: open a pull request instead of writing to the branch.
-        tag: a name for the commit, a new one.
-        message: of the commit.
-        results: a `results.json` of `hf-zspa eval` for the card's metadata.
-        picture: a PNG of kept tokens for the card, in place of the one in the folder.
-    """
+    """The arguments of `push_checkpoint`, which says what they mean."""
 
     checkpoint: Path
     repository: str
