@@ -8,7 +8,8 @@ TESTED_AT_EVERY_CHANGE = ("4.57.6", "5.16.1", "5.19.0", "5.24.0")
 def install_command(version: str = __version__) -> str:
     """The command that installs a version: from the repository, whose address is `Repository` in pyproject.toml.
 
-    Where that is not known, as of a folder that is only on the path, the command is for a checkout of the version.
+    A version in development has no tag, and is what the repository holds. Where the address is not known, as of a
+    folder that is only on the path, the command is for a checkout of the version.
     """
     from importlib.metadata import PackageNotFoundError, metadata
 
@@ -18,5 +19,6 @@ def install_command(version: str = __version__) -> str:
         urls = []
     named = dict(url.split(", ", 1) for url in urls)
     if "Repository" in named:
-        return f'pip install "hf-zspa @ git+{named["Repository"]}@v{version}"'
-    return f"pip install . # in a checkout of hf_zspa v{version}"
+        tag = "" if ".dev" in version else f"@v{version}"
+        return f'pip install "hf-zspa @ git+{named["Repository"]}{tag}"'
+    return f"pip install . # in a checkout of hf_zspa {version}"
