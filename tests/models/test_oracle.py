@@ -1,4 +1,4 @@
-"""Greedy generation with pruning equals the stock class on the columns that are kept, and on all with the rest masked."""
+"""Greedy generation with pruning equals the stock class on what is kept, and on all columns with the rest masked."""
 
 import pairs
 import pytest
