@@ -13,5 +13,6 @@ hf-zspa bench --shape qwen2.5-vl-7b-small --patches 32x32 --methods "$methods" -
   --output $out/first-token-qwen-cpu
 hf-zspa bench embedded --table 3 --seconds 60 --output $out/embedded
 python docs/performance/scaling.py --output $out/scaling-cpu
+python docs/performance/chart.py
 # In an environment with the extra `vllm`:
 # python docs/performance/serving.py --requests 8 --output $out/serving-cpu

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes every table of docs/results.md anew, from the small models inside the package: about two hours on one core.
+# Makes every table of docs/results anew, from the small models inside the package: about two hours on one core.
 # Run it from the root of a clone, in an environment with `pip install '.[eval]'`. WORK keeps the cells; a second run
 # goes on where the first one stopped.
 set -eu

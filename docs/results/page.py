@@ -1,4 +1,4 @@
-"""Writes the tables of docs/results.md, between its `<!-- table … -->` marks, from the files beside this script.
+"""Writes the tables between `<!-- table … -->` marks of the pages that show results, from the files beside this script.
 
 The measured ones come from `*.json`, written by `measure.sh`, the paper's from `hf_zspa/evaluation/paper`:
 
@@ -15,15 +15,18 @@ from hf_zspa.output import markdown_table
 from hf_zspa.pruners.registry import METHODS
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "results.md"
-PAPER = HERE.parents[1] / "hf_zspa" / "evaluation" / "paper"
+ROOT = HERE.parents[1]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md", HERE / "embedded.md", HERE / "paper.md"]
+PAPER = ROOT / "hf_zspa" / "evaluation" / "paper"
+MODELS = {"embedded": "LLaVA", "embedded-qwen": "Qwen2.5-VL"}
 KINDS = ("existence", "attribute", "relation", "reading", "chart", "extreme", "average")
 ORDER = ("original", "random", "relevance", "divprune", "zspa", "conditional_dpp", "mmtok")
 MARKED = re.compile(r"(<!-- table (\S+)(?: (\S+))? -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
 def main() -> None:
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def filled(page: str) -> str:
@@ -31,7 +34,10 @@ def filled(page: str) -> str:
 
     def fill(found: re.Match[str]) -> str:
         start, name, keep, end = found.groups()
-        return start + (published(name) if keep is None else measured(name, float(keep))) + end
+        if keep is None:
+            return start + published(name) + end
+        ratios = [float(ratio) for ratio in keep.split(",")]
+        return start + (averages(ratios) if name == "averages" else measured(name, *ratios)) + end
 
     return MARKED.sub(fill, page)
 
@@ -55,6 +61,17 @@ def measured(checkpoint: str, keep_ratio: float) -> str:
     return f"{kept}\n\n{markdown_table(['method', *KINDS, 'average minus divprune'], lines)}"
 
 
+def averages(keep_ratios: list[float]) -> str:
+    """The average of all kinds of question by model and keep ratio, methods side by side, zspa at its default."""
+    lines = []
+    for checkpoint, model in MODELS.items():
+        rows = [row for row in _rows(checkpoint) if _kind(row) == "average"]
+        for keep_ratio in keep_ratios:
+            scores = {row["method"]: row["value"] for row in rows if _is_default(row, keep_ratio)}
+            lines.append([model, f"{keep_ratio:g}", *(f"{scores[method]:.1f}" for method in ORDER)])
+    return markdown_table(["model", "kept", *(_label(method, 0.2) for method in ORDER)], lines)
+
+
 def published(table: str) -> str:
     """A table of the paper as it stands in its file."""
     text = (PAPER / f"{table}.csv").read_text(encoding="utf-8")
@@ -69,6 +86,12 @@ def _rows(checkpoint: str) -> list[dict[str, Any]]:
             if row["pooling"] in (None, "mean"):
                 rows[row["task"], row["method"], row["keep_ratio"], row["core_ratio"]] = row
     return list(rows.values())
+
+
+def _is_default(row: dict[str, Any], keep_ratio: float) -> bool:
+    if row["method"] == "original":
+        return True
+    return row["keep_ratio"] == keep_ratio and (row["method"] != "zspa" or row["core_ratio"] == 0.2)
 
 
 def _setting(row: dict[str, Any]) -> tuple[str, float]:

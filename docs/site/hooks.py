@@ -3,6 +3,7 @@
 - Pages that stand at the top of the repository, where people and GitHub look for them, are pages of the site too, and
   links between them and `docs/` work on both.
 - Formulas are MathML, which browsers show without a script; a font for them is on the site.
+- The copy button of a console block copies its commands, without the prompts and what they print.
 - A page that would load anything from another host is a warning, and so the end of a strict build.
 """
 
@@ -25,6 +26,9 @@ log = logging.getLogger("mkdocs.hooks")
 
 _LINK = re.compile(r"(?<=\]\()(?P<target>[^)\s#:]+)(?=[)#])")
 _FORMULA = re.compile(r'<(?P<tag>div|span) class="arithmatex">\\[\[(](?P<latex>.*?)\\[\])]</(?P=tag)>', re.DOTALL)
+_CONSOLE = re.compile(
+    r'(?P<start><div class="language-console [^>]*>\s*<pre>(?:<span></span>)?<code)>(?P<code>.*?)</code>', re.DOTALL
+)
 _NUMBER = re.compile(r"\\tag\{(.*?)\}")
 _STYLE_URL = re.compile(r"""(?:url\(|@import)\s*["']?([^"')\s;]+)""")
 _NOT_LOADED = {"canonical", "alternate", "author", "license", "next", "prev"}
@@ -67,8 +71,25 @@ def page_for(path: str, root: Path) -> str | None:
 
 
 def on_page_content(content, page, config, files):
-    """Turns the formulas that arithmatex marked into MathML."""
+    """Turns the formulas that arithmatex marked into MathML, and gives copy buttons of console blocks their text."""
+    content = _CONSOLE.sub(_with_copy, content)
     return _FORMULA.sub(lambda found: mathml(html.unescape(found["latex"]), found["tag"] == "div"), content)
+
+
+def _with_copy(block: re.Match[str]) -> str:
+    text = html.unescape(re.sub(r"<[^>]*>", "", block["code"]))
+    return f'{block["start"]} data-copy="{html.escape(commands(text))}">{block["code"]}</code>'
+
+
+def commands(console: str) -> str:
+    """The commands of a console block: what follows `$ `, and the lines that a backslash continues it on."""
+    copied: list[str] = []
+    goes_on = False
+    for line in console.splitlines():
+        if goes_on or line.startswith("$ "):
+            copied.append(line if goes_on else line.removeprefix("$ "))
+            goes_on = line.endswith("\\")
+    return "\n".join(copied)
 
 
 def mathml(latex: str, display: bool) -> str:

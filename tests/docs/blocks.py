@@ -217,6 +217,8 @@ def _check_command(block: Block, words: list[str]) -> None:
         sessions = re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text("utf-8"), re.MULTILINE)
         given = words[2 : words.index("--") if "--" in words else None]
         _check_names(block, [name.partition("(")[0] for name in given], sessions)
+    elif words[0] == "python" and words[1].endswith(".py"):
+        assert (ROOT / words[1]).is_file(), f"{block.place}: there is no file {words[1]}"
     elif words[:2] == ["python", "-m"] and words[2].startswith("hf_zspa."):
         assert importlib.util.find_spec(words[2]), f"{block.place}: there is no module {words[2]}"
 

@@ -52,6 +52,7 @@ def test_a_marked_block_is_not_run_but_compiled(page):
         ("console", "$ make bread", "'bread' is none of"),
         ("console", '$ nox -s lint "bread(5.23.0)"', "'bread' is none of"),
         ("console", "$ python -m hf_zspa.bread", "no module hf_zspa.bread"),
+        ("console", "$ python docs/bread.py", "no file docs/bread.py"),
     ],
 )
 def test_a_command_line_that_cannot_work_fails_even_in_a_marked_block(page, language, text, words):

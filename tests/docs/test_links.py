@@ -40,6 +40,13 @@ def test_every_relative_link_and_picture_is_there(page):
     assert not dead
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_a_page_names_is_there(page):
+    text = PAGES[page].read_text(encoding="utf-8")
+    named = re.findall(r"`((?:hf_zspa|tests|docs|configs)/(?:[\w.-]+/)*(?:[\w-]+\.(?:py|json|md|sh|csv))?)`", text)
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
 def test_every_page_of_the_documentation_can_be_reached_from_its_start():
     start = ROOT / "README.md"
     seen, waiting = {start}, [start]

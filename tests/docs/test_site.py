@@ -1,5 +1,6 @@
 """What `mkdocs build --strict` lets through on a site with the hooks of this one."""
 
+import html
 import re
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from mkdocs.config import load_config
 from mkdocs.exceptions import MkDocsException
 
 import hf_zspa
+
+MKDOCS = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -26,7 +29,10 @@ site_name: site
 theme: {{name: material, font: false}}
 hooks: [{ROOT / "docs" / "site" / "hooks.py"}]
 use_directory_urls: false
-markdown_extensions: [{{pymdownx.arithmatex: {{generic: true}}}}]
+markdown_extensions:
+  - pymdownx.arithmatex: {{generic: true}}
+  - pymdownx.highlight: {{pygments_lang_class: true}}
+  - pymdownx.superfences
 """
         )
         config = load_config(str(tmp_path / "mkdocs.yml"), strict=True)
@@ -80,6 +86,37 @@ def test_a_link_to_a_page_at_the_top_of_the_repository_leads_to_its_page_on_the_
     )
     assert 'href="contributing.html#the-rules"' in (folder / "index.html").read_text(encoding="utf-8")
     assert '<a href="index.html">home</a>' in (folder / "contributing.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("shown", "copied"),
+    [
+        ("$ hf-zspa demo\nall tokens 144\npicture: a.png", "hf-zspa demo"),
+        ("$ make demo\n$ make test   # all tests", "make demo\nmake test   # all tests"),
+        ("$ hf-zspa eval a \\\n    --limit 1\n2 rows\n$ ls", "hf-zspa eval a \\\n    --limit 1\nls"),
+        (
+            '$ vllm serve a --hf-overrides \'{"b": "<c>"}\'\n$HOME is printed',
+            'vllm serve a --hf-overrides \'{"b": "<c>"}\'',
+        ),
+    ],
+)
+def test_the_copy_button_of_a_console_block_copies_its_commands_alone(site, shown, copied):
+    page = (site(f"```console\n{shown}\n```\n\n```python\na = 1\n```\n") / "index.html").read_text(encoding="utf-8")
+    found = re.findall(
+        r'<div class="language-(\w+) [^>]*>\s*<pre>(?:<span></span>)?<code(?: data-copy="([^"]*)")?>', page
+    )
+    assert [(language, html.unescape(text)) for language, text in found] == [("console", copied), ("python", "")]
+
+
+def test_our_site_marks_the_language_of_a_block_for_the_copy_button():
+    assert "pymdownx.highlight: {pygments_lang_class: true}" in MKDOCS and "content.code.copy" in MKDOCS
+
+
+@pytest.mark.parametrize("part", ["keep_ratio", "ratio", "zspa", "select_tokens"])
+def test_the_search_finds_a_name_by_its_parts(part):
+    separator = re.search(r"separator: '(.*)'", MKDOCS)[1]
+    name = "hf_zspa.select_tokens" if "select" in part else "zspa_keep_ratio"
+    assert set(re.split(separator, part)) <= set(re.split(separator, name))
 
 
 def test_every_public_name_is_in_the_reference():
