@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult
 
 from ..checkpoints.card import measured
 from ..evaluation.benchmark_list import BENCHMARKS
+from ..pruners.registry import method_of
 
 _FIELDS: dict[str, Callable[[Any], bool]] = {
     "task": lambda value: isinstance(value, str),
@@ -39,15 +40,9 @@ def eval_results(results: dict[str, Any], config: dict[str, Any]) -> list[EvalRe
     Raises:
         ValueError: there is none of the paper's benchmarks, or a row lacks what one of `hf-zspa eval` has.
     """
-    own = {
-        "method": "zspa",
-        "keep_ratio": config["zspa_keep_ratio"],
-        "core_ratio": config["zspa_core_ratio"],
-        "pooling": config["zspa_pooling"],
-    }
-    if config["zspa_core_ratio"] in (0, 1):
-        own |= {"method": "relevance" if config["zspa_core_ratio"] else "divprune", "core_ratio": None}
-        own |= {} if config["zspa_core_ratio"] else {"pooling": None}
+    given = {name: config[f"zspa_{name}"] for name in ("core_ratio", "pooling")}
+    method, settings = method_of("zspa", given)
+    own = {"method": method.name, "keep_ratio": config["zspa_keep_ratio"], **dict.fromkeys(given), **settings}
     all_rows = [_checked(place, row) for place, row in enumerate(results["rows"], 1)]
     rows = [row for row in all_rows if all(row.get(field) == value for field, value in own.items())]
     rows = [row for row in rows if row["task"] in BENCHMARKS]
