@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from ..remote_code.zspa_config import FIELDS, check_fields
+from ..remote_code.zspa_config import FIELDS, check_fields, meant_by
 from .base import family_of, read_config, weight_files
 from .code_files import allowed_position_ids
 from .files import Progress, all_or_nothing, check_target, read_json
@@ -66,9 +66,10 @@ def read_preset(path: str | Path) -> dict[str, Any]:
     """
     preset = read_json(Path(path))
     preset.pop("description", None)
-    unknown = sorted(set(preset) - set(FIELDS))
-    if unknown:
-        raise ValueError(f"{path} has {', '.join(unknown)}, but a preset may have: description, {', '.join(FIELDS)}")
+    for name in sorted(set(preset) - set(FIELDS)):
+        meant = meant_by(name)
+        hint = f"did you mean {meant}?" if meant else f"but a preset may have: description, {', '.join(FIELDS)}"
+        raise ValueError(f"{path} has {name}, {hint}")
     return preset
 
 
@@ -82,5 +83,6 @@ def _checked_base(base: str | Path, revision: str | None, fields: dict[str, Any]
 def _check_names(fields: dict[str, Any]) -> None:
     for name in fields:
         if name not in FIELDS:
-            meant = f"did you mean zspa_{name}" if f"zspa_{name}" in FIELDS else f"there are {', '.join(FIELDS)}"
-            raise ValueError(f"{name} is not a field of the config; {meant}")
+            meant = meant_by(name)
+            hint = f"did you mean {meant}?" if meant else f"there are {', '.join(FIELDS)}"
+            raise ValueError(f"{name} is not a field of the config; {hint}")

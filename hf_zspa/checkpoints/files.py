@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,12 @@ def _clone(source: int, target: int) -> bool:
 
 
 def check_target(target: Path, force: bool) -> None:
-    """Raises `ValueError` where no folder can be made: over a file, over other files unless forced, or in no folder."""
+    """Raises `ValueError` where no folder can be made: over a file, over other files unless forced, or below a file."""
     if target.exists() and not target.is_dir():
         raise ValueError(f"{target} is a file, but must be a folder to make")
-    if not target.parent.is_dir():
-        raise ValueError(f"there is no folder {target.parent} to make {target.name} in")
+    above = next(folder for folder in target.parents if folder.exists())
+    if not above.is_dir():
+        raise ValueError(f"{above} is a file, so that {target} cannot be made: name another folder")
     if target.is_dir() and any(target.iterdir()) and not force:
         raise ValueError(f"{target} is not empty: pass --force (force=True) to replace it")
     if target == Path.cwd() or target in Path.cwd().parents:
@@ -96,18 +97,26 @@ def replace_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def all_or_nothing(target: Path) -> Iterator[Path]:
-    """A new folder beside `target` to fill, which takes its place at the end; on any exception nothing changes.
+    """A new folder beside `target` to fill, which takes its place at the end, with the folders above it where they are
+    missing; on any exception nothing changes.
 
     Raises:
         ValueError: it cannot be written.
     """
     hidden = f".{target.name}."
+    missing = [folder for folder in target.parents if not folder.exists()]
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield from _filled(target, hidden)
     except OSError as error:
         elsewhere = error.filename and not str(error.filename).startswith(str(target.parent / hidden))
         why = f"{error.filename}: {error.strerror}" if elsewhere else error.strerror or str(error)
         raise ValueError(f"{target} was not made ({why}), and nothing is left of it") from error
+    finally:
+        if not target.exists():
+            for folder in missing:
+                with suppress(OSError):  # it was not made, or somebody else has put something into it
+                    folder.rmdir()
 
 
 def _filled(target: Path, hidden: str) -> Iterator[Path]:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from ..remote_code.zspa_config import FIELDS, check_fields, check_names
+from ..remote_code.zspa_selection import ZspaPruner
 from .base import family_of, is_converted, known_family, read_config
-from .card.savings import image_examples
 from .chat_template import load_tokenizer
 from .code_files import allowed_position_ids
+from .families import Family
 from .files import BLOCK, Progress
 from .resolve import checkpoint_folder
+from .verify import verify_checkpoint
 from .write import stock_fields
 
 
@@ -25,6 +27,16 @@ class FileInfo:
 
 
 @dataclass(frozen=True)
+class ImageExample:
+    """A typical image: its visual tokens, how many of them are kept, and how many of these for their relevance."""
+
+    image: str
+    visual_tokens: int
+    kept: int
+    core: int
+
+
+@dataclass(frozen=True)
 class CheckpointInfo:
     """What a checkpoint will do.
 
@@ -32,30 +44,32 @@ class CheckpointInfo:
         model_type: its family.
         converted: whether it prunes; if not, all fields are those a conversion with defaults would give it.
         fields: the `zspa_*` fields of its config.
-        examples: typical images, the visual tokens that the model makes of them, and how many are kept; none where the
-            config does not tell.
+        examples: what is kept of typical images; empty where the config does not tell.
         turn_starts, turn_ends: the turn markers as text, one for each sequence of token ids.
-        files: its files, by name.
+        verified: whether its code is that of the installed hf_zspa; None where it is not converted.
+        files: its files, by name; None where they were not asked for.
     """
 
     path: Path
     model_type: str
     converted: bool
     fields: dict[str, Any]
-    examples: list[tuple[str, int, int]]
+    examples: list[ImageExample]
     turn_starts: list[str]
     turn_ends: list[str]
-    files: list[FileInfo]
+    verified: bool | None
+    files: list[FileInfo] | None
 
 
 def inspect_checkpoint(
-    checkpoint: str | Path, *, revision: str | None = None, progress: Progress | None = None
+    checkpoint: str | Path, *, revision: str | None = None, files: bool = False, progress: Progress | None = None
 ) -> CheckpointInfo:
     """What a checkpoint, or a base that could become one, will do.
 
     Args:
         checkpoint: folder or Hub id.
         revision: branch, tag or commit of a Hub id.
+        files: list its files with sizes and digests, for which all of them are read, and of a Hub id downloaded.
         progress: called with the bytes digested and their total.
 
     Returns:
@@ -64,7 +78,7 @@ def inspect_checkpoint(
     Raises:
         ValueError: it is no checkpoint of a supported family, or one of its fields is not allowed.
     """
-    folder = checkpoint_folder(checkpoint, revision)
+    folder = checkpoint_folder(checkpoint, revision, weights=files)
     config = read_config(folder)
     converted = is_converted(config)
     if converted:
@@ -80,10 +94,22 @@ def inspect_checkpoint(
         [tokenizer.decode(ids, clean_up_tokenization_spaces=False) for ids in fields[name] or []]
         for name in ("zspa_query_start_ids", "zspa_query_end_ids")
     )
-    examples = image_examples(config | fields)
     return CheckpointInfo(
-        folder, family.model_type, converted, fields, examples, starts, ends, _digests(folder, progress)
+        folder,
+        family.model_type,
+        converted,
+        fields,
+        _examples(family, config | fields),
+        starts,
+        ends,
+        verify_checkpoint(folder).passed if converted else None,
+        _digests(folder, progress) if files else None,
     )
+
+
+def _examples(family: Family, config: dict[str, Any]) -> list[ImageExample]:
+    pruner = ZspaPruner(config["zspa_keep_ratio"], config["zspa_core_ratio"])
+    return [ImageExample(what, n, pruner.budget(n), pruner.core(n)) for what, n in family.examples(config)]
 
 
 def _digests(folder: Path, progress: Progress | None) -> list[FileInfo]:

@@ -1,6 +1,5 @@
 """`hf-zspa convert` and `hf-zspa inspect`."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +8,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from .shared import byte_progress, console, quiet, say
+from ..version import __version__
+from .shared import Json, byte_progress, console, quiet, say, say_json
 
 if TYPE_CHECKING:
     from ..checkpoints.inspect import CheckpointInfo
@@ -55,20 +55,21 @@ def convert_command(
 @app.command("inspect")
 def inspect_command(
     checkpoint: Annotated[str, typer.Argument(help="A checkpoint: a folder or a Hub id.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
+    files: Annotated[bool, typer.Option("--files", help="List the files too, with sizes and SHA-256.")] = False,
+    as_json: Json = False,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
 ) -> None:
-    """Shows what a checkpoint will do: ratios, prompt scope, turn markers, files with sizes and digests."""
+    """Shows what a checkpoint will do: ratios, tokens kept, whose code it has, prompt scope and turn markers."""
     from ..checkpoints.inspect import inspect_checkpoint
 
     quiet()
     with byte_progress("digests") as progress:
-        info = inspect_checkpoint(checkpoint, revision=revision, progress=progress)
+        info = inspect_checkpoint(checkpoint, revision=revision, files=files, progress=progress)
     if as_json:
-        print(json.dumps(asdict(info), default=str, indent=2))
+        say_json({name: value for name, value in asdict(info).items() if files or name != "files"})
         return
     console.print(_facts_table(checkpoint, info))
-    for file in info.files:
+    for file in info.files or ():
         print(f"{file.sha256} {file.size:>14,} {file.name}")
 
 
@@ -79,8 +80,10 @@ def _facts_table(checkpoint: str, info: "CheckpointInfo") -> Table:
         "folder": str(info.path),
         "family": info.model_type,
         "converted": "yes" if info.converted else "no, these are the fields that hf-zspa convert would give it",
+        "code": _code(info.verified),
         "keep ratio": str(fields["zspa_keep_ratio"]),
         "core ratio": str(fields["zspa_core_ratio"]),
+        "tokens of an image": _kept(info),
         "pooling": fields["zspa_pooling"],
         "prompt scope": fields["zspa_prompt_scope"],
         "position ids": fields["zspa_position_ids"],
@@ -94,6 +97,22 @@ def _facts_table(checkpoint: str, info: "CheckpointInfo") -> Table:
     for name, value in facts.items():
         table.add_row(name, Text(value))
     return table
+
+
+def _code(verified: bool | None) -> str:
+    if verified is None:
+        return "none of hf_zspa"
+    return f"that of the installed hf_zspa {__version__}" if verified else "not as installed: hf-zspa verify says how"
+
+
+def _kept(info: "CheckpointInfo") -> str:
+    """What is kept of typical images, a line each."""
+    lines = []
+    for example in info.examples:
+        line = f"{example.image}: {example.kept} of {example.visual_tokens} kept, {example.core} by relevance"
+        needless = info.fields["zspa_keep_ratio"] == 1
+        lines.append(f"{line}: the question plays no part" if not (example.core or needless) else line)
+    return "\n".join(lines) or "not known from the config"
 
 
 def _markers(texts: list[str], sequences: list[list[int]] | None) -> str:

@@ -1,5 +1,6 @@
 """The fields that pruning adds to `config.json`, and their checks."""
 
+from difflib import get_close_matches
 from typing import Any
 
 from .zspa_prompt import SCOPES
@@ -62,9 +63,19 @@ class ZspaConfigMixin:
 
 def check_names(names) -> None:
     """Raises `ValueError` where one of `names`, the entries of a config, looks like a pruning field and is none."""
-    unknown = [n for n in names if n.startswith("zspa_") and n not in FIELDS and n not in OTHER_ENTRIES]
-    if unknown:
-        raise ValueError(f"config.json has {', '.join(unknown)}, but pruning reads only {', '.join(FIELDS)}")
+    for name in names:
+        meant = meant_by(name)
+        if meant or (name.startswith("zspa_") and name not in (*FIELDS, *OTHER_ENTRIES)):
+            hint = f"did you mean {meant}?" if meant else f"but pruning reads only {', '.join(FIELDS)}"
+            raise ValueError(f"config.json has {name}, {hint}")
+
+
+def meant_by(name: str) -> str | None:
+    """The pruning field whose name is misspelt, or stands without its prefix; None for every other name."""
+    if name in FIELDS or name in OTHER_ENTRIES:
+        return None
+    close = get_close_matches(name, FIELDS, n=1, cutoff=0.85)
+    return f"zspa_{name}" if f"zspa_{name}" in FIELDS else close[0] if close else None
 
 
 def fields_of(config) -> dict[str, Any]:

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import AutoConfig
+from transformers import AutoConfig, GenerationConfig
 
 from hf_zspa.checkpoints.code_files import allowed_position_ids
-from hf_zspa.checkpoints.convert import convert_checkpoint
+from hf_zspa.checkpoints.convert import convert_checkpoint, read_preset
 from hf_zspa.checkpoints.families import FAMILIES
 from hf_zspa.checkpoints.inspect import inspect_checkpoint
-from hf_zspa.remote_code.zspa_config import FIELDS, check_fields
+from hf_zspa.remote_code.zspa_config import FIELDS, check_fields, meant_by
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PRESETS = {path.stem: json.loads(path.read_text("utf-8")) for path in sorted(CONFIGS.glob("*.json"))}
@@ -58,12 +58,39 @@ def test_a_benchmark_outside_table_2_says_that_its_ratio_is_not_from_the_paper(n
     assert "not from the paper" in PRESETS[name]["description"]
 
 
-def test_a_misspelt_field_in_an_edited_config_is_refused_when_it_is_loaded(base_checkpoint, tmp_path):
+MISSPELT = [
+    ("zspa_keepratio", r"did you mean zspa_keep_ratio\?"),
+    ("zpsa_keep_ratio", r"did you mean zspa_keep_ratio\?"),
+    ("keep_ratio", r"did you mean zspa_keep_ratio\?"),
+    ("core_ratio", r"did you mean zspa_core_ratio\?"),
+    ("zspa_temperature", "but pruning reads only zspa_keep_ratio"),
+]
+
+
+@pytest.mark.parametrize("name, hint", MISSPELT)
+def test_a_misspelt_field_in_an_edited_config_is_refused_when_it_is_loaded(base_checkpoint, tmp_path, name, hint):
     out = convert_checkpoint(base_checkpoint("llava"), tmp_path / "out")
     config = json.loads((out / "config.json").read_text())
-    (out / "config.json").write_text(json.dumps(config | {"zspa_keepratio": 0.5}))
-    message = "config.json has zspa_keepratio, but pruning reads only zspa_keep_ratio"
+    (out / "config.json").write_text(json.dumps(config | {name: 0.5}))
+    message = rf"config\.json has {name}, {hint}"
     with pytest.raises(ValueError, match=message):
         AutoConfig.from_pretrained(out, trust_remote_code=True)
     with pytest.raises(ValueError, match=message):
         inspect_checkpoint(out)
+
+
+@pytest.mark.parametrize("name, hint", MISSPELT[:4])
+def test_a_misspelt_field_of_a_conversion_or_a_preset_is_told_what_it_means(base_checkpoint, tmp_path, name, hint):
+    with pytest.raises(ValueError, match=rf"{name} is not a field of the config; {hint}"):
+        convert_checkpoint(base_checkpoint("llava"), tmp_path / "out", **{name: 0.5})
+    (tmp_path / "preset.json").write_text(json.dumps({name: 0.5}))
+    with pytest.raises(ValueError, match=rf"preset\.json has {name}, {hint}"):
+        read_preset(tmp_path / "preset.json")
+
+
+@pytest.mark.parametrize("model_type", ["llava", "llava_next", "qwen2_5_vl", "qwen2_vl", "internvl", "mistral3"])
+def test_no_entry_of_a_stock_config_is_taken_for_a_misspelt_field(model_type):
+    config = AutoConfig.for_model(model_type).to_dict()
+    names = {*config, *config["vision_config"], *config.get("text_config", {}), *GenerationConfig().to_dict()}
+    assert len(names) > 60
+    assert not [name for name in names if meant_by(name)]

@@ -69,7 +69,7 @@ def test_what_is_no_checkpoint_of_ours_is_not_published(hub, client, checkpoint,
 @pytest.mark.parametrize(
     "entries, message",
     [
-        ({"zspa_keepratio": 0.3}, "cannot be loaded: config.json has zspa_keepratio, but pruning reads only zspa_keep"),
+        ({"zspa_keepratio": 0.3}, "cannot be loaded: config.json has zspa_keepratio, did you mean zspa_keep_ratio?"),
         ({"zspa_position_ids": "nonsense"}, "cannot be loaded: zspa_position_ids is 'nonsense', but must be"),
         ({"zspa_keep_ratio": "abc"}, "cannot be loaded: zspa_keep_ratio is 'abc', but must be"),
         ({"zspa_keep_ratio": True}, "cannot be loaded: zspa_keep_ratio is True, but must be"),

@@ -1,5 +1,6 @@
 """`hf-zspa convert` and `hf-zspa inspect`: one line for bad input, and an exit status that means something."""
 
+import hashlib
 import json
 
 import pytest
@@ -35,8 +36,40 @@ def test_inspect_prints_what_the_checkpoint_will_do(hf_zspa, base_checkpoint, tm
     hf_zspa("convert", base_checkpoint("llava"), tmp_path / "out", "--position-ids", "compact")
     status, output, _ = hf_zspa("inspect", tmp_path / "out")
     assert status == 0
-    for words in ("llava", "0.1", "0.2", "mean", "query", "compact", "'USER:'", "'ASSISTANT:'", "model.safetensors"):
+    facts = ("llava", "0.1", "0.2", "mean", "query", "compact", "'USER:'", "'ASSISTANT:'", "kept", "of the installed")
+    for words in facts:
         assert words in output
+    assert "model.safetensors" not in output
+
+
+def test_inspect_lists_files_where_they_are_asked_for(hf_zspa, base_checkpoint, tmp_path):
+    hf_zspa("convert", base_checkpoint("llava"), tmp_path / "out")
+    assert "model.safetensors" in hf_zspa("inspect", tmp_path / "out", "--files")[1]
+    assert "files" not in json.loads(hf_zspa("inspect", tmp_path / "out", "--json")[1])
+    (file,) = (f for f in json.loads(hf_zspa("inspect", tmp_path / "out", "--json", "--files")[1])["files"]
+               if f["name"] == "config.json")  # fmt: skip
+    content = (tmp_path / "out" / "config.json").read_bytes()
+    assert (file["size"], file["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_inspect_says_whose_code_it_is_and_where_the_question_plays_no_part(hf_zspa, base_checkpoint, tmp_path):
+    hf_zspa("convert", base_checkpoint("llava"), tmp_path / "out", "--core-ratio", 0.05)
+    (tmp_path / "out" / "zspa_prompt.py").write_text("")
+    output = " ".join(hf_zspa("inspect", tmp_path / "out")[1].split())
+    assert "not as installed: hf-zspa verify says how" in output
+    assert "6 of 64 kept, 0 by relevance: the question plays no part" in output
+    assert "none of hf_zspa" in hf_zspa("inspect", base_checkpoint("llava"))[1]
+
+
+def test_convert_makes_the_folders_above_and_leaves_none_behind(hf_zspa, base_checkpoint, tmp_path, monkeypatch):
+    assert hf_zspa("convert", base_checkpoint("llava"), tmp_path / "a" / "b" / "c")[0] == 0
+    assert (tmp_path / "a" / "b" / "c" / "config.json").is_file()
+    (tmp_path / "file").write_text("")
+    status, _, errors = hf_zspa("convert", base_checkpoint("llava"), tmp_path / "file" / "c")
+    assert status == 1 and f"{tmp_path / 'file'} is a file" in errors
+    monkeypatch.setattr("hf_zspa.checkpoints.write.transfer", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    status, _, errors = hf_zspa("convert", base_checkpoint("llava"), tmp_path / "d" / "e" / "f")
+    assert status == 1 and "was not made" in errors and not (tmp_path / "d").exists()
 
 
 def test_inspect_speaks_json(hf_zspa, base_checkpoint):

@@ -11,7 +11,7 @@ import torch
 from hf_zspa.checkpoints import code_files
 from hf_zspa.checkpoints.convert import convert_checkpoint
 from hf_zspa.checkpoints.families import FAMILIES, Grid, Layout
-from hf_zspa.checkpoints.inspect import inspect_checkpoint
+from hf_zspa.checkpoints.inspect import ImageExample, inspect_checkpoint
 from hf_zspa.checkpoints.verify import verify_checkpoint
 from hf_zspa.loading import load_zspa, open_image, question_inputs
 from hf_zspa.visualize.checkpoint import visualize_checkpoint
@@ -84,7 +84,7 @@ def test_what_its_config_class_does_not_allow_is_refused(family, base, tmp_path)
 def test_it_is_inspected_before_and_after(checkpoint, base):
     for folder in (base, checkpoint):
         info = inspect_checkpoint(folder)
-        assert info.model_type == "madeup_llava" and info.examples == [("a made-up image", 64, 6)]
+        assert info.model_type == "madeup_llava" and info.examples == [ImageExample("a made-up image", 64, 6, 1)]
 
 
 def test_its_card_says_what_its_record_says(checkpoint):

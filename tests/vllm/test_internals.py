@@ -80,7 +80,7 @@ def test_fields_are_checked_and_those_that_lack_have_their_defaults():
         verify(config(zspa_core_ratio=2))
     with pytest.raises(ValueError, match="zspa_vision_cache_mb is -1"):
         verify(config(zspa_vision_cache_mb=-1))
-    with pytest.raises(ValueError, match="zspa_keep_raito, but pruning reads only zspa_keep_ratio"):
+    with pytest.raises(ValueError, match="zspa_keep_raito, did you mean zspa_keep_ratio"):
         verify(config(zspa_keep_raito=0.5))
 
 

@@ -1,0 +1,56 @@
+"""What `hf-zspa eval` writes and prints, as a program and as a full disk see it."""
+
+import json
+
+import pytest
+
+from hf_zspa import cli
+from hf_zspa.checkpoints import files
+
+ARGUMENTS = ("embedded", "--tasks", "zspa_scenes_extreme", "--methods", "original,zspa", "--limit", "2")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Runs `hf-zspa eval` into a folder; returns its exit status, stdout and stderr."""
+
+    def run_eval(*arguments):
+        monkeypatch.setattr("sys.argv", ["hf-zspa", "eval", *ARGUMENTS, *arguments, "-o", str(tmp_path / "out")])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return end.value.code or 0, *capsys.readouterr()
+
+    return run_eval
+
+
+def test_eval_speaks_json_and_says_on_stderr_what_is_done(loaded_once, run, tmp_path):
+    status, out, err = run("--json")
+    assert status == 0 and json.loads(out) == json.loads((tmp_path / "out" / "results.json").read_text())
+    done = [line for line in err.splitlines() if " of 2: zspa_scenes_extreme-" in line]
+    assert [line[:7] for line in done] == ["1 of 2:", "2 of 2:"]
+
+
+NAMES = ["results.json", "results.md", "results-core-ratio.png", "zspa_scenes_extreme-original.json"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_full_disk_leaves_what_was_there_and_is_named(loaded_once, run, tmp_path, monkeypatch, name):
+    assert run("--core-ratio", "0.2,0.4")[0] == 0
+    (path,) = (tmp_path / "out").rglob(name)
+    before = path.read_bytes()
+    if path.parent.name == "cells":
+        path.rename(path.with_suffix(".away"))
+    real = files.tempfile.NamedTemporaryFile
+
+    def full(*arguments, prefix, **options):
+        if prefix == f".{name}.":
+            raise OSError(28, "No space left on device")
+        return real(*arguments, prefix=prefix, **options)
+
+    monkeypatch.setattr(files.tempfile, "NamedTemporaryFile", full)
+    status, _, err = run("--core-ratio", "0.2,0.4")
+    assert status == 1 and f"{path}: No space left on device; what was there is unchanged" in err
+    if path.parent.name == "cells":
+        assert not path.exists()
+    else:
+        assert path.read_bytes() == before
