@@ -7,8 +7,9 @@ import re
 from collections.abc import Collection, Iterable
 
 MODULES = {
-    "bisect", "contextlib", "copy", "dataclasses", "difflib", "functools", "inspect", "itertools", "math", "torch", "transformers",
-    "transformers.conversion_mapping", "transformers.generation", "triton", "triton.language", "typing", "warnings",
+    "bisect", "contextlib", "copy", "dataclasses", "difflib", "functools", "inspect", "itertools", "math", "torch",
+    "transformers", "transformers.conversion_mapping", "transformers.generation", "triton", "triton.language", "typing",
+    "warnings",
 }  # fmt: skip
 # As a builtin, as an attribute of anything, as a name imported, and as a string that getattr could be given.
 FORBIDDEN = {

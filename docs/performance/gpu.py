@@ -27,6 +27,7 @@ from hf_zspa.bench import shapes
 from hf_zspa.bench.machine import machine
 from hf_zspa.bench.measure import InterleavedBenchmark, Settings
 from hf_zspa.bench.report import markdown as answer_tables
+from hf_zspa.checkpoints.files import replace_file
 from hf_zspa.remote_code import zspa_kernels
 
 MODELS = ("llava-1.5-7b", "llava-next-7b", "qwen2.5-vl-7b")
@@ -159,10 +160,10 @@ def main() -> None:
     results: dict[str, Any] = {}
     for results in measure(torch.device("cuda"), seconds=end - time.monotonic()):
         results["tests"] = tests
-        options.output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        replace_file(options.output.with_suffix(".json"), (json.dumps(results, indent=1) + "\n").encode())
     table = markdown(results)
     print(table)
-    options.output.with_suffix(".md").write_text(table + "\n", encoding="utf-8")
+    replace_file(options.output.with_suffix(".md"), (table + "\n").encode())
     sys.exit(tests["exit_status"] or bool(results["failed"]) or not results["kernel"])
 
 

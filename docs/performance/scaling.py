@@ -24,6 +24,7 @@ from hf_zspa.bench.machine import machine
 from hf_zspa.bench.measure import InterleavedBenchmark, Settings
 from hf_zspa.bench.report import ratio
 from hf_zspa.bench.summary import in_turn, paired_ratio, spread
+from hf_zspa.checkpoints.files import replace_file
 from hf_zspa.loading import usable_device
 from hf_zspa.output import markdown_table
 from hf_zspa.pruners import registry
@@ -237,8 +238,8 @@ def main() -> None:
     results = about | measured
     if old:
         results = merged(old, results)
-    file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    options.output.with_suffix(".md").write_text(markdown(results) + "\n", encoding="utf-8")
+    replace_file(file, (json.dumps(results, indent=1) + "\n").encode())
+    replace_file(options.output.with_suffix(".md"), (markdown(results) + "\n").encode())
 
 
 if __name__ == "__main__":

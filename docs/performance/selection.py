@@ -22,6 +22,7 @@ from hf_zspa.bench.clock import seconds
 from hf_zspa.bench.machine import machine
 from hf_zspa.bench.report import FEW
 from hf_zspa.bench.summary import in_turn, paired_ratio, spread
+from hf_zspa.checkpoints.files import replace_file
 from hf_zspa.loading import load_zspa, question_inputs, usable_device
 from hf_zspa.output import markdown_table
 from hf_zspa.pruners.registry import METHODS, PUBLISHED_DIVPRUNE
@@ -60,8 +61,8 @@ def main() -> None:
     table = markdown(rows)
     print(table)
     if options.output:
-        options.output.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n", encoding="utf-8")
-        options.output.with_suffix(".md").write_text(table + "\n", encoding="utf-8")
+        replace_file(options.output, (json.dumps(about | {"rows": rows}, indent=1) + "\n").encode())
+        replace_file(options.output.with_suffix(".md"), (table + "\n").encode())
 
 
 def features(n: int, kind: str, device: str | torch.device = "cpu") -> tuple[Tensor, Tensor]:

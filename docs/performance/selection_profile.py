@@ -21,6 +21,7 @@ from selection import KINDS, features
 from torch import Tensor
 
 from hf_zspa.bench.clock import seconds
+from hf_zspa.checkpoints.files import replace_file
 from hf_zspa.output import markdown_table
 from hf_zspa.remote_code import zspa_lookahead
 from hf_zspa.remote_code.zspa_lookahead import CosinesAsNeeded
@@ -52,7 +53,7 @@ def main() -> None:
             rows.append(profile(n, kind, options.seconds))
             print(*rows[-1], sep=", ", flush=True)
     if options.output:
-        options.output.write_text(markdown_table(COLUMNS, rows) + "\n", encoding="utf-8")
+        replace_file(options.output, f"{markdown_table(COLUMNS, rows)}\n".encode())
 
 
 def profile(n: int, kind: str, allowed: float) -> list[str]:

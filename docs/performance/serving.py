@@ -24,6 +24,7 @@ from server import label, metric, serving
 
 from hf_zspa.bench.machine import machine
 from hf_zspa.bench.shapes import SHAPES
+from hf_zspa.checkpoints.files import replace_file
 from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.output import markdown_table
 
@@ -199,8 +200,8 @@ def main() -> None:
         "rows": rows,
     }
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    options.output.with_suffix(".md").write_text(markdown(rows) + "\n", encoding="utf-8")
+    replace_file(options.output.with_suffix(".json"), (json.dumps(results, indent=1) + "\n").encode())
+    replace_file(options.output.with_suffix(".md"), (markdown(rows) + "\n").encode())
 
 
 def _vllm_version() -> str:

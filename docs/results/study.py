@@ -22,6 +22,7 @@ from core_rules import RULES, Rule, StudiedPruner, share
 from study_report import markdown
 from torch import Tensor
 
+from hf_zspa.checkpoints.files import replace_file
 from hf_zspa.evaluation.statistics import average_difference, average_interval
 from hf_zspa.pruners.registry import METHODS
 from hf_zspa.remote_code.zspa_selection import ZspaPruner
@@ -215,8 +216,8 @@ def main() -> None:
         "variants": compare(exam),
         "core_rules": search_rule(tuning, exam),
     }
-    options.output.write_text(json.dumps(results, indent=1) + "\n")
-    options.output.with_suffix(".md").write_text(markdown(results))
+    replace_file(options.output, (json.dumps(results, indent=1) + "\n").encode())
+    replace_file(options.output.with_suffix(".md"), markdown(results).encode())
 
 
 if __name__ == "__main__":
