@@ -47,8 +47,8 @@ def test_the_wheel_holds_the_package_and_the_source_all_that_its_tests_need(rele
     assert {name.split("/")[0] for name in inside} == {"hf_zspa", f"hf_zspa-{__version__}.dist-info"}
     # From here a card takes what installs the package.
     facts = zipfile.ZipFile(wheel).read(f"hf_zspa-{__version__}.dist-info/METADATA").decode()
-    address = re.search('^Repository = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert address and f"\nProject-URL: Repository, {address[1]}\n" in facts
+    addresses = re.findall('^Repository = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert re.findall("^Project-URL: Repository, (.*)$", facts, re.MULTILINE) == addresses
     tracked = run("git", "ls-files", "hf_zspa", cwd=ROOT).split()
     training = {name for name in tracked if name.startswith("hf_zspa/scenes/training/")}
     assert training and set(tracked) - set(inside) == training
