@@ -217,7 +217,7 @@ def test_base_and_target_must_not_hold_each_other(base, target):
     assert contents(base) == before
 
 
-@pytest.mark.parametrize("target, message", [("file", "is a file"), ("no/folder", "there is no folder")])
+@pytest.mark.parametrize("target, message", [("file", "is a file"), ("file/folder", "is a file, so that")])
 def test_a_target_that_cannot_be_made_is_refused(base, tmp_path, target, message):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=message):
@@ -259,7 +259,8 @@ def test_a_preset_gives_fields_and_only_fields(tmp_path):
 
 
 def test_inspecting_a_base_says_what_a_conversion_would_do(base, tmp_path):
-    before, after = inspect_checkpoint(base), inspect_checkpoint(convert_checkpoint(base, tmp_path / "out"))
+    out = convert_checkpoint(base, tmp_path / "out")
+    before, after = (inspect_checkpoint(folder, files=True) for folder in (base, out))
     assert (before.converted, after.converted) == (False, True)
     assert before.fields == after.fields and before.model_type == after.model_type == "llava"
     assert set(after.turn_starts) == {"USER:", "USER: "} and set(after.turn_ends) == {"ASSISTANT:"}
