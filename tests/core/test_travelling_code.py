@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from travelling_rules import offences
+from travelling_rules import BY_NAME, IMPORTED, offences
 
 from hf_zspa.checkpoints.code_files import REMOTE_CODE
 
@@ -23,6 +23,12 @@ def test_it_only_computes(path):
     assert offences(tree(path), NEIGHBOURS) == []
 
 
+def test_every_exception_is_in_use():
+    texts = [ast.unparse(tree(path)) for path in FILES]
+    names = {name for names in IMPORTED.values() for name in names}
+    assert {word for word in (*BY_NAME, *names) if not any(word in text for text in texts)} == set()
+
+
 OFFENCES = {
     "import os": "imports os",
     "import torch.hub": "imports torch.hub",
@@ -35,6 +41,10 @@ OFFENCES = {
     "from transformers.utils.hub import os": "imports os from transformers.utils.hub",
     "from transformers import AutoModel\nAutoModel.from_pretrained(a)": "reads .from_pretrained",
     "from transformers import AutoModel\nf = AutoModel.from_pretrained\nf(a)": "reads .from_pretrained",
+    "from transformers import pipeline\npipeline(model=a)": "imports pipeline from transformers",
+    "import transformers\ntransformers.pipeline(model=a)": "imports transformers",
+    "import torch\ntorch.package.PackageImporter(a)": "reads .package",
+    "import torch\ntorch.distributed.init_process_group()": "reads .distributed",
     "import socket": "imports socket",
     "import subprocess": "imports subprocess",
     "from importlib import import_module": "imports import_module from importlib",
@@ -67,6 +77,8 @@ OFFENCES = {
     "getattr(x, 'lo' + 'ad')": "reads what getattr(x, 'lo' + 'ad') names",
     "getattr(x, 'load')": "names load",
     "name = 'load'\ngetattr(x, name)": "names load",
+    "name = 'lo' + 'ad'\ngetattr(x, name)": "reads what getattr(x, name) names",
+    "getattr(*a)": "reads what getattr(*a) names",
     "getattr(x, '__globals__')": "names __globals__",
     "getattr(x, names[0])": "reads what getattr(x, names[0]) names",
     "getattr(x, a + b)": "reads what getattr(x, a + b) names",
