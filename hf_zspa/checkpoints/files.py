@@ -86,13 +86,20 @@ def replace_file(path: Path, content: bytes) -> None:
         with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent, delete=False) as file:
             fresh = Path(file.name)
             file.write(content)
-        fresh.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
+        fresh.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
         fresh.replace(path)
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; what was there is unchanged", str(path)) from error
     finally:
         if fresh is not None:
             fresh.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """What the user wants new files not to permit, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 @contextmanager

@@ -79,6 +79,19 @@ def test_a_file_that_cannot_be_put_in_place_leaves_the_older_one(monkeypatch, tm
     assert [path.name for path in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_bytes() == b"old"
 
 
+@pytest.mark.parametrize("mask, mode", [(0o022, 0o644), (0o077, 0o600)])
+def test_a_new_file_permits_what_the_user_wants_and_a_replaced_one_what_it_did(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        files.replace_file(tmp_path / "new", b"new")
+        (tmp_path / "old").touch(0o640)
+        (tmp_path / "old").chmod(0o640)
+        files.replace_file(tmp_path / "old", b"new")
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("new", "old")] == [mode, 0o640]
+
+
 def test_demo_speaks_json(run):
     status, out = run("demo", "--json")
     said = json.loads(out)
