@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jinja2
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoTokenizer
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
@@ -48,7 +49,7 @@ def load_tokenizer(folder: Path):
         raise ValueError(f"{folder} has no tokenizer: none of the files {', '.join(TOKENIZER_FILES)}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (ImportError, OSError, TypeError, ValueError) as error:
+    except (ImportError, OSError, StrictDataclassError, TypeError, ValueError) as error:  # the config is read, too
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"the tokenizer of {folder} cannot be loaded: {reason}") from error
     if not tokenizer.is_fast:

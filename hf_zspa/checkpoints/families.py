@@ -105,9 +105,14 @@ def _llava(config: Config, size: Sequence[int]) -> Layout:
     return Layout(before + side * side, (Grid(_rows(before, side, side), cropped=True),))
 
 
+def _are_sizes(*found: Any) -> bool:
+    """Whether all of these entries of a config, which a person may have written, can be sizes."""
+    return all(type(size) is int and size > 0 for size in found)
+
+
 def _any_image(config: Config) -> list[tuple[str, tuple[int, ...]]]:
     vision = config.get("vision_config") or {}
-    one_size = {"image_size", "patch_size"} <= vision.keys() and vision.get("model_type") != "pixtral"
+    one_size = _are_sizes(vision.get("image_size"), vision.get("patch_size")) and vision.get("model_type") != "pixtral"
     return [("any", ())] if one_size else []
 
 
@@ -158,7 +163,8 @@ def _qwen(config: Config, size: Sequence[int]) -> Layout:
 def _small_and_large(config: Config) -> list[tuple[str, tuple[int, ...]]]:
     vision = config.get("vision_config") or {}
     patch = vision.get("patch_size", vision.get("spatial_patch_size", 14))
-    sides = [tokens * vision.get("spatial_merge_size", 2) for tokens in (16, 36)]
+    merge = vision.get("spatial_merge_size", 2)
+    sides = [tokens * merge for tokens in (16, 36)] if _are_sizes(patch, merge) else []
     return [(f"{side * patch} × {side * patch} pixels", (1, side, side)) for side in sides]
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..remote_code.zspa_config import FIELDS, check_fields
+from ..remote_code.zspa_config import FIELDS, check_fields, check_names
 from ..version import __version__
 from .base import family_of, other_files, read_config
 from .card import base_metadata, write_card
@@ -77,5 +77,6 @@ def _converted(config: dict, family: Family, fields: dict[str, Any]) -> dict:
     ours = {"architectures": [family.model_class, family.stock], "auto_map": auto_map(family)}
     code = {VERSION: __version__, DIGESTS: code_digests(code_files(family))}
     config = config | ours | fields | code
+    check_names(config)  # which may be misspelt in the base's, too, and would be refused when it is loaded
     check_fields(config, allowed_position_ids(family))
     return config

@@ -24,7 +24,7 @@ def check_publishable(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}: make one with hf-zspa convert BASE {folder.name}")
     config = read_config(folder)
-    if not is_converted(config) or config.get("model_type") not in FAMILIES:
+    if not is_converted(config) or str(config.get("model_type")) not in FAMILIES:
         raise ValueError(f"{folder} is not a zspa checkpoint: make one with hf-zspa convert {folder} OUT, and push OUT")
     complete = _complete(folder, config)
     _check_weights(folder)

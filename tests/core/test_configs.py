@@ -1,11 +1,13 @@
 """The presets in configs/, and fields that are edited by hand."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from transformers import AutoConfig, GenerationConfig
 
+from hf_zspa.checkpoints.card.savings import cache_bytes_per_token
 from hf_zspa.checkpoints.code_files import allowed_position_ids
 from hf_zspa.checkpoints.convert import convert_checkpoint, read_preset
 from hf_zspa.checkpoints.families import FAMILIES
@@ -76,6 +78,42 @@ def test_a_misspelt_field_in_an_edited_config_is_refused_when_it_is_loaded(base_
     with pytest.raises(ValueError, match=message):
         AutoConfig.from_pretrained(out, trust_remote_code=True)
     with pytest.raises(ValueError, match=message):
+        inspect_checkpoint(out)
+
+
+@pytest.mark.parametrize("name", ["keep_ratio", "zpsa_keep_ratio"])
+def test_a_base_with_a_misspelt_field_is_not_made_into_what_cannot_be_loaded(base_checkpoint, tmp_path, name):
+    base = shutil.copytree(base_checkpoint("llava"), tmp_path / "base")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {name: 0.5}))
+    with pytest.raises(ValueError, match=rf"config\.json has {name}, did you mean zspa_keep_ratio\?"):
+        convert_checkpoint(base, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"), [("patch_size", 0), ("image_size", [56, 56]), ("image_size", None), ("patch_size", True)]
+)
+def test_of_a_config_with_odd_sizes_no_example_is_shown(base_checkpoint, entry, value):
+    for family in FAMILIES.values():
+        config = json.loads((base_checkpoint(family.model_type) / "config.json").read_text())
+        assert family.examples(config)
+        odd = config | {"vision_config": config["vision_config"] | {entry: value}}
+        assert not family.examples(odd) or (family.model_type, entry) == ("qwen2_5_vl", "image_size")
+
+
+@pytest.mark.parametrize("heads", [0, "8", None])
+def test_of_a_config_with_odd_heads_no_size_of_the_cache_is_told(heads):
+    text = {"model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 64}
+    assert cache_bytes_per_token({"text_config": text}) == 2 * 2 * 64 * 2
+    assert cache_bytes_per_token({"text_config": text | {"num_attention_heads": heads}}) is None
+
+
+@pytest.mark.parametrize("entry", [{"vision_config": "x"}, {"text_config": "x"}])
+def test_a_part_that_is_no_object_is_a_value_error(base_checkpoint, tmp_path, entry):
+    out = convert_checkpoint(base_checkpoint("llava"), tmp_path / "out")
+    (out / "config.json").write_text(json.dumps(json.loads((out / "config.json").read_text()) | entry))
+    with pytest.raises(ValueError, match=f"cannot be loaded: Validation error for field '{next(iter(entry))}'"):
         inspect_checkpoint(out)
 
 

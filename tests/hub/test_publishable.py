@@ -40,6 +40,8 @@ def spoiled(checkpoint, how):
         digests = json.loads((checkpoint / "config.json").read_text())["zspa_code_sha256"]
         digests[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
         edit_config(checkpoint, zspa_version="0.0.9", zspa_code_sha256=digests)
+    elif how == "no family":
+        edit_config(checkpoint, model_type=["llava"])
     elif how == "stock":
         config = json.loads((checkpoint / "config.json").read_text())
         (checkpoint / "config.json").write_text(json.dumps({k: v for k, v in config.items() if "zspa" not in k}))
@@ -58,6 +60,7 @@ def spoiled(checkpoint, how):
         ("another name", "holds two\\nlines.txt, which does not belong to a checkpoint"),
         ("weights", "model.safetensors is not a complete safetensors file"),
         ("stock", "is not a zspa checkpoint: make one with hf-zspa convert"),
+        ("no family", "is not a zspa checkpoint: make one with hf-zspa convert"),
     ],
 )
 def test_what_is_no_checkpoint_of_ours_is_not_published(hub, client, checkpoint, repository, how, message):

@@ -29,5 +29,5 @@ def cache_bytes_per_token(config: dict[str, Any]) -> int | None:
         heads = text["num_attention_heads"]
         width = text.get("head_dim") or text["hidden_size"] // heads
         return text["num_hidden_layers"] * 2 * (text.get("num_key_value_heads") or heads) * width * 2
-    except KeyError:
+    except (KeyError, TypeError, ZeroDivisionError):  # missing, or not a number of heads or layers
         return None
