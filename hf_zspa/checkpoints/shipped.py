@@ -2,6 +2,7 @@
 
 import hashlib
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from huggingface_hub import constants
@@ -48,7 +49,8 @@ def shipped_checkpoint(name: str) -> Path:
 
 def _digest(parts: list[Path]) -> str:
     """Of what a checkpoint is made of, and of the code that makes it."""
-    converter = sorted(Path(__file__).parent.rglob("*.py"))
+    here = Path(__file__).parent
+    converter = [*sorted(here.rglob("*.py")), here.with_name("version.py")]
     digest = hashlib.sha256()
     for path in [*parts, *converter]:
         digest.update(f"{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
@@ -56,8 +58,14 @@ def _digest(parts: list[Path]) -> str:
 
 
 def _is_whole(folder: Path, parts: list[Path]) -> bool:
-    """A cleaner of caches may have taken some of its files away."""
-    return all((folder / path.name).is_file() for path in parts)
+    """A cleaner of caches may have taken some of its files away, and a machine that stopped may have cut some short."""
+    return all((folder / path.name).is_file() and _is_long_enough(folder / path.name, path) for path in parts)
+
+
+def _is_long_enough(file: Path, part: Path) -> bool:
+    """Whether it has the size of what it was copied from; config and card were added to, or written anew."""
+    copied = part.name not in ("config.json", "README.md")
+    return file.stat().st_size == part.stat().st_size if copied else file.stat().st_size > 0
 
 
 def _make(base: Path, folder: Path, parts: list[Path]) -> None:
@@ -67,7 +75,8 @@ def _make(base: Path, folder: Path, parts: list[Path]) -> None:
         write_all_but_weights(base, fresh, folder.name)
         write_weights(base, fresh, weight_files(base))
         if folder.exists() and not _is_whole(folder, parts):
-            folder.rename(Path(beside, "incomplete"))
+            with suppress(FileNotFoundError):  # another process has just taken it away
+                folder.rename(Path(beside, "incomplete"))
         try:
             fresh.rename(folder)
         except OSError:  # another process was first

@@ -61,6 +61,28 @@ def test_what_lost_a_file_is_made_again():
     assert [path.name for path in folder.parent.iterdir()] == ["embedded"]
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "zspa_prompt.py"])
+def test_what_was_cut_short_is_made_again(name):
+    folder = checkpoint_folder("embedded")
+    whole = (folder / name).read_bytes()
+    (folder / name).write_bytes(b"")
+    assert checkpoint_folder("embedded") == folder and (folder / name).read_bytes() == whole
+
+
+def test_what_is_not_whole_may_be_taken_away_by_another_process_meanwhile(monkeypatch):
+    folder = checkpoint_folder("embedded")
+    (folder / "config.json").unlink()
+    rename = shipped.Path.rename
+
+    def taken_away(path, target):
+        if target.name == "incomplete":
+            shutil.rmtree(path)
+        return rename(path, target)
+
+    monkeypatch.setattr(shipped.Path, "rename", taken_away)
+    assert checkpoint_folder("embedded") == folder and (folder / "config.json").is_file()
+
+
 def test_of_two_processes_at_once_the_first_makes_it_for_both(monkeypatch):
     write, made = shipped.write_weights, []
 
