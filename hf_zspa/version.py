@@ -5,11 +5,12 @@ TESTED_TRANSFORMERS = ("4.57.6", "5.0.0", "5.10.4", "5.16.1", "5.19.0", "5.23.0"
 TESTED_AT_EVERY_CHANGE = ("4.57.6", "5.16.1", "5.19.0", "5.24.0")
 
 
-def install_command(version: str = __version__) -> str:
+def install_command(version: str = __version__, extra: str = "") -> str:
     """The command that installs a version: from the repository, whose address is `Repository` in pyproject.toml.
 
-    A version in development has no tag, and is what the repository holds. Where the address is not known, as of a
-    folder that is only on the path, the command is for a checkout of the version.
+    With it comes an `extra` of pyproject.toml, if one is named. A version in development has no tag, and is what the
+    repository holds. Where the address is not known, as of a folder that is only on the path, the command is for a
+    checkout of the version.
     """
     from importlib.metadata import PackageNotFoundError, metadata
 
@@ -20,5 +21,6 @@ def install_command(version: str = __version__) -> str:
     named = dict(url.split(", ", 1) for url in urls)
     if "Repository" in named:
         tag = "" if ".dev" in version else f"@v{version}"
-        return f'pip install "hf-zspa @ git+{named["Repository"]}{tag}"'
-    return f"pip install . # in a checkout of hf_zspa {version}"
+        return f'pip install "hf-zspa{extra and f"[{extra}]"} @ git+{named["Repository"]}{tag}"'
+    here = f"'.[{extra}]'" if extra else "."
+    return f"pip install {here} # in a checkout of hf_zspa {version}"

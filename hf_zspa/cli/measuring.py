@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 
+from ..version import install_command
 from .shared import Json, Trust, console, names, numbers, quiet, say, say_json
 
 app = typer.Typer()
@@ -206,7 +207,7 @@ def _check_evaluation() -> None:
     except ImportError as error:
         if error.name and error.name.split(".")[0] == "hf_zspa":
             raise
-        raise ValueError(f"evaluation needs {error.name}: pip install 'hf-zspa[eval]', in a clone '.[eval]'") from error
+        raise ValueError(f"evaluation needs {error.name}: {install_command(extra='eval')}") from error
     except RuntimeError as error:  # operators of a torchvision made for another torch
         if "torchvision" not in str(error):
             raise

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..output import save_plot
 from ..pruners.registry import BASELINES, METHODS
+from ..version import install_command
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +94,7 @@ def _figure(width: float, height: float, count: int = 0, columns: int = 1) -> tu
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ValueError("plots need matplotlib: pip install 'hf-zspa[eval]'") from error
+        raise ValueError(f"plots need matplotlib: {install_command(extra='eval')}") from error
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     if not count:
         return figure, figure.subplots()

@@ -3,6 +3,7 @@
 import pytest
 
 from hf_zspa.cli import main
+from hf_zspa.version import install_command
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def test_without_lmms_eval_the_message_says_what_to_install(fails, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "lmms_eval", None)
     for name in ("command", "benchmarks"):
         monkeypatch.delitem(__import__("sys").modules, f"hf_zspa.evaluation.{name}", raising=False)
-    assert "pip install 'hf-zspa[eval]'" in fails("embedded")
+    assert f": {install_command(extra='eval')}" in fails("embedded")
 
 
 @pytest.mark.parametrize(

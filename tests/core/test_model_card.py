@@ -200,6 +200,7 @@ def test_the_card_says_how_to_install_the_version_whose_code_it_has(monkeypatch)
         text = card()
         assert f'$ pip install "hf-zspa @ git+{known}@v0.0.9"\n' in text and "They are those of hf_zspa 0.0.9" in text
         assert install_command("0.3.0.dev0") == f'pip install "hf-zspa @ git+{known}"'
+        assert install_command("0.3.0", "eval") == f'pip install "hf-zspa[eval] @ git+{known}@v0.3.0"'
 
 
 def test_without_a_known_address_the_install_line_is_for_a_checkout(monkeypatch):

@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hf_zspa.evaluation.cells import CORE_RATIOS
 from hf_zspa.evaluation.paper import paper_table
 from hf_zspa.evaluation.plots import plot_core_ratio, plot_keep_ratio
 from hf_zspa.evaluation.tables import markdown
+from hf_zspa.version import install_command
 
 MEASURED = Path(__file__).parents[2] / "docs" / "results"
 
@@ -200,5 +202,5 @@ def test_without_matplotlib_the_message_says_what_to_install(tmp_path, monkeypat
         return real(name, *arguments, **more)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    with pytest.raises(ValueError, match=r"pip install 'hf-zspa\[eval\]'"):
+    with pytest.raises(ValueError, match=re.escape(install_command(extra="eval"))):
         plot_core_ratio(sweep("pope"), tmp_path / "plot.png")
