@@ -23,6 +23,7 @@ MEASURING = (
     "evaluation/scoring.py",
     "evaluation/sweep.py",
     "evaluation/tasks/*",
+    "loading.py",
     "pruners/*.py",
     "remote_code/zspa_kernels.py",
     "remote_code/zspa_lookahead.py",

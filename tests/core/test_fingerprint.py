@@ -84,7 +84,6 @@ NOT_DECIDING = {
     "evaluation/cells",
     "evaluation/fingerprint",
     "evaluation/statistics",
-    "loading",
     "scenes/__init__",
     "version",
 }

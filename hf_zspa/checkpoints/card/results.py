@@ -6,6 +6,8 @@ from typing import Any
 from huggingface_hub import EvalResult
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
+from ...pruners.registry import method_of
+
 _MEASURED = re.compile(r", n = \d+(, all tokens [\d.]+)?$")  # ends the name of a metric that hf-zspa wrote
 
 
@@ -65,7 +67,8 @@ def _said(args: Any, config: dict[str, Any]) -> str:
 
 def _ratios(config: dict[str, Any]) -> dict[str, Any]:
     """The entries of a `config.json` on which a score depends: the ratios, and the pooling where it has a say."""
-    names = ["zspa_keep_ratio", "zspa_core_ratio", *(["zspa_pooling"] if config["zspa_core_ratio"] else [])]
+    method, _ = method_of("zspa", {"core_ratio": config["zspa_core_ratio"]})
+    names = ["zspa_keep_ratio", "zspa_core_ratio", *(["zspa_pooling"] if "pooling" in method.reads else [])]
     return {name: config[name] for name in names}
 
 
