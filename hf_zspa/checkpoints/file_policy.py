@@ -1,7 +1,7 @@
 """What may be in a checkpoint, by the names of its files: the one list that `verify`, `push` and `convert` go by.
 
 It lists what may be there, so that a kind of file nobody thought of is refused. What JSON files and code files hold is
-looked at elsewhere: in `redirections` and `trust`.
+looked at elsewhere: in `json_policy` and `verify`.
 """
 
 import re
