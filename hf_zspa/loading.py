@@ -2,10 +2,13 @@
 
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image, ImageOps
 from transformers import StoppingCriteria
 
@@ -16,12 +19,29 @@ from .checkpoints.verify import check_code
 DTYPES = ("auto", "float32", "bfloat16", "float16")  # "auto" is as stored
 
 
+@contextmanager
+def _read_from(folder: Path) -> Iterator[None]:
+    """Names the `config.json` that transformers stumbles over; raises `ValueError`."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, KeyError, TypeError, StrictDataclassError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(
+            f"no model can be built of {folder / 'config.json'} ({reason}): compare it with the base's"
+        ) from error
+
+
 def load_processor(folder: Path):
-    """The processor of a checkpoint's folder; raises `ValueError` where it needs torchvision and there is none."""
+    """The processor of a checkpoint's folder.
+
+    Raises:
+        ValueError: it needs torchvision and there is none, or `config.json` cannot be read.
+    """
     from transformers import AutoProcessor  # imports torchvision, which a picture needs not
 
     try:
-        return AutoProcessor.from_pretrained(folder)
+        with _read_from(folder):
+            return AutoProcessor.from_pretrained(folder)
     except ImportError as error:
         if "torchvision" not in str(error).lower():
             raise
@@ -35,11 +55,15 @@ def load_model(folder: Path, *, trusted: bool, device: torch.device | None, **op
         trusted: run the code in the folder.
         device: None leaves the model where transformers' `device_map` among the options has put it.
         options: of transformers' `from_pretrained`; those that are None are left out.
+
+    Raises:
+        ValueError: no model can be built of what its `config.json` says.
     """
     from transformers import AutoModelForImageTextToText
 
     given = {name: value for name, value in options.items() if value is not None}
-    model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=trusted, **given)
+    with _read_from(folder):
+        model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=trusted, **given)
     return (model if device is None else model.to(device)).eval()
 
 

@@ -3,16 +3,42 @@ what is there, whose place it takes."""
 
 import io
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from .checkpoints.files import replace_file
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Puts a new file in the place of `path`: what that was a link to, or another name of, stays as it is.
+
+    Raises:
+        OSError: it cannot be written, of which the error names `path`; that is as it was.
+    """
+    fresh = None
+    try:
+        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent, delete=False) as file:
+            fresh = Path(file.name)
+            file.write(content)
+        fresh.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+        fresh.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}; what was there is unchanged", str(path)) from error
+    finally:
+        if fresh is not None:
+            fresh.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """What the user wants new files not to permit, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def output_folder(path: Path) -> Path:

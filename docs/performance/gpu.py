@@ -27,7 +27,7 @@ from hf_zspa.bench import shapes
 from hf_zspa.bench.machine import machine
 from hf_zspa.bench.measure import InterleavedBenchmark, Settings
 from hf_zspa.bench.report import markdown as answer_tables
-from hf_zspa.checkpoints.files import replace_file
+from hf_zspa.output import replace_file
 from hf_zspa.remote_code import zspa_kernels
 
 MODELS = ("llava-1.5-7b", "llava-next-7b", "qwen2.5-vl-7b")

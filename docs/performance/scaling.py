@@ -24,9 +24,8 @@ from hf_zspa.bench.machine import machine
 from hf_zspa.bench.measure import InterleavedBenchmark, Settings
 from hf_zspa.bench.report import ratio
 from hf_zspa.bench.summary import in_turn, paired_ratio, spread
-from hf_zspa.checkpoints.files import replace_file
 from hf_zspa.loading import usable_device
-from hf_zspa.output import markdown_table
+from hf_zspa.output import markdown_table, replace_file
 from hf_zspa.pruners import registry
 
 METHODS = ("original", "zspa", "limit")

@@ -21,8 +21,7 @@ from selection import KINDS, features
 from torch import Tensor
 
 from hf_zspa.bench.clock import seconds
-from hf_zspa.checkpoints.files import replace_file
-from hf_zspa.output import markdown_table
+from hf_zspa.output import markdown_table, replace_file
 from hf_zspa.remote_code import zspa_lookahead
 from hf_zspa.remote_code.zspa_lookahead import CosinesAsNeeded
 from hf_zspa.remote_code.zspa_selection import ZspaPruner

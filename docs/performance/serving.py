@@ -24,9 +24,8 @@ from server import label, metric, serving
 
 from hf_zspa.bench.machine import machine
 from hf_zspa.bench.shapes import SHAPES
-from hf_zspa.checkpoints.files import replace_file
 from hf_zspa.checkpoints.resolve import checkpoint_folder
-from hf_zspa.output import markdown_table
+from hf_zspa.output import markdown_table, replace_file
 
 KEEP_RATIOS = {"unpruned": 1.0, "zspa": 0.1}
 TEXT = 40  # tokens of a question

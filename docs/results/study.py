@@ -22,8 +22,8 @@ from core_rules import RULES, Rule, StudiedPruner, share
 from study_report import markdown
 from torch import Tensor
 
-from hf_zspa.checkpoints.files import replace_file
 from hf_zspa.evaluation.statistics import average_difference, average_interval
+from hf_zspa.output import replace_file
 from hf_zspa.pruners.registry import METHODS
 from hf_zspa.remote_code.zspa_selection import ZspaPruner
 from hf_zspa.scenes import CHECKPOINT, QWEN_CHECKPOINT

@@ -13,9 +13,8 @@ import torch
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ..checkpoints.files import replace_file
 from ..loading import DTYPES, check_placeholders, check_prompt, load_zspa, open_image, question_inputs, usable_device
-from ..output import output_folder
+from ..output import output_folder, replace_file
 from ..remote_code.zspa_selection import check_ratio
 from ..scenes import EXAMPLES
 from . import shapes

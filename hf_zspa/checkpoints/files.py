@@ -75,33 +75,6 @@ def check_target(target: Path, force: bool) -> None:
         )
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Puts a new file in the place of `path`: what that was a link to, or another name of, stays as it is.
-
-    Raises:
-        OSError: it cannot be written, of which the error names `path`; that is as it was.
-    """
-    fresh = None
-    try:
-        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent, delete=False) as file:
-            fresh = Path(file.name)
-            file.write(content)
-        fresh.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
-        fresh.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}; what was there is unchanged", str(path)) from error
-    finally:
-        if fresh is not None:
-            fresh.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """What the user wants new files not to permit, which can only be read by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
-
-
 @contextmanager
 def all_or_nothing(target: Path) -> Iterator[Path]:
     """A new folder beside `target` to fill, which takes its place at the end, with the folders above it where they are

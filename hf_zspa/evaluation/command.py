@@ -10,10 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..checkpoints.base import is_converted, read_config
-from ..checkpoints.files import replace_file
 from ..checkpoints.resolve import checkpoint_folder
 from ..checkpoints.verify import check_code
-from ..output import output_folder
+from ..output import output_folder, replace_file
 from ..pruners.registry import METHODS, readers, unread
 from ..remote_code.zspa_config import FIELDS
 from . import plots, tables

@@ -18,7 +18,8 @@ from lmms_eval.evaluator import simple_evaluate
 from lmms_eval.tasks import TaskManager
 from loguru import logger
 
-from ..checkpoints.files import read_json, replace_file
+from ..checkpoints.files import read_json
+from ..output import replace_file
 from ..version import __version__
 from .benchmarks import BENCHMARKS, chosen_task, data_digest, reaching_the_data
 from .cells import Cell

@@ -13,8 +13,8 @@ from huggingface_hub import CommitInfo, HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from ..checkpoints.card import PICTURE, chosen, metadata_of, pinned_tag, read_card, write_card
-from ..checkpoints.files import replace_file
 from ..checkpoints.resolve import FAILURES
+from ..output import replace_file
 from .copies import Say, check_bases, failed_to_copy, with_copies, without_copies
 from .errors import AGAIN, hub_errors, said
 from .plan import Content, Plan, Remote, Step, compared, files_at, look_up, operations, size_of

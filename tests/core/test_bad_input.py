@@ -108,9 +108,16 @@ def test_whatever_pillow_raises_names_the_picture(monkeypatch, error):
         open_image(PICTURE)
 
 
-@pytest.mark.parametrize("command", ["inspect", "verify", "eval", "bench"])
+@pytest.mark.parametrize("entry, value", [("patch_size", 0), ("patch_size", "14"), ("num_attention_heads", 0)])
+def test_a_config_that_no_model_can_be_built_of(fails, tmp_path, entry, value):
+    folder = convert_checkpoint(CHECKPOINT, tmp_path / "odd")
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"][entry] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    assert "odd/config.json (" in fails(*arguments_for("visualize", folder, tmp_path))
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify", "bench"])
 def test_a_file_is_no_checkpoint(fails, tmp_path, command):
     tiny.random_image(8, 8).save(tmp_path / "a.png")
-    if command == "eval":
-        pytest.importorskip("lmms_eval")
     assert "a.png is a file, but must be the folder of a checkpoint" in fails(command, "a.png")

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "hf_zspa"
 # From the lowest room to the highest: each imports from those before it alone.
 ROOMS = (
-    "remote_code", "version", "pruners", "scenes", "checkpoints", "output", "loading", "scenes.training", "visualize",
+    "remote_code", "version", "output", "pruners", "scenes", "checkpoints", "loading", "scenes.training", "visualize",
     "evaluation", "bench", "hub", "vllm", "cli", "__init__", "__main__",
 )  # fmt: skip
 TOP_LEVEL = {

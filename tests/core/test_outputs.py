@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from hf_zspa import cli
-from hf_zspa.checkpoints import files
+from hf_zspa import cli, output
 from hf_zspa.checkpoints.convert import convert_checkpoint
 from hf_zspa.scenes import CHECKPOINT, EXAMPLES
 
@@ -19,14 +18,14 @@ LIMITED = """
 import resource, signal, tempfile
 import torchvision_operators
 from hf_zspa import cli
-from hf_zspa.checkpoints import files
+from hf_zspa import output
 
 def open_temporary(*arguments, **options):
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
     return real(*arguments, **options)
 
-real, files.tempfile.NamedTemporaryFile = tempfile.NamedTemporaryFile, open_temporary
+real, output.tempfile.NamedTemporaryFile = tempfile.NamedTemporaryFile, open_temporary
 cli.main()
 """
 
@@ -72,9 +71,9 @@ def test_a_full_disk_leaves_what_was_there_and_is_named(checkpoint, tmp_path, na
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_file_that_cannot_be_put_in_place_leaves_the_older_one(monkeypatch, tmp_path, error):
     (tmp_path / "a").write_bytes(b"old")
-    monkeypatch.setattr(files.Path, "replace", lambda *_: (_ for _ in ()).throw(error))
+    monkeypatch.setattr(output.Path, "replace", lambda *_: (_ for _ in ()).throw(error))
     with pytest.raises(type(error)) as caught:
-        files.replace_file(tmp_path / "a", b"new")
+        output.replace_file(tmp_path / "a", b"new")
     assert isinstance(error, KeyboardInterrupt) or caught.value.filename == str(tmp_path / "a")
     assert [path.name for path in tmp_path.iterdir()] == ["a"] and (tmp_path / "a").read_bytes() == b"old"
 
@@ -83,10 +82,10 @@ def test_a_file_that_cannot_be_put_in_place_leaves_the_older_one(monkeypatch, tm
 def test_a_new_file_permits_what_the_user_wants_and_a_replaced_one_what_it_did(tmp_path, mask, mode):
     before = os.umask(mask)
     try:
-        files.replace_file(tmp_path / "new", b"new")
+        output.replace_file(tmp_path / "new", b"new")
         (tmp_path / "old").touch(0o640)
         (tmp_path / "old").chmod(0o640)
-        files.replace_file(tmp_path / "old", b"new")
+        output.replace_file(tmp_path / "old", b"new")
     finally:
         os.umask(before)
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("new", "old")] == [mode, 0o640]

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from hf_zspa import cli
-from hf_zspa.checkpoints import files
+from hf_zspa import cli, output
 
 ARGUMENTS = ("embedded", "--tasks", "zspa_scenes_extreme", "--methods", "original,zspa", "--limit", "2")
 
@@ -40,17 +39,25 @@ def test_a_full_disk_leaves_what_was_there_and_is_named(loaded_once, run, tmp_pa
     before = path.read_bytes()
     if path.parent.name == "cells":
         path.rename(path.with_suffix(".away"))
-    real = files.tempfile.NamedTemporaryFile
+    real = output.tempfile.NamedTemporaryFile
 
     def full(*arguments, prefix, **options):
         if prefix == f".{name}.":
             raise OSError(28, "No space left on device")
         return real(*arguments, prefix=prefix, **options)
 
-    monkeypatch.setattr(files.tempfile, "NamedTemporaryFile", full)
+    monkeypatch.setattr(output.tempfile, "NamedTemporaryFile", full)
     status, _, err = run("--core-ratio", "0.2,0.4")
     assert status == 1 and f"{path}: No space left on device; what was there is unchanged" in err
     if path.parent.name == "cells":
         assert not path.exists()
     else:
         assert path.read_bytes() == before
+
+
+def test_a_file_is_no_checkpoint(monkeypatch, capsys, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"")
+    monkeypatch.setattr("sys.argv", ["hf-zspa", "eval", str(tmp_path / "a.png"), "-o", str(tmp_path / "out")])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "a.png is a file, but must be the folder of a checkpoint" in capsys.readouterr().err

@@ -6,6 +6,7 @@ from typing import Any
 from huggingface_hub import EvalResult
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
+from ...output import markdown_table
 from ...pruners.registry import method_of
 
 _MEASURED = re.compile(r", n = \d+(, all tokens [\d.]+)?$")  # ends the name of a metric that hf-zspa wrote
@@ -49,12 +50,11 @@ def table(results: list[EvalResult] | None, config: dict[str, Any]) -> str:
     """
     if not results:
         return ""
-    lines = ["| benchmark | metric | score | measured with |", "|---|---|---|---|"]
+    rows = []
     for found in results:
         ratios = _said(found.metric_args, config) if _MEASURED.search(str(found.metric_name)) else ""
-        name = found.metric_name or found.metric_type
-        lines.append(f"| {found.dataset_name} | {name} | {found.metric_value} | {ratios} |")
-    return "\n".join(lines)
+        rows.append([str(found.dataset_name), found.metric_name or found.metric_type, str(found.metric_value), ratios])
+    return markdown_table(("benchmark", "metric", "score", "measured with"), rows)
 
 
 def _said(args: Any, config: dict[str, Any]) -> str:

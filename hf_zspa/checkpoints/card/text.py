@@ -2,6 +2,7 @@
 
 from huggingface_hub import ModelCardData
 
+from ...output import markdown_table
 from ...version import TESTED_TRANSFORMERS, __version__, install_command
 from ..families import FAMILIES
 from .metadata import strings
@@ -61,12 +62,14 @@ def _savings(config: dict) -> str:
     examples, per_token = image_examples(config), cache_bytes_per_token(config)
     if not examples:
         return ""
-    lines = ["| image | visual tokens | kept | keys and values saved (16 bit) |", "|---|---|---|---|"]
-    for what, count, kept in examples:
-        saved = f"{(count - kept) * per_token / 1e6:.3g} MB" if per_token else "–"
-        lines.append(f"| {what} | {count} | {kept} | {saved} |")
+    rows = [
+        [what, str(count), str(kept), f"{(count - kept) * per_token / 1e6:.3g} MB" if per_token else "–"]
+        for what, count, kept in examples
+    ]
     return (
-        "## What pruning saves\n\n" + "\n".join(lines) + "\n\nThe prompt that the language model reads is shorter by "
+        "## What pruning saves\n\n"
+        + markdown_table(("image", "visual tokens", "kept", "keys and values saved (16 bit)"), rows)
+        + "\n\nThe prompt that the language model reads is shorter by "
         "what is dropped, so its time to the first token and its cache are those of the shorter prompt. What pruning "
         "costs in answers depends on the task."
     )
