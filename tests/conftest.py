@@ -72,7 +72,7 @@ def as_on_a_gpu(monkeypatch):
         monkeypatch.setattr(module, "on_cpu", lambda tensor: False)
 
 
-@pytest.fixture(params=["all pairs", "looking ahead", "torch", "triton"])
+@pytest.fixture(params=["all pairs", "looking ahead", "torch", pytest.param("triton", marks=pytest.mark.slow)])
 def way(request, monkeypatch):
     """Selects as on a CPU, where few tokens are all compared and many only as needed, or as on a GPU: in plain torch,
     or in the kernels, which Triton interprets on a CPU."""

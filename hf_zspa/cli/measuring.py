@@ -114,7 +114,9 @@ def bench_command(
     keep_ratio: Annotated[float, typer.Option(help="Share of tokens kept, (0, 1].")] = 0.1,
     core_ratio: Annotated[float, typer.Option(help="Share of those chosen by relevance, [0, 1].")] = 0.2,
     new_tokens: Annotated[int, typer.Option(min=2, help="Tokens of every answer.")] = 16,
-    time_allowed: Annotated[float, typer.Option("--seconds", help="About how long to go on.")] = 60,
+    time_allowed: Annotated[
+        float, typer.Option("--seconds", help="About how long to go on; every question is asked once at least.")
+    ] = 60,
     pairs: Annotated[
         Path | None,
         typer.Option(help='JSON Lines such as {"image": "a.png", "question": "what?"}; by default shipped scenes.'),

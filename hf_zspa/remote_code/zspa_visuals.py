@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .zspa_compat import feature_list, loaded
-from .zspa_config import FIELDS, check_fields, fields_of, pruner_from_config
+from .zspa_config import FIELDS, check_fields, fields_of, meant_by, pruner_from_config
 from .zspa_prefill import PrunedVisuals
 from .zspa_prompt import prompt_mask
 from .zspa_selection import VisualTokenPruner, ZspaPruner
@@ -116,8 +116,10 @@ class ZspaVisualsMixin:
 
         Raises:
             ValueError: the prompt is not token ids with a mask of their shape, or the images do not fit it.
+            TypeError: there is no setting of a name that looks like one.
         """
         _check_prompt(input_ids, attention_mask)
+        _check_settings(visual)
         # What the lengths follow from is looked at before the images are encoded, so that a GPU is waited for when it
         # has nothing to do yet, and not again.
         ids, mask = input_ids.cpu(), None if attention_mask is None else attention_mask.cpu().bool()
@@ -202,6 +204,13 @@ def _check_prompt(input_ids: Tensor | None, attention_mask: Tensor | None) -> No
             f"pruning needs an attention_mask of the shape of input_ids, {tuple(input_ids.shape)}, with 1 on "
             f"tokens and 0 on padding, but got {found}"
         )
+
+
+def _check_settings(call: dict[str, Any]) -> None:
+    for name in call:
+        if name.startswith("zspa_"):
+            meant = meant_by(name) or "zspa_keep_ratio, zspa_core_ratio or visual_token_pruner"
+            raise TypeError(f"{name} is no setting of a call: did you mean {meant}?")
 
 
 def rows_of_images(placeholders: list[int], sizes: list[int], modality: str) -> list[int]:

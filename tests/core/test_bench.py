@@ -97,6 +97,7 @@ def test_a_new_size_is_answered_once_before_it_is_timed(pair, monkeypatch):
     assert counts == [first_of_all, 1, 1 if fixed else 2]
 
 
+@pytest.mark.slow
 def test_table_3_has_the_mean_time_and_the_memory_of_the_first_three(pair):
     benchmark = InterleavedBenchmark(pair.model, SETTINGS, ("original", "zspa"))
     for seed in range(SAMPLES + 1):

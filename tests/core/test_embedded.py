@@ -93,6 +93,7 @@ def test_objects_are_seen_where_the_description_says():
             assert min(COLOURS, key=lambda name: np.abs(pixel - COLOURS[name]).sum()) == thing.colour
 
 
+@pytest.mark.slow
 def test_training_scenes_never_show_a_held_out_combination():
     shown = {(thing.colour, thing.kind) for seed in range(300) for thing in draw_scene(seed).objects}
     unseen = {(thing.colour, thing.kind) for seed in range(60) for thing in draw_scene(seed, "unseen").objects}

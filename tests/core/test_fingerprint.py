@@ -84,6 +84,7 @@ NOT_DECIDING = {
     "evaluation/cells",
     "evaluation/fingerprint",
     "evaluation/statistics",
+    "output",
     "scenes/__init__",
     "version",
 }

@@ -72,6 +72,7 @@ def test_one_pass_over_the_features_serves_several_steps(monkeypatch):
     assert passes and len(passes) <= 82 // 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["random", "clustered"])
 def test_leaving_tokens_behind_changes_no_choice(kind):
     visual, prompt = features(1500, kind)

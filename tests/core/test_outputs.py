@@ -50,6 +50,7 @@ def run(monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["demo.png", "kept.png", "out/results.json"])
 def test_a_full_disk_leaves_what_was_there_and_is_named(checkpoint, tmp_path, name):
     (tmp_path / "out").mkdir()
@@ -124,6 +125,7 @@ def test_verify_speaks_json_and_fails_as_ever(run, checkpoint):
     assert [file["name"] for file in said["files"] if file["problem"]] == ["zspa_prompt.py"]
 
 
+@pytest.mark.slow
 def test_where_the_core_has_no_token_the_question_plays_no_part(run, checkpoint):
     words = "the question plays no part"
     assert words in run("visualize", checkpoint, *ASKED, "-o", "kept.png", "--keep-ratio", 0.01)[1]

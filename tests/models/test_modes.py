@@ -233,6 +233,15 @@ def test_a_wrong_call_is_named(pair, inputs, wrong, named):
         pair.generate(inputs, **wrong)
 
 
+@pytest.mark.parametrize("name", ["zspa_keep_ratioo", "zspa_keep"])
+def test_a_misspelt_setting_is_not_passed_by(pair, inputs, name):
+    for call in (pair.model, pair.model.select_visual_tokens, pair.model.visual_and_prompt_tokens):
+        with pytest.raises(TypeError, match=f"{name} is no setting of a call: did you mean zspa_keep_ratio"):
+            call(**inputs, **{name: 0.5})
+    with pytest.raises((TypeError, ValueError), match=name):
+        pair.generate(inputs, **{name: 0.5})
+
+
 @pytest.mark.parametrize("field, value", [("position_ids", "kompakt"), ("prompt_scope", "all"), ("pooling", "sum")])
 def test_fields_are_checked_on_every_call(pair, inputs, field, value):
     pruner = {} if field == "pooling" else {"visual_token_pruner": EveryThird()}

@@ -63,6 +63,7 @@ def check_random_batches(pair, examples):
     one()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_random_batches_equal_the_oracle(load, family):
     check_random_batches(load(family), 12)
