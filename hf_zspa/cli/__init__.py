@@ -9,6 +9,8 @@ from ..hub import Interrupted
 from ..version import __version__
 from . import checkpoints, hub, measuring, pictures
 
+INTERRUPTED = 130  # the exit status of what Ctrl-C ends
+
 app = typer.Typer(
     help="Vision-language checkpoints that prune their own visual tokens, chosen for the question.",
     no_args_is_help=True,
@@ -41,7 +43,11 @@ def main() -> None:
     try:
         app()
     except Interrupted as error:
-        _stop(str(error), 130)
+        _stop(str(error), INTERRUPTED)
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
+        _stop("interrupted", INTERRUPTED)  # typer says nothing
     except ValueError as error:
         _stop(str(error) or type(error).__name__)
     except OSError as error:  # the Hub's and transformers' own errors are among these

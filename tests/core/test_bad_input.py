@@ -3,6 +3,7 @@
 import json
 import struct
 import zlib
+from unittest.mock import Mock
 
 import pytest
 import tiny
@@ -121,3 +122,12 @@ def test_a_config_that_no_model_can_be_built_of(fails, tmp_path, entry, value):
 def test_a_file_is_no_checkpoint(fails, tmp_path, command):
     tiny.random_image(8, 8).save(tmp_path / "a.png")
     assert "a.png is a file, but must be the folder of a checkpoint" in fails(command, "a.png")
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys, tmp_path):
+    interrupt = Mock(side_effect=KeyboardInterrupt)
+    monkeypatch.setattr("hf_zspa.checkpoints.inspect.inspect_checkpoint", interrupt)
+    monkeypatch.setattr("sys.argv", ["hf-zspa", "inspect", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 130 and capsys.readouterr().err.strip() == "hf-zspa: interrupted"
