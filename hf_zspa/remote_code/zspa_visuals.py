@@ -37,8 +37,7 @@ class ZspaVisualsMixin:
 
         Args:
             visual_token_pruner: a `VisualTokenPruner`; None returns the stock class's features in its own type.
-            prompt_tokens: per image `(m_i, d)`; or a function from the list of sizes `n_i` to that list, for a batch
-                whose rows are matched to images by these sizes.
+            prompt_tokens: per image `(m_i, d)`.
 
         Returns:
             With a pruner, `(kept, indices)`: per image the kept tokens `(l_i, d)` and their ascending indices `(l_i,)`.
@@ -237,9 +236,10 @@ def rows_of_images(placeholders: list[int], sizes: list[int], modality: str) -> 
     return rows
 
 
-def keep_tokens(features: list[Tensor], prompt_tokens, pruner: VisualTokenPruner) -> tuple[list[Tensor], list[Tensor]]:
-    """Per image the kept tokens `(l_i, d)` of `(n_i, d)`, and their indices; arguments as in `get_image_features`."""
-    prompts = prompt_tokens([len(f) for f in features]) if callable(prompt_tokens) else prompt_tokens
+def keep_tokens(
+    features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPruner
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Per image the kept tokens `(l_i, d)` of `(n_i, d)`, and their indices; `prompts` has `(m_i, d)` per image."""
     if len(prompts) != len(features):
         raise ValueError(f"{len(features)} images need as many prompt_tokens, but there are {len(prompts)}")
     indices = choose(features, prompts, pruner)
