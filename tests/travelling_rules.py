@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection, Iterable
 
 MODULES = {
-    "bisect", "contextlib", "copy", "dataclasses", "difflib", "functools", "inspect", "itertools", "math", "torch",
-    "triton", "triton.language", "typing", "warnings",
+    "bisect", "collections.abc", "contextlib", "copy", "dataclasses", "difflib", "functools", "inspect", "itertools",
+    "math", "threading", "torch", "triton", "triton.language", "typing", "warnings",
 }  # fmt: skip
 # What is imported out of transformers, much of which loads models; it is never imported whole.
 IMPORTED = {

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..remote_code.zspa_selection import check_ratio, round_half_up
+from ..remote_code.zspa_similarity import plain_precision
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class OneByOne:
 
     @torch.no_grad()
     def __call__(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[Tensor]:
-        return [self.choose(v, p, self.budget(len(v))).sort().values for v, p in zip(visual_tokens, prompt_tokens)]
+        with plain_precision(visual_tokens):
+            chosen = [self.choose(v, p, self.budget(len(v))) for v, p in zip(visual_tokens, prompt_tokens)]
+        return [indices.sort().values for indices in chosen]
 
     def choose(self, visual: Tensor, prompt: Tensor, budget: int) -> Tensor:
         """Indices `(budget,)` of the tokens of `visual` `(n, d)` to keep for `prompt` `(m, d)`, in any order."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..remote_code.zspa_selection import ZspaPruner
+from ..remote_code.zspa_similarity import plain_precision
 
 
 def published_divprune(visual: Tensor, budget: int) -> Tensor:
@@ -41,5 +42,7 @@ class PublishedDivPrune:
     def budget(self, n: int) -> int:
         return ZspaPruner(self.keep_ratio).budget(n)
 
+    @torch.no_grad()
     def __call__(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[Tensor]:
-        return [published_divprune(v, self.budget(len(v))).sort().values for v in visual_tokens]
+        with plain_precision(visual_tokens):
+            return [published_divprune(v, self.budget(len(v))).sort().values for v in visual_tokens]

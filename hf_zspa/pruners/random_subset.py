@@ -34,12 +34,12 @@ class RandomPruner(OneByOne):
         return [self._draw(v, self.budget(len(v)), name.encode()).sort().values for v, name in named]
 
     def choose(self, visual: Tensor, prompt: Tensor, budget: int) -> Tensor:
-        return self._draw(visual, budget, prompt.cpu().float().numpy().tobytes())
+        return self._draw(visual, budget, prompt.detach().cpu().float().numpy().tobytes())
 
     def _draw(self, visual: Tensor, budget: int, name: bytes) -> Tensor:
         digest = hashlib.sha256(f"{self.seed} {len(visual)} ".encode() + name)
-        generator = torch.Generator().manual_seed(int.from_bytes(digest.digest()[:8], "big") >> 1)
-        return torch.randperm(len(visual), generator=generator)[:budget].to(visual.device)
+        generator = torch.Generator("cpu").manual_seed(int.from_bytes(digest.digest()[:8], "big") >> 1)
+        return torch.randperm(len(visual), generator=generator, device="cpu")[:budget].to(visual.device)
 
 
 def naming(pruner: VisualTokenPruner, images: Sequence[str]) -> VisualTokenPruner:

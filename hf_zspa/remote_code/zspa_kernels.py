@@ -165,7 +165,7 @@ def _select(visual_tokens: list[Tensor], prompts: list[Tensor], counts: list[lis
     padded = torch.nn.utils.rnn.pad_sequence(visual_tokens, True) if several else visual_tokens[0][None]
     features = padded.contiguous()
     (images, n, width), device = features.shape, features.device
-    on_device = torch.tensor(counts, dtype=torch.int32).to(device, non_blocking=True)
+    on_device = torch.tensor(counts, dtype=torch.int32, device="cpu").to(device, non_blocking=True)
     cores = [core for _, core, _ in counts]
     scale, scores = (torch.empty(images, n, dtype=torch.float32, device=device) for _ in range(2))
     block, wide = max(16, triton.next_power_of_2(n)), triton.next_power_of_2(width)

@@ -76,8 +76,8 @@ class CosinesAsNeeded(Cosines):
     def to_nearest(self) -> Tensor:
         """As `Cosines.to_nearest`; each pair is computed once, and `pairs` keeps them all where they are few enough."""
         n = len(self.tokens)
-        nearest = torch.full((n,), -torch.inf)
-        pairs = torch.empty(n, n) if n * n <= BLOCK else None
+        nearest = self.scale.new_full((n,), -torch.inf)
+        pairs = self.scale.new_empty(n, n) if n * n <= BLOCK else None
         size = max(1, min(BLOCK // n, max(128, n // 8)))
         for start in range(0, n, size):
             stop = min(n, start + size)
@@ -102,8 +102,8 @@ def most_isolated(cosines: CosinesAsNeeded) -> Tensor:
     """
     cosines.compare_few()
     n = len(cosines.tokens)
-    nearest, whole = torch.full((n,), -torch.inf), torch.zeros(n, dtype=torch.bool)
-    left = torch.arange(0, n, -(-n // BOUNDING))
+    nearest, whole = cosines.scale.new_full((n,), -torch.inf), torch.zeros(n, dtype=torch.bool, device="cpu")
+    left = torch.arange(0, n, -(-n // BOUNDING), device="cpu")
     turn = 0
     while len(left):
         if turn == 2 and 4 * len(left) > n:
@@ -125,7 +125,7 @@ def add_diverse(cosines: CosinesAsNeeded, selected: Tensor, steps: int) -> Tenso
         return selected[:0]
     cosines.compare_few()
     closest = cosines.to_closest(selected).scatter(0, selected, torch.inf)
-    return torch.tensor(look_ahead(cosines, closest, steps), dtype=torch.long)
+    return torch.tensor(look_ahead(cosines, closest, steps), dtype=torch.long, device="cpu")
 
 
 def look_ahead(cosines: CosinesAsNeeded, closest: Tensor, steps: int, limit: float = torch.inf) -> list[int]:
@@ -174,7 +174,7 @@ def look_ahead(cosines: CosinesAsNeeded, closest: Tensor, steps: int, limit: flo
             ahead = likely_next(cosines, closest, pick, columns, min(AHEAD, 2 * left))
             for token in list(columns)[: max(0, len(columns) + len(ahead) - COLUMNS)]:
                 del columns[token]
-            columns.update(zip(ahead, cosines.to_tokens(torch.tensor(ahead)).numpy()))
+            columns.update(zip(ahead, cosines.to_tokens(torch.tensor(ahead, device="cpu")).numpy()))
         nearest.clip(min=columns.pop(pick), out=nearest)  # the elementwise maximum
         nearest[pick] = torch.inf
         added.append(pick)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .zspa_kernels import select_on_gpu
 from .zspa_lookahead import select_on_cpu
-from .zspa_similarity import Cosines, first_minimum, on_cpu
+from .zspa_similarity import Cosines, first_minimum, on_cpu, plain_precision
 
 POOLINGS = ("mean", "max", "none")
 
@@ -135,10 +135,11 @@ class ZspaPruner:
         budgets = [self.budget(len(visual)) for visual in visual_tokens]
         cores = [self.core(len(visual)) if len(prompt) else 0 for visual, prompt in zip(visual_tokens, prompt_tokens)]
         here = all(map(on_cpu, visual_tokens))
-        orders = None if here else select_on_gpu(visual_tokens, prompt_tokens, budgets, cores, self.pooling)
-        if orders is None:
-            select = select_on_cpu if here else select_in_order
-            orders = [select(*image, self.pooling) for image in zip(visual_tokens, prompt_tokens, budgets, cores)]
+        with plain_precision(visual_tokens):
+            orders = None if here else select_on_gpu(visual_tokens, prompt_tokens, budgets, cores, self.pooling)
+            if orders is None:
+                select = select_on_cpu if here else select_in_order
+                orders = [select(*image, self.pooling) for image in zip(visual_tokens, prompt_tokens, budgets, cores)]
         return list(zip(orders, cores))
 
 
@@ -166,7 +167,8 @@ def select_tokens(
 def relevance(visual: Tensor, prompt: Tensor, pooling: str = "mean") -> Tensor:
     """Cosine similarity `(n,)`, float32, of each visual token `(n, d)` to the pooled prompt `(m, d)` (eq. 4, 5)."""
     _check_tokens([visual], [prompt])
-    return Cosines(visual).to_prompt(prompt, pooling)
+    with plain_precision([visual]):
+        return Cosines(visual).to_prompt(prompt, pooling)
 
 
 def _check_tokens(visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> None:

@@ -1,6 +1,10 @@
 """Cosine similarities between the visual tokens of an image, and between them and a prompt, in float32."""
 
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +15,84 @@ BLOCK = 1 << 24  # similarities held at once while looking for nearest neighbour
 COLUMNS = 256  # selected tokens whose similarities to all others are held at once
 _ROWS = 128  # tokens at a time on a CPU, for what would else be another copy of all of them; blocks stay in the cache
 _ROWS_ON_GPU = 1 << 12
+
+
+@contextmanager
+def plain_precision(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Within it, `tensors` are computed with in their own dtype, whatever a program has switched on: there is no
+    autocast on their devices, and products of float32 matrices are float32, not TF32 or bfloat16.
+
+    Autocast belongs to a thread. The precision of products belongs to the process: where a program has lowered it, it
+    is raised for all threads until the last one leaves.
+    """
+    with ExitStack() as stack:
+        for kind in {tensor.device.type for tensor in tensors}:
+            if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(_exact_products)
+        yield
+
+
+class _ExactProducts:
+    """What `plain_precision` does for the process: a context that several threads may be in."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.lowered: _Precision | None = None
+
+    def __enter__(self):
+        with self.lock:
+            if not self.inside and _may_be_inexact():
+                self.lowered = _Precision()
+            self.inside += 1
+
+    def __exit__(self, *error):
+        with self.lock:
+            self.inside -= 1
+            if not self.inside and self.lowered:
+                self.lowered.restore()
+                self.lowered = None
+
+
+def _may_be_inexact() -> bool:
+    """Whether products of float32 or float16 matrices may be less precise than float32."""
+    try:
+        lowered = torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:  # lowered by the settings per backend, with which this one no longer agrees
+        lowered = True
+    return lowered or getattr(torch.backends.cuda.matmul, "allow_fp16_accumulation", False)  # torch 2.7
+
+
+class _Precision:
+    """The precision that a program lets products of matrices have, which is raised until `restore`.
+
+    From 2.9 on torch has a setting per backend beside the one for all.
+    """
+
+    def __init__(self):
+        self.cuda = torch.backends.cuda.matmul
+        backends: list[Any] = [self.cuda, getattr(torch.backends.mkldnn, "matmul", None)]
+        self.per_backend = [(it, it.fp32_precision) for it in backends if hasattr(it, "fp32_precision")]
+        self.float16_sums = getattr(self.cuda, "allow_fp16_accumulation", False)
+        for backend, _ in self.per_backend:
+            backend.fp32_precision = "ieee"
+        self.for_all = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        if self.float16_sums:
+            self.cuda.allow_fp16_accumulation = False
+
+    def restore(self) -> None:
+        torch.set_float32_matmul_precision(self.for_all)
+        for backend, precision in self.per_backend:
+            backend.fp32_precision = "none"  # as it is set for all backends
+            if backend.fp32_precision != precision:
+                backend.fp32_precision = precision
+        if self.float16_sums:
+            self.cuda.allow_fp16_accumulation = True
+
+
+_exact_products = _ExactProducts()
 
 
 def on_cpu(tensor: Tensor) -> bool:
@@ -34,11 +116,11 @@ def unit_vectors(tokens: Tensor) -> Tensor:
     Dividing by the largest entry first keeps the squares of tiny and huge entries inside the range of float32. Where
     looking at the norms costs nothing, on a CPU, that is done only when it must be.
     """
-    if on_cpu(tokens):
-        norm = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True, dtype=torch.float32)
-        if ((norm > 1e-15) & (norm < 1e15)).all():
-            return (tokens / norm).float()
     tokens = tokens.float()
+    if on_cpu(tokens):
+        norm = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
+        if ((norm > 1e-15) & (norm < 1e15)).all():
+            return tokens / norm
     tokens = torch.nan_to_num(tokens / tokens.abs().amax(-1, keepdim=True), nan=0.0)
     return torch.nan_to_num(tokens / tokens.norm(dim=-1, keepdim=True), nan=0.0)
 
@@ -48,7 +130,7 @@ class Cosines:
 
     The tokens are not made unit vectors, which would be one more copy of them: a cosine is a product of two tokens,
     scaled afterwards by both their norms. On a GPU the tokens stay in 16 bits if they came so, because the products of
-    16-bit numbers are exact in float32. (Those of float32 tokens are not where a program has switched TF32 on.)
+    16-bit numbers are exact in float32.
 
     Attributes:
         tokens: `(n, d)`.
@@ -106,6 +188,7 @@ def _tokens_and_scale(visual: Tensor) -> tuple[Tensor, Tensor]:
         norm = torch.linalg.vector_norm(visual, dim=-1)
         if ((norm > 1e-15) & (norm < 1e15)).all():
             return visual, norm.reciprocal()
+    visual = visual.float() if visual.dtype == torch.float64 else visual
     # Dividing by a power of two is exact. That of the largest entry is its bits without sign and mantissa.
     largest = visual.abs().amax(-1, keepdim=True).float()
     power = (largest.view(torch.int32) & 0x7F800000).view(torch.float32)

@@ -6,10 +6,13 @@ import reference
 import torch
 from pairs import CASES, CORE, KEEP
 from selection import features
+from states import states
 
 from hf_zspa import ZspaPruner
+from hf_zspa.pruners.registry import METHODS
 from hf_zspa.remote_code import zspa_kernels, zspa_selection, zspa_visuals
 
+STATES = states("cuda", elsewhere="cuda")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
 
@@ -47,6 +50,19 @@ def test_a_gpu_selects_what_the_reference_selects(way):
     visual, prompt = torch.randn(144, 64, generator=generator), torch.randn(7, 64, generator=generator)
     (kept,) = ZspaPruner(0.25, 0.2)([visual.cuda()], [prompt.cuda()])
     assert kept.tolist() == reference.select(visual, prompt, 36, 7)
+
+
+@pytest.mark.filterwarnings("ignore:.*deterministic")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.pruner])
+@pytest.mark.parametrize("state", STATES)
+def test_a_gpu_selects_the_same_in_every_state_of_torch(way, state, method, dtype):
+    visual, prompt = (tokens.to("cuda", dtype) for tokens in features(576, "clustered"))
+    pruner = METHODS[method].make(0.1)
+    (expected,) = pruner([visual], [prompt])
+    with STATES[state]():
+        (kept,) = pruner([visual], [prompt])
+    assert kept.is_cuda and torch.equal(kept, expected)
 
 
 @pytest.mark.parametrize("core", [0.0, 0.2, 1.0])
