@@ -13,13 +13,16 @@ MODULES = {
 # What is imported out of transformers, much of which loads models; it is never imported whole.
 IMPORTED = {
     "transformers": {
-        "Cache", "DynamicCache", "LlavaConfig", "LlavaForConditionalGeneration", "LlavaNextConfig",
-        "LlavaNextForConditionalGeneration", "Qwen2_5_VLConfig", "Qwen2_5_VLForConditionalGeneration",
+        "Cache", "DynamicCache", "LlavaConfig", "LlavaForConditionalGeneration", "LlavaModel", "LlavaNextConfig",
+        "LlavaNextForConditionalGeneration", "LlavaNextModel", "Qwen2_5_VLConfig",
+        "Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLModel",
     },
     "transformers.conversion_mapping": {
         "get_checkpoint_conversion_mapping", "register_checkpoint_conversion_mapping",
     },
     "transformers.generation": {"AssistedCandidateGenerator", "GenerationMixin"},
+    "transformers.utils.generic": {"_CAN_RECORD_REGISTRY"},
+    "transformers.utils.output_capturing": {"_CAN_RECORD_REGISTRY"},
 }  # fmt: skip
 # As a builtin, as an attribute of anything, as a name imported, and as a string that getattr could be given.
 FORBIDDEN = {
@@ -40,17 +43,15 @@ FORBIDDEN_DUNDERS = {
 DUNDERS = {"__init__", "__name__"}
 # Read or set by a name that is not written there: entries of FIELDS, and names of the file's own.
 BY_NAME = {
-    "getattr(cache, _ATTRIBUTE, None)",
     "getattr(config, name, default)",
     "getattr(outputs, _CACHE_NAME)",
     "hasattr(config, name)",
-    "setattr(cache, _ATTRIBUTE, None)",
-    "setattr(cache, _ATTRIBUTE, prompt)",
     "setattr(config, name, default)",
     "setattr(self, name, value)",
 }
 FORBIDDEN_ARGUMENTS = {"custom_generate", "trust_remote_code"}
 LOADS = "tl.load"  # in a kernel, where tl is triton.language: from the memory of the GPU
+TURNS = "module.__class__ = cls"  # the base model that a generating class of transformers has built, into ours
 SAVES = "super().save_pretrained(*args, **kwargs)"  # of the config: transformers saves it, ours is named first
 
 
@@ -84,7 +85,7 @@ def _problems(node: ast.AST, parents: dict, neighbours: Collection[str], kernels
         if node.id in ("getattr", "setattr", "hasattr") and not called:
             yield f"passes {node.id} around"
     elif isinstance(node, ast.Attribute):
-        allowed = (kernels and ast.unparse(node) == LOADS) or ast.unparse(parents[node]) == SAVES
+        allowed = (kernels and ast.unparse(node) == LOADS) or ast.unparse(parents[node]) in (SAVES, TURNS)
         if _is_forbidden(node.attr) and not allowed:
             yield f"reads .{node.attr}"
     elif isinstance(node, ast.Constant):

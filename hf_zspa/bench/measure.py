@@ -205,16 +205,26 @@ class InterleavedBenchmark:
 
 def stock_view(model):
     """The same weights as a model of the stock class, which knows nothing of pruning."""
-    stock = copy.copy(model)
-    stock.__class__ = next(c for c in type(model).__mro__ if c.__module__.startswith("transformers.models."))
+    stock, base = copy.copy(model), copy.copy(model.base_model)
+    for module in (stock, base):
+        module.__class__ = next(c for c in type(module).__mro__ if c.__module__.startswith("transformers.models."))
+    stock._modules = stock._modules | {model.base_model_prefix: base}
     return stock
 
 
+@torch.no_grad()
 def packed_prompt(model, inputs: dict[str, Any], pruner: VisualTokenPruner) -> dict[str, Any]:
     """The pruned prompt as inputs of the stock class: embeddings `(batch, P, d)`, mask `(batch, P)`, and positions
     where its `generate` takes any. (That of Qwen2.5-VL counts its own, of the few tokens it is given.)"""
-    given = model.pruned_inputs(pruner, **inputs)
-    return {name: value for name, value in given.items() if name != "position_ids" or not model.rope_rows}
+    seen: dict[str, Any] = {}
+    decoder = model.get_decoder()
+    handle = decoder.register_forward_pre_hook(lambda _, args, kwargs: seen.update(kwargs), with_kwargs=True)
+    try:
+        model(**inputs, visual_token_pruner=pruner, logits_to_keep=1, use_cache=False)
+    finally:
+        handle.remove()
+    given = {name: seen[name] for name in ("inputs_embeds", "attention_mask", "position_ids")}
+    return {name: value for name, value in given.items() if name != "position_ids" or value.ndim == 2}
 
 
 def cache_bytes(cache) -> int:

@@ -1,21 +1,21 @@
 """Qwen2.5-VL that prunes its own visual tokens, of images and of videos."""
 
-import functools
-
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel
 
 # Every helper is imported here, used or not: transformers 4.x copies only the files that this one names.
-from .zspa_compat import feature_list, named_arguments, register_key_mapping
+from .zspa_cache import PrunedPrompt  # noqa: F401
+from .zspa_compat import answered, register_key_mapping
 from .zspa_config import ZspaConfigMixin
-from .zspa_forward import ZspaForwardMixin  # noqa: F401
+from .zspa_forward import ZspaBaseModelMixin, pruned
 from .zspa_generation import ZspaGenerationMixin
 from .zspa_kernels import select_on_gpu  # noqa: F401
 from .zspa_lookahead import select_on_cpu  # noqa: F401
-from .zspa_prefill import PrunedPrompt  # noqa: F401
+from .zspa_packing import Packed  # noqa: F401
+from .zspa_prefill import PackedRows  # noqa: F401
 from .zspa_prompt import prompt_mask  # noqa: F401
 from .zspa_selection import ZspaPruner  # noqa: F401
 from .zspa_similarity import Cosines  # noqa: F401
-from .zspa_visuals import keep_tokens
+from .zspa_visuals import selecting
 
 
 class ZspaQwen2_5_VLConfig(ZspaConfigMixin, Qwen2_5_VLConfig):
@@ -25,39 +25,24 @@ class ZspaQwen2_5_VLConfig(ZspaConfigMixin, Qwen2_5_VLConfig):
         super().__init__(*args, **kwargs)
 
 
-class ZspaQwen2_5_VLForConditionalGeneration(ZspaGenerationMixin, Qwen2_5_VLForConditionalGeneration):
-    """`Qwen2_5_VLForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt.
-
-    Against its base it changes `get_image_features`, `get_video_features`, `prepare_inputs_for_generation`,
-    `generate` and `forward`.
-    """
+class ZspaQwen2_5_VLModel(ZspaBaseModelMixin, Qwen2_5_VLModel):
+    """`Qwen2_5_VLModel` that prunes when it is called with images."""
 
     config_class = ZspaQwen2_5_VLConfig
-    visual_inputs = {
-        "image": ("pixel_values", "image_grid_thw"),
-        "video": ("pixel_values_videos", "video_grid_thw"),
-    }
-    rope_rows = 3
-    describing_positions = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts", "mm_token_type_ids")
+    forward = pruned(Qwen2_5_VLModel.forward)
+    get_image_features = answered(Qwen2_5_VLModel.get_image_features)
+    get_video_features = answered(Qwen2_5_VLModel.get_video_features)
 
-    @functools.wraps(Qwen2_5_VLForConditionalGeneration.forward)
-    def forward(self, *args, **kwargs):
-        return self.pruned_forward(super().forward, *args, **kwargs)
 
-    def get_video_features(self, *args, visual_token_pruner=None, prompt_tokens=None, **kwargs):
-        """As `get_image_features`, for videos: per video `(n_i, d)`."""
-        features = super().get_video_features(*args, **kwargs)
-        if visual_token_pruner is None:
-            return features
-        return keep_tokens(feature_list(features), prompt_tokens, visual_token_pruner)
+class ZspaQwen2_5_VLForConditionalGeneration(ZspaGenerationMixin, Qwen2_5_VLForConditionalGeneration):
+    """`Qwen2_5_VLForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
 
-    def full_position_ids(self, input_ids, attention_mask, described):
-        """Temporal, height and width positions `(3, batch, S)`; None without the token types that late 5.x needs."""
-        rope_index = self.model.get_rope_index
-        given = named_arguments(rope_index, {"mm_token_type_ids": None} | described)
-        if given.get("mm_token_type_ids", given) is None:
-            return None
-        return rope_index(**given | {"input_ids": input_ids, "attention_mask": attention_mask})[0]
+    config_class = ZspaQwen2_5_VLConfig
+    base_class = ZspaQwen2_5_VLModel
+    forward = pruned(Qwen2_5_VLForConditionalGeneration.forward)
+    get_image_features = selecting(Qwen2_5_VLForConditionalGeneration.get_image_features)
+    get_video_features = selecting(Qwen2_5_VLForConditionalGeneration.get_video_features)
 
 
 register_key_mapping(ZspaQwen2_5_VLForConditionalGeneration, Qwen2_5_VLForConditionalGeneration)
+register_key_mapping(ZspaQwen2_5_VLModel, Qwen2_5_VLModel)

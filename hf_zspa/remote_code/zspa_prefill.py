@@ -1,14 +1,17 @@
-"""The pruned prompt as tensors: which columns stay, how they are packed, and what later tokens must know of it.
+"""The pruned prompt as tensors: what was selected, and where its columns come from.
 
 A *column* is an index into the full, unpruned sequence that the user passes in and gets back. The `S` columns of a
 prompt become `P` packed places: every row keeps its own tokens in their order, shorter rows are padded on the left.
 """
 
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from .zspa_compat import shorter_output
 
 
 @dataclass
@@ -17,23 +20,37 @@ class PrunedVisuals:
 
     Attributes:
         keep: `(batch, S)` bool, False on the placeholders of dropped visual tokens.
-        features: placeholder token id → kept visual tokens `(kept, d)`, in the order of their placeholders.
+        outputs: modality → what the encoder returned, with the kept tokens only.
+        rows: modality → the row of each image.
         indices: per image, then per video, the ascending indices of the kept tokens.
-        width: the columns kept of the longest row, if they are known without looking at `keep`, which may be on a GPU.
-        padded: whether some row keeps fewer columns than another, or may.
-        positions: those of the full prompt `(rope_rows, batch, S)`, if it has other than those counted along a row.
+        width: the columns kept of the longest row.
+        padded: whether some row keeps fewer columns than another.
+        tail: how many columns at the end all rows keep.
+        described: what describes the prompt, on the CPU: ids, mask, grids, token types.
+        positions: those of the full prompt, `(batch, S)` or `(3, batch, S)`; None where they are counted.
         inputs: the visual inputs it was made from, for an assistant model that has to encode them itself.
-        assisted: whether candidate tokens will be rolled back out of the cache.
     """
 
     keep: Tensor
-    features: dict[int, Tensor]
-    indices: list[Tensor]
-    width: int | None = None
-    padded: bool = True
+    outputs: dict[str, Any] = field(default_factory=dict)
+    rows: dict[str, list[int]] = field(default_factory=dict)
+    indices: list[Tensor] = field(default_factory=list)
+    width: int = 0
+    padded: bool = False
+    tail: int = 0
+    described: dict[str, Any] = field(default_factory=dict)
     positions: Tensor | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
-    assisted: bool = False
+
+    def repeated(self, copies: int) -> dict[str, Any]:
+        """`outputs` for a batch that has each row `copies` times in a row, as for beams."""
+        if copies == 1:
+            return dict(self.outputs)
+        orders = {}
+        for modality, rows in self.rows.items():
+            images = [list(group) for _, group in groupby(range(len(rows)), key=lambda image: rows[image])]
+            orders[modality] = [image for group in images for _ in range(copies) for image in group]
+        return {modality: shorter_output(out, order=orders[modality]) for modality, out in self.outputs.items()}
 
 
 @dataclass
@@ -43,23 +60,20 @@ class PackedRows:
     Attributes:
         index: `(batch, P)` int64, the column behind each packed place.
         mask: `(batch, P)` int64, 0 on padding.
+        keep: `(batch, S)` bool, the columns that stay.
     """
 
     index: Tensor
     mask: Tensor
+    keep: Tensor
 
     @classmethod
-    def from_keep(cls, keep: Tensor, width: int | None = None, padding: int = 0) -> "PackedRows":
-        """Packs the True columns of `(batch, S)`.
-
-        Args:
-            width: how many the fullest row has, if that is known; None counts them, which waits for a GPU.
-            padding: more places to add, if enough columns are dropped.
-        """
-        width = min(keep.shape[1], (int(keep.sum(1).max()) if width is None else width) + padding)
+    def from_keep(cls, keep: Tensor, width: int) -> "PackedRows":
+        """Packs the True columns of `(batch, S)` into `width` places, at least as many as the fullest row has."""
+        width = min(keep.shape[1], width)
         dropped_first = keep.byte().argsort(dim=1, stable=True)
         index = dropped_first[:, keep.shape[1] - width :]
-        return cls(index, keep.gather(1, index).long())
+        return cls(index, keep.gather(1, index).long(), keep)
 
     def take(self, columns: Tensor) -> Tensor:
         """The packed places of `(..., batch, S)`, as `(..., batch, P)`."""
@@ -68,90 +82,15 @@ class PackedRows:
     def take_labels(self, labels: Tensor) -> Tensor:
         """Labels `(batch, S)` as `(batch, P)`; nothing comes before a row's first token, so nothing predicts it."""
         first = self.mask.shape[1] - self.mask.sum(1, keepdim=True)
-        return self.take(labels).masked_fill(self.mask == 0, -100).scatter(1, first, -100)
+        labels = self.take(labels).masked_fill(self.mask == 0, -100)
+        return torch.cat([labels, labels[:, :1]], 1).scatter(1, first, -100)[:, :-1]
 
-    def places(self, keep: Tensor) -> Tensor:
-        """`(batch, S)`: the packed place of each column, or of the nearest one kept before it."""
+    def places(self) -> Tensor:
+        """`(batch, S)`: the packed place of each column, or of the nearest one kept before it; of the first one kept
+        where there is none."""
         first = self.mask.shape[1] - self.mask.sum(1, keepdim=True)
-        return first + (keep.long().cumsum(1) - 1).clamp_min(0)
+        return (first + (self.keep.long().cumsum(1) - 1).clamp_min(0)).clamp_max(self.mask.shape[1] - 1)
 
-
-@dataclass
-class PrunedPrompt:
-    """What a cache remembers of the pruned prompt in it.
-
-    Attributes:
-        columns: `S`, the columns the prompt stands for.
-        mask: `(batch, P)` int64, 0 on padding.
-        next_position: `(batch, 1)` int64, the position of the first token after the prompt.
-        padded: False where the mask is known to have no 0.
-    """
-
-    columns: int
-    mask: Tensor
-    next_position: Tensor
-    padded: bool = True
-
-    @property
-    def dropped(self) -> int:
-        """Columns by which the cache is shorter than the sequence it stands for."""
-        return self.columns - self.mask.shape[1]
-
-    def pack_mask(self, attention_mask: Tensor) -> Tensor:
-        """A mask over columns `(batch, S + t)` as one over the cache `(batch, P + t)`."""
-        mask = self._rows(self.mask, len(attention_mask)).to(attention_mask)
-        return torch.cat([mask, attention_mask[:, self.columns :]], dim=1)
-
-    def later_positions(self, attention_mask: Tensor, count: int) -> Tensor:
-        """Positions `(batch, count)` of the last `count` columns of `(batch, S + t)`, all of them after the prompt."""
-        later = attention_mask[:, self.columns :].long().cumsum(1) - 1
-        return self._rows(self.next_position, len(later)) + later[:, later.shape[1] - count :].clamp_min(0)
-
-    def counted_positions(self, batch: int, columns: int, count: int) -> Tensor:
-        """`later_positions` of a mask `(batch, columns)` of nothing but 1."""
-        later = torch.arange(columns - count, columns, device=self.next_position.device) - self.columns
-        return self._rows(self.next_position, batch) + later
-
-    @staticmethod
-    def _rows(values: Tensor, batch: int) -> Tensor:
-        """`(batch, ...)`, with every row repeated as `Cache.batch_repeat_interleave` repeats those of the cache."""
-        if batch % len(values):
-            raise ValueError(f"the pruned prompt in the cache has {len(values)} rows, but the call has {batch}")
-        return values if batch == len(values) else values.repeat_interleave(batch // len(values), 0)
-
-
-_ATTRIBUTE = "_zspa_pruned_prompt"
-
-
-def remember(cache, prompt: PrunedPrompt) -> None:
-    """Ties a pruned prompt to the cache it goes into, if there is one."""
-    if cache is not None:
-        setattr(cache, _ATTRIBUTE, prompt)
-
-
-def forget_if_empty(cache) -> None:
-    """Drops what a reused cache still says of the prompt it held before."""
-    if getattr(cache, _ATTRIBUTE, None) is not None and cached_length(cache) == 0:
-        setattr(cache, _ATTRIBUTE, None)
-
-
-def cached_length(cache) -> int:
-    """Tokens in `cache`, which may be None."""
-    return 0 if cache is None else int(cache.get_seq_length())
-
-
-def pruned_prompt_of(cache) -> PrunedPrompt | None:
-    """The pruned prompt inside `cache`, or None.
-
-    Raises:
-        ValueError: the cache no longer holds all of its pruned prompt, so that columns cannot be told apart.
-    """
-    prompt = getattr(cache, _ATTRIBUTE, None)
-    if prompt is None or cached_length(cache) == 0:
-        return None
-    if cached_length(cache) < prompt.mask.shape[1]:
-        raise ValueError(
-            f"the cache holds {cached_length(cache)} tokens, fewer than the {prompt.mask.shape[1]} of its pruned "
-            "prompt: start again without it"
-        )
-    return prompt
+    def spread(self, packed: Tensor) -> Tensor:
+        """What `(batch, P, d)` says at every column, `(batch, S, d)`; a dropped one repeats its neighbour."""
+        return packed.gather(1, self.places()[..., None].expand(-1, -1, packed.shape[-1]))

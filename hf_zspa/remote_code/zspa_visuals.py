@@ -1,83 +1,31 @@
 """From a prompt with images to the visual tokens that are kept: encoding, matching images to rows, selection."""
 
 from bisect import bisect_left
+from functools import wraps
 from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .zspa_compat import feature_list, loaded
-from .zspa_config import FIELDS, check_fields, fields_of, meant_by, pruner_from_config
+from .zspa_compat import feature_list, loaded, shorter_output
+from .zspa_config import check_fields, fields_of, meant_by, pruner_from_config
 from .zspa_prefill import PrunedVisuals
 from .zspa_prompt import prompt_mask
 from .zspa_selection import VisualTokenPruner, ZspaPruner
 
+CALL_ARGUMENTS = ("visual_token_pruner", "zspa_keep_ratio", "zspa_core_ratio")
+
 
 class ZspaVisualsMixin:
-    """Selects visual tokens, for any model whose visual tokens replace placeholders in its prompt.
+    """Selects visual tokens, for any model whose visual tokens stand at placeholders in its prompt. The generating
+    model and the base model inside it are both ones.
 
     Attributes:
         visual_inputs: modality → the arguments of `get_<modality>_features`, the pixels first.
-        describing_positions: the arguments of a call that `full_position_ids` needs.
     """
 
-    visual_inputs: dict[str, tuple[str, ...]] = {}
-    describing_positions: tuple[str, ...] = ()
-
-    def __init__(self, config, *args, **kwargs):
-        for name, default in FIELDS.items():  # a stock config, loaded without trust, may lack them
-            if not hasattr(config, name):
-                setattr(config, name, default)
-        check_fields(fields_of(config), self.config_class.allowed_position_ids)
-        super().__init__(config, *args, **kwargs)
-
-    def get_image_features(self, *args, visual_token_pruner=None, prompt_tokens=None, **kwargs):
-        """Encodes images as the stock class does and, when given a pruner, selects.
-
-        Args:
-            visual_token_pruner: a `VisualTokenPruner`; None returns the stock class's features in its own type.
-            prompt_tokens: per image `(m_i, d)`.
-
-        Returns:
-            With a pruner, `(kept, indices)`: per image the kept tokens `(l_i, d)` and their ascending indices `(l_i,)`.
-        """
-        features = super().get_image_features(*args, **kwargs)
-        if visual_token_pruner is None:
-            return features
-        return keep_tokens(feature_list(features), prompt_tokens, visual_token_pruner)
-
-    def full_position_ids(self, input_ids: Tensor, attention_mask: Tensor, described: dict) -> Tensor | None:
-        """Positions `(rope_rows, batch, S)` the stock class gives the full prompt; None where it just counts.
-
-        Args:
-            input_ids: `(batch, S)`, on the CPU, as the mask is.
-            described: those of `describing_positions` that the call has, tensors on the CPU.
-        """
-        return None
-
-    @torch.no_grad()
-    def select_visual_tokens(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        visual_token_pruner: VisualTokenPruner | None = None,
-        zspa_keep_ratio: float | None = None,
-        zspa_core_ratio: float | None = None,
-        **visual,
-    ) -> list[Tensor]:
-        """What `generate` keeps for the same inputs: per image, then per video, ascending indices `(l_i,)`, int64."""
-        pruner = self.pruner_for_call(visual_token_pruner, zspa_keep_ratio, zspa_core_ratio) or RecordingPruner()
-        return self.prune_visuals(input_ids, attention_mask, pruner, visual, positions=False).indices
-
-    @torch.no_grad()
-    def visual_and_prompt_tokens(
-        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **visual
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """What a pruner is given for the same inputs: per image `(n_i, d)` visual and `(m_i, d)` prompt tokens."""
-        recording = RecordingPruner()
-        self.prune_visuals(input_ids, attention_mask, recording, visual, positions=False)
-        return recording.visual_tokens, recording.prompt_tokens
+    visual_inputs: dict[str, tuple[str, ...]]
 
     def pruner_for_call(
         self, visual_token_pruner=None, zspa_keep_ratio=None, zspa_core_ratio=None
@@ -103,98 +51,104 @@ class ZspaVisualsMixin:
         return visual_token_pruner
 
     def prune_visuals(
-        self, input_ids, attention_mask, pruner: VisualTokenPruner, visual: dict[str, Any], positions: bool = True
+        self, input_ids, attention_mask, pruner: VisualTokenPruner, call: dict[str, Any]
     ) -> PrunedVisuals:
         """Encodes the images and videos of a call and selects, by its prompt.
+
+        What the lengths follow from is looked at before the images are encoded, so that a GPU is waited for when it has
+        nothing to do yet, and not again.
 
         Args:
             input_ids: `(batch, S)`.
             attention_mask: `(batch, S)`, or None where nothing is padding.
-            visual: the call's other arguments, of which the visual ones are read.
-            positions: whether the prompt's positions are counted; they are not where `visual` has `position_ids`.
+            call: the call's other arguments, of which those that describe the prompt are read.
 
         Raises:
             ValueError: the prompt is not token ids with a mask of their shape, or the images do not fit it.
             TypeError: there is no setting of a name that looks like one.
         """
-        _check_prompt(input_ids, attention_mask)
-        _check_settings(visual)
-        # What the lengths follow from is looked at before the images are encoded, so that a GPU is waited for when it
-        # has nothing to do yet, and not again.
-        ids, mask = input_ids.cpu(), None if attention_mask is None else attention_mask.cpu().bool()
-        described = {name: visual[name] for name in self.describing_positions if visual.get(name) is not None}
-        described = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in described.items()}
+        check_prompt(input_ids, attention_mask)
+        check_settings(call)
+        described = self._described(call | {"input_ids": input_ids, "attention_mask": attention_mask})
+        ids, mask = described["input_ids"], described["attention_mask"]
+        mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
+        check_one_sample_per_row(described)
         prompts = self._prompt_tokens(ids, mask, input_ids.device)
-        lengths = [ids.shape[1]] * len(ids) if mask is None else mask.sum(1).tolist()
-        pruned = PrunedVisuals(torch.ones_like(input_ids, dtype=torch.bool), {}, [])
-        any_masked = False
+        pruned = PrunedVisuals(torch.ones_like(input_ids, dtype=torch.bool), described=described)
+        pruned.tail = int((mask & ~self._is_placeholder(ids)).all(0).flip(0).cumprod(0).sum())
+        lengths = mask.sum(1).tolist()
         for modality, names in self.visual_inputs.items():
-            given = {name: visual[name] for name in names if visual.get(name) is not None}
-            features = self._encode(modality, given, (visual.get("mm_encoder_outputs") or {}).get(modality))
-            if features is None:
+            given = {name: call[name] for name in names if call.get(name) is not None}
+            output = self._encode(modality, given, (call.get("mm_encoder_outputs") or {}).get(modality))
+            if output is None:
                 continue
-            token_id = getattr(self.config, f"{modality}_token_id")
-            placeholders, sizes = ids == token_id, [len(image) for image in features]
-            some_masked = mask is not None and bool((placeholders & ~mask).any())
+            placeholders, sizes = ids == self._token_id(modality), [len(image) for image in feature_list(output)]
             rows = rows_of_images(placeholders.sum(1).tolist(), sizes, modality)
-            kept, indices = keep_tokens(features, [prompts[row] for row in rows], pruner)
-            del features  # from here on only what is kept takes memory
-            spots = input_ids == token_id
+            shown = [s.nonzero()[:, 0] for s in mask[placeholders].split(sizes)]  # the mask may hide some
+            indices = self._select(feature_list(output), [prompts[row] for row in rows], shown, pruner)
+            spots = input_ids == self._token_id(modality)
             pruned.keep = pruned.keep.masked_scatter(spots, _kept_placeholders(sizes, indices).to(spots.device))
-            pruned.features[token_id] = torch.cat(kept)
-            if some_masked:  # what is masked is dropped, features and all
-                any_masked = True
-                stays = attention_mask[spots & pruned.keep].bool()
-                pruned.features[token_id] = pruned.features[token_id][stays.to(kept[0].device)]
-            for row, size, chosen in zip(rows, sizes, indices):
-                lengths[row] -= size - len(chosen)
+            pruned.outputs[modality], pruned.rows[modality] = shorter_output(output, indices), rows
+            del output  # from here on only what is kept takes memory
+            for row, visible, chosen in zip(rows, shown, indices):
+                lengths[row] -= len(visible) - len(chosen)
             pruned.indices += indices
             pruned.inputs.update(given)
-        if not any_masked:
-            pruned.width, pruned.padded = max(lengths), min(lengths) < max(lengths)
-        if positions and visual.get("position_ids") is None:  # on the CPU, while a GPU still encodes
-            pruned.positions = self._full_positions(ids, mask, described, input_ids.device)
+        pruned.width, pruned.padded = max(lengths), min(lengths) < max(lengths)
         return pruned
+
+    def _described(self, call: dict) -> dict:
+        """What describes a prompt among a call's arguments: all but the pixels, tensors on the CPU."""
+        pixels = [names[0] for names in self.visual_inputs.values()]
+        small = {name: value for name, value in call.items() if name not in (*pixels, "mm_encoder_outputs")}
+        return {name: value.cpu() if isinstance(value, Tensor) else value for name, value in small.items()}
 
     def _has_visuals(self, kwargs: dict) -> bool:
         """Whether `kwargs` bring images or videos, as pixels or (from 5.19 on) encoded already."""
         pixels = [kwargs.get(names[0]) for names in self.visual_inputs.values()]
         return any(v is not None for v in [*pixels, *(kwargs.get("mm_encoder_outputs") or {}).values()])
 
-    def _prompt_tokens(self, ids: Tensor, mask: Tensor | None, device: torch.device) -> list[Tensor]:
+    def _token_id(self, modality: str) -> int:
+        return getattr(self.config, f"{modality}_token_id")
+
+    def _is_placeholder(self, ids: Tensor) -> Tensor:
+        placeholders = [self._token_id(modality) for modality in self.visual_inputs]
+        return torch.isin(ids, torch.tensor(placeholders, device=ids.device))
+
+    def _prompt_tokens(self, ids: Tensor, mask: Tensor, device: torch.device) -> list[Tensor]:
         """Per row the embeddings `(m, d)` of its prompt's text within the scope; `ids` and `mask` are on the CPU."""
         config = self.config
-        placeholders = [getattr(config, f"{modality}_token_id") for modality in self.visual_inputs]
-        is_text = ~torch.isin(ids, torch.tensor([*(config.zspa_special_token_ids or []), *placeholders]))
-        if mask is not None:
-            is_text &= mask
+        special = torch.tensor(config.zspa_special_token_ids or [], dtype=torch.long, device=ids.device)
+        is_text = mask & ~torch.isin(ids, special) & ~self._is_placeholder(ids)
         is_prompt = prompt_mask(
             ids, is_text, config.zspa_prompt_scope, config.zspa_query_start_ids, config.zspa_query_end_ids
         )
         tokens = self.get_input_embeddings()(ids[is_prompt].to(device, non_blocking=True))
         return list(tokens.split(is_prompt.sum(1).tolist()))
 
-    def _encode(self, modality: str, given: dict[str, Any], outputs) -> list[Tensor] | None:
-        """Per image `(n_i, d)`: out of the encoder's `outputs`, which `generate` has from 5.19 on, or from the pixels
+    def _encode(self, modality: str, given: dict[str, Any], outputs) -> Any:
+        """What the encoder returns for one modality: `outputs`, which `generate` has from 5.19 on, or from the pixels
         among those `given`; None where there are neither."""
-        if outputs is not None:
-            return feature_list(outputs)
-        if self.visual_inputs[modality][0] not in given:
-            return None
-        with loaded(self.model):
-            return feature_list(getattr(self, f"get_{modality}_features")(**given))
+        if outputs is not None or self.visual_inputs[modality][0] not in given:
+            return outputs
+        with loaded(self.base_model):
+            return getattr(self.base_model, f"get_{modality}_features")(**given)
 
-    def _full_positions(self, ids: Tensor, mask: Tensor | None, described: dict, device: torch.device) -> Tensor | None:
-        """`full_position_ids`, counted on the CPU and on their way to `device`."""
-        counted = self.full_position_ids(ids, torch.ones_like(ids) if mask is None else mask.long(), described)
-        if counted is None:
-            return None
-        if device.type == "cuda":
-            counted = counted.pin_memory()  # else the copy may wait for what the GPU does
-        return counted.to(device, non_blocking=True)
+    @staticmethod
+    def _select(images: list[Tensor], prompts: list[Tensor], shown: list[Tensor], pruner) -> list[Tensor]:
+        """Per image the indices of the tokens kept, of those `shown` to it, indices as well, on the CPU."""
+        seen = [k for k, visible in enumerate(shown) if len(visible)]
+        part = {k: shown[k].to(images[k].device) for k in seen if len(shown[k]) < len(images[k])}
+        chosen = choose(
+            [images[k][part[k]] if k in part else images[k] for k in seen], [prompts[k] for k in seen], pruner
+        )
+        indices = [torch.empty(0, dtype=torch.long, device=image.device) for image in images]
+        for k, of_shown in zip(seen, chosen):
+            indices[k] = part[k][of_shown] if k in part else of_shown
+        return indices
 
 
-def _check_prompt(input_ids: Tensor | None, attention_mask: Tensor | None) -> None:
+def check_prompt(input_ids: Tensor | None, attention_mask: Tensor | None) -> None:
     if input_ids is None:
         raise ValueError("pruning reads the prompt from input_ids: pass them, not inputs_embeds")
     if attention_mask is not None and getattr(attention_mask, "shape", None) != input_ids.shape:
@@ -205,11 +159,28 @@ def _check_prompt(input_ids: Tensor | None, attention_mask: Tensor | None) -> No
         )
 
 
-def _check_settings(call: dict[str, Any]) -> None:
+def check_settings(call: dict[str, Any]) -> None:
     for name in call:
         if name.startswith("zspa_"):
             meant = meant_by(name) or "zspa_keep_ratio, zspa_core_ratio or visual_token_pruner"
             raise TypeError(f"{name} is no setting of a call: did you mean {meant}?")
+
+
+def check_one_sample_per_row(described: dict[str, Any]) -> None:
+    """Raises `ValueError` where a row of a call holds several samples: positions that start again, or the arguments
+    that padding-free training describes samples with."""
+    named = [n for n in ("cu_seq_lens_q", "cu_seq_lens_k", "cu_seqlens", "seq_idx") if described.get(n) is not None]
+    positions, mask = described.get("position_ids"), described.get("attention_mask")
+    if positions is not None:
+        row = positions if positions.ndim == 2 else positions[0]
+        falls = row.diff(dim=-1) < 0
+        if bool((falls if mask is None else falls & (mask[:, 1:] * mask[:, :-1]).bool()).any()):
+            named.append("position_ids")
+    if named:
+        raise ValueError(
+            f"{' and '.join(named)} say that several samples are packed into one row, which cannot be pruned: give "
+            "each sample a row of its own, or set zspa_keep_ratio to 1.0"
+        )
 
 
 def rows_of_images(placeholders: list[int], sizes: list[int], modality: str) -> list[int]:
@@ -234,6 +205,28 @@ def rows_of_images(placeholders: list[int], sizes: list[int], modality: str) -> 
             f"have {sizes} tokens: pass the processor's outputs unchanged"
         )
     return rows
+
+
+def selecting(get_features):
+    """`get_image_features` or `get_video_features` of a generating class, which selects when it is given a pruner."""
+
+    @wraps(get_features)
+    def get(self, *args, visual_token_pruner=None, prompt_tokens=None, **kwargs):
+        """Encodes as the stock class does and, when given a pruner, selects.
+
+        Args:
+            visual_token_pruner: a `VisualTokenPruner`; None returns the stock class's features in its own type.
+            prompt_tokens: per image `(m_i, d)`.
+
+        Returns:
+            With a pruner, `(kept, indices)`: per image the kept tokens `(l_i, d)` and their ascending indices `(l_i,)`.
+        """
+        output = get_features(self, *args, **kwargs)
+        if visual_token_pruner is None:
+            return output
+        return keep_tokens(feature_list(output), prompt_tokens, visual_token_pruner)
+
+    return get
 
 
 def keep_tokens(

@@ -198,13 +198,6 @@ def test_an_image_after_a_filled_cache_is_refused(pair):
         pair.model(**inputs, past_key_values=out.past_key_values)
 
 
-def test_pruned_inputs_are_inputs_of_the_stock_class(pair):
-    inputs = pair.inputs(*CASES["unequal images and questions"])
-    given = pair.model.pruned_inputs(pair.model.pruner_for_call(), **inputs)
-    stock = pair.stock.model(**given, use_cache=False).logits[:, -1]
-    torch.testing.assert_close(stock, pair.model(**inputs, logits_to_keep=1).logits[:, -1])
-
-
 def test_features_of_the_stock_class_in_its_own_type(pair):
     inputs = pair.inputs(*CASES["one image"])
     given = {k: v for k, v in inputs.items() if k in ("pixel_values", "image_sizes", "image_grid_thw")}

@@ -271,16 +271,6 @@ def test_placeholders_that_are_masked_take_their_tokens_with_them(pair):
     torch.testing.assert_close(pruned, stock, atol=3e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", ["llava", "llava_next"])
-def test_a_sequence_longer_than_a_sliding_window_is_refused(load, family):
-    pair = load(family)
-    inputs = pair.inputs([image(), QUESTION])
-    model = copy.deepcopy(pair.model)
-    model.config.get_text_config().sliding_window = 20
-    with pytest.raises(ValueError, match="sliding window of 20"):
-        model.generate(**inputs, **pair.greedy)
-
-
 def test_two_generations_at_once_do_not_mix(pair):
     outer, inner = pair.inputs(*CASES["text between images"]), pair.inputs(*CASES["unequal images and questions"])
     interrupted = []

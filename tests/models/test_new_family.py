@@ -18,15 +18,24 @@ from hf_zspa.visualize.checkpoint import visualize_checkpoint
 from hf_zspa.visualize.token_grid import token_views
 
 # What transformers would bring: a LLaVA of another name, made of 4 by 16 tokens instead of 8 by 8.
-STOCK = """from transformers import LlavaConfig, LlavaForConditionalGeneration
+STOCK = """from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaModel
 
 
 class MadeupLlavaConfig(LlavaConfig):
     model_type = "madeup_llava"
 
 
+class MadeupLlavaModel(LlavaModel):
+    config_class = MadeupLlavaConfig
+
+
 class MadeupLlavaForConditionalGeneration(LlavaForConditionalGeneration):
     config_class = MadeupLlavaConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = MadeupLlavaModel(config)
+        self.post_init()
 """
 LAYOUT = Layout(64, (Grid(tuple(range(row, row + 16) for row in range(0, 64, 16))),))
 
@@ -36,7 +45,7 @@ def family(tmp_path, monkeypatch):
     """The record, and beside this package's code the modeling file: LLaVA's, with the stock classes replaced."""
     code = shutil.copytree(code_files.REMOTE_CODE, tmp_path / "remote_code")
     text = (code / "modeling_zspa_llava.py").read_text(encoding="utf-8").replace("Llava", "MadeupLlava")
-    imports = "from transformers import MadeupLlavaConfig, MadeupLlavaForConditionalGeneration\n"
+    imports = "from transformers import MadeupLlavaConfig, MadeupLlavaForConditionalGeneration, MadeupLlavaModel\n"
     positions = '    allowed_position_ids = ("preserve", "compact")\n\n'
     assert imports in text and positions in text
     text = text.replace(imports, STOCK).replace(positions, "")
