@@ -205,10 +205,10 @@ class InterleavedBenchmark:
 
 def stock_view(model):
     """The same weights as a model of the stock class, which knows nothing of pruning."""
-    stock, base = copy.copy(model), copy.copy(model.base_model)
+    stock, base = copy.copy(model), copy.copy(model.model)
     for module in (stock, base):
         module.__class__ = next(c for c in type(module).__mro__ if c.__module__.startswith("transformers.models."))
-    stock._modules = stock._modules | {model.base_model_prefix: base}
+    stock._modules = stock._modules | {"model": base}
     return stock
 
 

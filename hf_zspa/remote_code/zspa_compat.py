@@ -68,9 +68,9 @@ def cached_length(cache) -> int:
     """
     if cache is None:
         return 0
-    layers = getattr(cache, "layers", None)
-    if _GENERATE_COUNTS_PLACES and layers and layers[0].is_compileable and layers[0].is_initialized:
-        return int(layers[0].keys.any(dim=-1).flatten(0, 1).any(dim=0).sum())
+    layer = cache.layers[0] if _GENERATE_COUNTS_PLACES and getattr(cache, "layers", None) else None
+    if layer is not None and layer.is_compileable and layer.is_initialized and not layer.is_sliding:
+        return int(layer.keys.any(dim=-1).flatten(0, 1).any(dim=0).sum())
     return int(cache.get_seq_length())
 
 
@@ -162,7 +162,7 @@ def hand_over(base, outputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def answered(get_features):
-    """`get_image_features` or `get_video_features` of a base model, which answers `Encoded` pixels with what they are."""
+    """`get_image_features` or `get_video_features` of a base model, with `Encoded` pixels answered at once."""
 
     @functools.wraps(get_features)
     def get(self, *args, **kwargs):

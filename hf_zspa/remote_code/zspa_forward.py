@@ -37,6 +37,10 @@ class ZspaBaseModelMixin(ZspaPackingMixin):
     `last_hidden_state` has every input position: a dropped one repeats the nearest kept one before it, or the first one
     where there is none."""
 
+    @property
+    def _base(self):
+        return self
+
     def pruned_forward(self, stock_forward, kwargs: dict[str, Any]):
         if kwargs.pop("zspa_packed", False):  # what follows is in terms of the cache already
             return stock_forward(**kwargs)
@@ -89,14 +93,18 @@ class ZspaForwardMixin(ZspaPackingMixin):
 
     base_class: type
 
+    @property
+    def _base(self):
+        return self.model
+
     def __init__(self, config, *args, **kwargs):
         for name, default in FIELDS.items():  # a stock config, loaded without trust, may lack them
             if not hasattr(config, name):
                 setattr(config, name, default)
         check_fields(fields_of(config), self.config_class.allowed_position_ids)
         super().__init__(config, *args, **kwargs)
-        turn_into(self.base_model, self.base_class)
-        self.visual_inputs = self.base_model.visual_inputs = encoder_arguments(self.base_model)
+        turn_into(self._base, self.base_class)
+        self.visual_inputs = self._base.visual_inputs = encoder_arguments(self._base)
 
     @torch.no_grad()
     def select_visual_tokens(

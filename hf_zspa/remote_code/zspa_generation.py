@@ -184,6 +184,19 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         )  # fmt: skip
         return _of_this_step(inputs) | {"zspa_packed": True}
 
+    @staticmethod
+    def carry_pruned_prompt(source, target) -> None:
+        """Tells `target`, a cache made of the tensors of the cache `source`, of the pruned prompt in it. Copies that
+        `copy.deepcopy` and `pickle` make know it already.
+
+        Raises:
+            ValueError: there is no pruned prompt in `source`.
+        """
+        prompt = memory_of(source)
+        if prompt is None:
+            raise ValueError("the cache to carry from has no pruned prompt: give the one that the model has filled")
+        remember(target, prompt)
+
     def _get_candidate_generator(self, *args, model_kwargs, assistant_model=None, **kwargs):
         """An assistant encodes the images itself, and is given only what it takes."""
         model_kwargs = dict(model_kwargs)

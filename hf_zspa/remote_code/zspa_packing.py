@@ -1,5 +1,5 @@
-"""A pruned prompt as a shorter input of the stock class: packed ids, the encoder's output with the kept rows only, every
-per-column argument gathered alike, at the positions of the full prompt."""
+"""A pruned prompt as a shorter input of the stock class: packed ids, the encoder's output with the kept rows only, and
+every per-column argument gathered alike, at the positions of the full prompt."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +45,8 @@ class ZspaPackingMixin(ZspaVisualsMixin):
         if call.get("inputs_embeds") is not None:
             raise ValueError("pruning reads the prompt from input_ids: pass them, not inputs_embeds")
         call = {name: value for name, value in call.items() if name not in CALL_ARGUMENTS}
-        input_ids, mask, positions = (call.get(name) for name in ("input_ids", "attention_mask", "position_ids"))
+        input_ids: Tensor = call.get("input_ids")  # type: ignore[assignment]  # checked by prune_visuals
+        mask, positions = call.get("attention_mask"), call.get("position_ids")
         pruned = self.prune_visuals(input_ids, mask, pruner, call)
         if positions is None:
             positions = self._on_device(self._rope_positions(pruned.described), input_ids.device)
@@ -100,12 +101,12 @@ class ZspaPackingMixin(ZspaVisualsMixin):
                     full, (0, size + later - full.shape[1])
                 )  # shorter where candidates follow
                 inputs[name] = rows.take(full) * rows.mask.to(full.dtype)
-        return Packed(inputs, hand_over(self.base_model, pruned.repeated(copies)), rows, prompt)
+        return Packed(inputs, hand_over(self._base, pruned.repeated(copies)), rows, prompt)
 
     def _rope_positions(self, described: dict[str, Any]) -> Tensor | None:
         """Positions `(3, batch, S)` of the full prompt, on the CPU, by the base model's own function; None where it
         counts along the rows."""
-        rope_index = getattr(self.base_model, "get_rope_index", None)
+        rope_index = getattr(self._base, "get_rope_index", None)
         if rope_index is None:
             return None
         given = named_arguments(rope_index, {"mm_token_type_ids": None} | described)

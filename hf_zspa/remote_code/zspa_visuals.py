@@ -131,8 +131,8 @@ class ZspaVisualsMixin:
         among those `given`; None where there are neither."""
         if outputs is not None or self.visual_inputs[modality][0] not in given:
             return outputs
-        with loaded(self.base_model):
-            return getattr(self.base_model, f"get_{modality}_features")(**given)
+        with loaded(self._base):
+            return getattr(self._base, f"get_{modality}_features")(**given)
 
     @staticmethod
     def _select(images: list[Tensor], prompts: list[Tensor], shown: list[Tensor], pruner) -> list[Tensor]:

@@ -70,6 +70,76 @@ def test_the_loss_is_that_of_the_kept_sequence(pair):
     torch.testing.assert_close(found, loss, **CLOSE)
 
 
+def placeholder_labels(pair, inputs):
+    """Labels as many collators make them: of all that is no padding, placeholders included."""
+    return inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
+
+
+def test_a_batch_that_counts_its_own_labels_has_its_own_loss(pair):
+    """`num_items_in_batch` counts labels of full sequences; those of dropped tokens make no loss smaller."""
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    labels = placeholder_labels(pair, inputs)
+    alone = pair.model(**inputs, labels=labels).loss
+    items = (labels[:, 1:] != -100).sum()
+    for count in (items, int(items)):
+        torch.testing.assert_close(pair.model(**inputs, labels=labels, num_items_in_batch=count).loss, alone, **CLOSE)
+    twice = pair.model(**inputs, labels=labels, num_items_in_batch=2 * items).loss
+    torch.testing.assert_close(2 * twice, alone, **CLOSE)
+    nothing = pair.model(**inputs, labels=torch.full_like(labels, -100), num_items_in_batch=items).loss
+    assert nothing == 0
+
+
+def test_shifted_labels_are_packed_as_labels_are(pair):
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    labels = placeholder_labels(pair, inputs)
+    shifted = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)
+    expected = pair.model(**inputs, labels=labels).loss
+    torch.testing.assert_close(pair.model(**inputs, labels=labels, shift_labels=shifted).loss, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("how", ["positions", "two rows of positions", "cu_seq_lens_q", "seq_idx"])
+def test_samples_packed_into_one_row_are_refused(pair, how):
+    """Padding-free training does so, and tells them apart by positions that start again or by more arguments."""
+    inputs = {k: v for k, v in pair.inputs(*CASES["text between images"]).items() if k != "attention_mask"}
+    length = inputs["input_ids"].shape[1]
+    again = torch.cat([torch.arange(9), torch.arange(length - 9)]).expand(2, -1)
+    given = {
+        "positions": {"position_ids": again},
+        "two rows of positions": {"position_ids": again.expand(4, -1, -1)},
+        "cu_seq_lens_q": {"cu_seq_lens_q": torch.tensor([0, 9, length])},
+        "seq_idx": {"seq_idx": torch.zeros(2, length, dtype=torch.long)},
+    }[how]
+    for model in (pair.model, pair.model.model):
+        with pytest.raises(ValueError, match=rf"{next(iter(given))} say that several samples are packed into one row"):
+            model(**inputs, **given)
+
+
+def test_a_row_that_shows_nothing_but_an_image_is_pruned(pair):
+    """Its text is masked, and so is a part of the image, which takes nothing of the budget."""
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    spots = inputs["input_ids"][0] == pair.stock.model.config.image_token_id
+    shown = spots.nonzero()[-6:, 0]
+    inputs["attention_mask"][0] = 0
+    inputs["attention_mask"][0, shown] = 1
+    positions = (inputs["attention_mask"].cumsum(1) - 1).clamp_min(0)  # stock M-RoPE refuses a mask like this
+    given = dict(inputs) | {"position_ids": positions}
+    first, _ = pair.model.select_visual_tokens(**given)
+    visible = len(spots.nonzero()) - len(shown) + torch.arange(6)
+    assert len(first) == round(6 * KEEP / 100) and set(first.tolist()) <= set(visible.tolist())
+    keep = torch.zeros_like(spots).scatter(0, spots.nonzero()[first, 0], True)
+    with torch.no_grad():
+        found = pair.model(**given, labels=inputs["input_ids"])
+        row = {k: v.clone() for k, v in given.items()} | {"attention_mask": given["attention_mask"].clone()}
+        row["attention_mask"][0] = keep.long()
+        row["attention_mask"][1] = pair.stock.keep(pair.inputs(*CASES["unequal images and questions"]), KEEP, CORE)[0][
+            1
+        ]
+        stock = pair.stock.model(**row).logits
+    last = int(keep.nonzero().max())
+    torch.testing.assert_close(found.logits[0, -1], stock[0, last], **CLOSE)
+    assert found.loss.isfinite()
+
+
 def test_a_training_step_reaches_the_vision_tower_and_lowers_the_loss(pair):
     model = copy.deepcopy(pair.model).train()
     inputs = pair.inputs(*CASES["unequal images and questions"])

@@ -219,6 +219,38 @@ def test_inputs_embeds_with_an_image_are_refused(pair, inputs):
         pair.model.generate(**given, inputs_embeds=embeds, max_new_tokens=2)
 
 
+def test_inputs_embeds_of_text_or_without_pruning_are_the_stock_classs(pair, inputs):
+    text = pair.inputs([QUESTION])
+    embeds = pair.model.get_input_embeddings()(text["input_ids"])
+    given = {"inputs_embeds": embeds, "attention_mask": text["attention_mask"]}
+    stock = pair.stock.model.generate(**given, **pair.greedy)
+    assert torch.equal(pair.model.generate(**given, **pair.greedy), stock)
+    embeds = pair.model.get_input_embeddings()(inputs["input_ids"])
+    given = dict(inputs) | {"inputs_embeds": embeds}
+    try:
+        stock = pair.stock.model.generate(**given, **pair.greedy)
+    except ValueError as refusal:  # Qwen2.5-VL takes no images with them
+        with pytest.raises(ValueError, match=str(refusal)[:30]):
+            pair.model.generate(**given, **pair.greedy, zspa_keep_ratio=1.0)
+    else:
+        assert torch.equal(pair.model.generate(**given, **pair.greedy, zspa_keep_ratio=1.0), stock)
+
+
+@pytest.mark.parametrize("assistant", ["stock", "pruning"])
+@pytest.mark.parametrize("target", ["stock", "pruning"])
+def test_an_assistant_that_is_always_wrong_changes_nothing(pair, inputs, target, assistant):
+    """Its proposals are rejected whole, and its cache is cut into the prompt."""
+    target, assistant = (pair.model if kind == "pruning" else pair.stock.model for kind in (target, assistant))
+    if tiny.transformers_version()[:2] == (5, 0) and assistant is pair.model:
+        pytest.xfail("refused on 5.0, as test_a_pruning_assistant_equals_the_oracle_and_is_refused_on_5_0 says")
+    wrong = copy.deepcopy(assistant)
+    with torch.no_grad():
+        wrong.get_output_embeddings().weight.copy_(-wrong.get_output_embeddings().weight)
+    wrong.generation_config.num_assistant_tokens_schedule = "constant"
+    alone = target.generate(**inputs, **pair.greedy)
+    assert torch.equal(target.generate(**inputs, **pair.greedy, assistant_model=wrong), alone)
+
+
 @pytest.mark.parametrize(
     "wrong, named",
     [

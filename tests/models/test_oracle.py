@@ -85,3 +85,20 @@ def test_a_llava_with_another_text_model_equals_the_oracle(tmp_path):
     pair = pairs.load("llava", tiny.build_base("llava", tmp_path, text=mistral))
     assert pair.stock.model.config.text_config.model_type == "mistral"
     assert_equals_oracle(pair, pair.inputs(*CASES["text between images"]))
+
+
+@pytest.mark.parametrize("family", ["llava", "llava_next"])
+def test_a_sliding_window_counts_the_tokens_that_are_there(family, tmp_path):
+    """The masked way counts the others too, and is another one here."""
+    mistral = {"model_type": "mistral", "num_key_value_heads": 1, "sliding_window": 20}
+    pair = pairs.load(family, tiny.build_base(family, tmp_path, text=mistral))
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    keep, _ = pair.stock.keep(inputs, KEEP, CORE)
+    assert int(keep.sum(1).min()) > 20
+    tokens, scores = pair.stock.generate_short(inputs, keep, 6)
+    assert (scores[:, 0] - pair.stock.generate(inputs, keep, 1)[1][:, 0]).abs().max() > 0.1
+    for options in ({}, {"use_cache": False}, {"cache_implementation": "static"}):
+        out = pair.model.generate(**inputs, **pair.greedy | options, return_dict_in_generate=True, output_logits=True)
+        assert torch.equal(out.sequences[:, -6:], tokens)
+        visible = scores > -1e8
+        torch.testing.assert_close(torch.stack(out.logits, 1)[visible], scores[visible], atol=3e-4, rtol=1e-4)
