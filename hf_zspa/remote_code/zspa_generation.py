@@ -62,8 +62,6 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         pruned = self.prune_visuals(input_ids, attention_mask, pruner, call)
         if call.get("position_ids") is None:
             pruned.positions = self._on_device(self._rope_positions(pruned.described), input_ids.device)
-        else:
-            pruned.tail = 0  # whether they rise by one there is not known
         return pruned
 
     def _prepare_cache_for_generation(self, generation_config, model_kwargs, mode, batch_size, max_cache_length):

@@ -13,6 +13,7 @@ from .zspa_config import check_fields, fields_of, meant_by, pruner_from_config
 from .zspa_prefill import PrunedVisuals
 from .zspa_prompt import prompt_mask
 from .zspa_selection import VisualTokenPruner, ZspaPruner
+from .zspa_similarity import plain_precision
 
 CALL_ARGUMENTS = ("visual_token_pruner", "zspa_keep_ratio", "zspa_core_ratio")
 
@@ -75,7 +76,7 @@ class ZspaVisualsMixin:
         check_one_sample_per_row(described)
         prompts = self._prompt_tokens(ids, mask, input_ids.device)
         pruned = PrunedVisuals(torch.ones_like(input_ids, dtype=torch.bool), described=described)
-        pruned.tail = int((mask & ~self._is_placeholder(ids)).all(0).flip(0).cumprod(0).sum())
+        pruned.tail = _common_end(mask & ~self._is_placeholder(ids), described.get("position_ids"))
         lengths = mask.sum(1).tolist()
         for modality, names in self.visual_inputs.items():
             given = {name: call[name] for name in names if call.get(name) is not None}
@@ -146,6 +147,15 @@ class ZspaVisualsMixin:
         for k, of_shown in zip(seen, chosen):
             indices[k] = part[k][of_shown] if k in part else of_shown
         return indices
+
+
+def _common_end(stays: Tensor, positions: Tensor | None) -> int:
+    """How many columns at the end of `(batch, S)` stay in all rows, at positions that rise by one."""
+    at_end = stays.all(0)
+    if positions is not None:
+        rises = (positions[..., : stays.shape[1]].diff(dim=-1) == 1).flatten(0, -2).all(0)
+        at_end[1:] &= rises
+    return int(at_end.flip(0).cumprod(0).sum())
 
 
 def check_prompt(input_ids: Tensor | None, attention_mask: Tensor | None) -> None:
@@ -247,7 +257,8 @@ def choose(features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPru
     for their order and their range, and is spared that, as this package's own is.
     """
     vouched = type(pruner) is ZspaPruner or getattr(pruner, "vouches_for_indices", False) is True
-    indices = pruner([f.detach() for f in features], [p.detach().to(f.device) for f, p in zip(features, prompts)])
+    with plain_precision(features):
+        indices = pruner([f.detach() for f in features], [p.detach().to(f.device) for f, p in zip(features, prompts)])
     name = type(pruner).__name__
     if len(indices) != len(features):
         raise ValueError(f"{name} returned {len(indices)} results for {len(features)} images: it must return one each")
