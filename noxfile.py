@@ -58,8 +58,8 @@ def tests(session: nox.Session, transformers: str) -> None:
     """The tests of the models on one version of transformers, on the newest those of everything that depends on none;
     arguments after -- replace pytest's."""
     _overlay_this_environment(session)
-    session.install(f"transformers=={transformers}")
-    session.install("--no-deps", TORCHVISION)
+    _install(session, f"transformers=={transformers}")
+    _install(session, "--no-deps", TORCHVISION)
     hub = ["tests/hub"] if transformers in HUB else []
     core = ["tests/core"] if transformers == NEWEST else []
     _pytest(session, transformers, "tests/models", *core, *hub)
@@ -68,15 +68,16 @@ def tests(session: nox.Session, transformers: str) -> None:
 @nox.session(venv_backend="none")
 def quick(session: nox.Session) -> None:
     """What a developer runs after an edit: core and models on the newest version, without what is marked as slow."""
-    session.notify(f"tests({NEWEST})", posargs=["-q", *WORKERS, "-m", "not nightly and not slow"])
+    chosen = ("--deselect=tests/hub", "-m", "not nightly and not slow")
+    session.notify(f"tests({NEWEST})", posargs=["-q", *WORKERS, *chosen])
 
 
 @nox.session
 def evaluation(session: nox.Session) -> None:
     """The tests of the extra `eval`, with lmms-eval; arguments after -- replace pytest's."""
     _overlay_this_environment(session)
-    session.install("--no-deps", TORCHVISION)
-    session.install(*EVALUATION, "matplotlib")
+    _install(session, "--no-deps", TORCHVISION)
+    _install(session, *EVALUATION, "matplotlib")
     _pytest(session, "evaluation", "tests/evaluation")
 
 
@@ -91,8 +92,8 @@ def vllm(session: nox.Session) -> None:
         (REPORTS / "vllm.xml").write_text(skipped, encoding="utf-8")
         return
     site = _overlay_this_environment(session)
-    session.install("--no-deps", VLLM, TORCHVISION)
-    session.install(*_requirements(session, VLLM.split("==")[0]), *WITH_VLLM)
+    _install(session, "--no-deps", VLLM, TORCHVISION)
+    _install(session, *_requirements(session, VLLM.split("==")[0]), *WITH_VLLM)
     if site:  # vLLM starts processes of its own, which need it too
         line = f"import sys; sys.path.append({str(Path('tests').absolute())!r}); import torchvision_operators\n"
         Path(site, "torchvision_operators.pth").write_text(line, encoding="utf-8")
@@ -119,7 +120,7 @@ def _requirements(session: nox.Session, distribution: str) -> list[str]:
 def docs(session: nox.Session) -> None:
     """The site, warnings being errors, and every block of README and docs; arguments after -- replace pytest's."""
     _overlay_this_environment(session)
-    session.install(*nox.project.load_toml()["project"]["optional-dependencies"]["docs"])
+    _install(session, *nox.project.load_toml()["project"]["optional-dependencies"]["docs"])
     session.run("python", "-m", "mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
     _pytest(session, "docs", "tests/docs", "--dist=loadfile")  # one process for all that loads remote code
 
@@ -128,7 +129,7 @@ def docs(session: nox.Session) -> None:
 def package(session: nox.Session) -> None:
     """The wheel and the source distribution, and the wheel in an environment that has nothing else."""
     _overlay_this_environment(session)
-    session.install("build", "twine")
+    _install(session, "build", "twine")
     _pytest(session, "package", "tests/package", "--dist=loadfile")
 
 
@@ -137,6 +138,11 @@ def _pytest(session: nox.Session, name: str, *selection: str, processes: int = 8
     report.unlink(missing_ok=True)
     arguments = session.posargs or ["-q", *WORKERS, f"--maxprocesses={processes}"]
     session.run("python", "-m", "pytest", f"--junit-xml={report}", *selection, *arguments, env=TEST_ENVIRONMENT)
+
+
+def _install(session: nox.Session, *arguments: str) -> None:
+    """Installs without compiling: most of what is installed is never imported, and the rest compiles itself then."""
+    session.install("--no-compile", *arguments)
 
 
 def _overlay_this_environment(session: nox.Session) -> str:

@@ -11,28 +11,28 @@ from typing import Any
 import datasets
 from lmms_eval.api.task import ConfigurableMessagesTask
 
-from ..scenes.heldout import collect
-from ..scenes.questions import KINDS
+from ..scenes.heldout import HeldOut, collect
 
 QUESTIONS = 500  # of each kind
 
 
-@lru_cache(maxsize=2)
-def scene_documents(varied: bool) -> dict[str, datasets.Dataset]:
-    """Per kind the questions: image, question, answer."""
-    heldout = collect(QUESTIONS, varied=varied)
-    rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
-    for image, question in heldout.questions:
-        rows[question.kind].append(
-            {"image": heldout.images[image], "question": question.text, "answer": question.answer}
-        )
-    features = datasets.Features(
-        {"image": datasets.Image(), "question": datasets.Value("string"), "answer": datasets.Value("string")}
-    )
-    return {
-        kind: datasets.Dataset.from_dict({name: [row[name] for row in found] for name in features}, features=features)
-        for kind, found in rows.items()
+@lru_cache
+def held_out(varied: bool) -> HeldOut:
+    return collect(QUESTIONS, varied=varied)
+
+
+@lru_cache
+def scene_documents(varied: bool, kind: str) -> datasets.Dataset:
+    """The questions of a kind: image, question, answer."""
+    drawn = held_out(varied)
+    asked = [(drawn.images[image], question) for image, question in drawn.questions if question.kind == kind]
+    columns = {
+        "image": [image for image, _ in asked],
+        "question": [question.text for _, question in asked],
+        "answer": [question.answer for _, question in asked],
     }
+    texts = {name: datasets.Value("string") for name in ("question", "answer")}
+    return datasets.Dataset.from_dict(columns, features=datasets.Features({"image": datasets.Image(), **texts}))
 
 
 class ScenesTask(ConfigurableMessagesTask):
@@ -43,7 +43,7 @@ class ScenesTask(ConfigurableMessagesTask):
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None) -> None:
         metadata = self.config.metadata
-        documents = scene_documents(metadata["varied"])[metadata["kind"]]
+        documents = scene_documents(metadata["varied"], metadata["kind"])
         self.dataset = datasets.DatasetDict({"test": documents})
         self.dataset_no_image = datasets.DatasetDict({"test": documents.remove_columns("image")})
 

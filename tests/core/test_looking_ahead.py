@@ -74,10 +74,14 @@ def test_one_pass_over_the_features_serves_several_steps(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["random", "clustered"])
-def test_leaving_tokens_behind_changes_no_choice(kind):
-    visual, prompt = features(1500, kind)
-    kept = select_tokens(visual[:, :256], prompt[:, :256], keep_ratio=0.1, core_ratio=0.2)
-    assert kept.tolist() == reference.select(visual[:, :256], prompt[:, :256], 150, 30)
+def test_leaving_tokens_behind_changes_no_choice(monkeypatch, kind):
+    contended = []
+    only = CosinesAsNeeded.only
+    monkeypatch.setattr(CosinesAsNeeded, "only", lambda self, rows: contended.append(len(rows)) or only(self, rows))
+    visual, prompt = (tokens[:, :160] for tokens in features(800, kind))
+    kept = select_tokens(visual, prompt, keep_ratio=0.1, core_ratio=0.2)
+    assert kept.tolist() == reference.select(visual, prompt, 80, 16)
+    assert contended and min(contended) < 800
 
 
 @pytest.mark.parametrize("seed", range(3))

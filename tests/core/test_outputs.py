@@ -2,8 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
+import resource
 
 import pytest
 
@@ -13,21 +12,6 @@ from hf_zspa.scenes import CHECKPOINT, EXAMPLES
 
 ASKED = ("--image", EXAMPLES / "relation.png", "--prompt", "what colour is the star ?")
 BENCH = ("--limit", 1, "--seconds", 0.1, "--new-tokens", 2, "--methods", "original,zspa", "-o", "out")
-# The command line in a process that may write no more than 100 bytes to a file from its first output on.
-LIMITED = """
-import resource, signal, tempfile
-import torchvision_operators
-from hf_zspa import cli
-from hf_zspa import output
-
-def open_temporary(*arguments, **options):
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-    return real(*arguments, **options)
-
-real, output.tempfile.NamedTemporaryFile = tempfile.NamedTemporaryFile, open_temporary
-cli.main()
-"""
 
 
 @pytest.fixture(scope="module")
@@ -37,22 +21,34 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def run(monkeypatch, capsys, tmp_path):
-    """Runs a command line in an empty folder; returns its exit status and stdout."""
+    """Runs a command line in an empty folder; returns its exit status, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
     def run_command(*arguments):
         monkeypatch.setattr("sys.argv", ["hf-zspa", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             cli.main()
-        return end.value.code or 0, capsys.readouterr().out
+        return end.value.code or 0, *capsys.readouterr()
 
     return run_command
 
 
-@pytest.mark.slow
-@pytest.mark.slow
+@pytest.fixture
+def full_disk(monkeypatch):
+    """From the first output on, no more than 100 bytes go into a file."""
+    before, real = resource.getrlimit(resource.RLIMIT_FSIZE), output.tempfile.NamedTemporaryFile
+
+    def open_temporary(*arguments, **options):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(output.tempfile, "NamedTemporaryFile", open_temporary)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @pytest.mark.parametrize("name", ["demo.png", "kept.png", "out/results.json"])
-def test_a_full_disk_leaves_what_was_there_and_is_named(checkpoint, tmp_path, name):
+def test_a_full_disk_leaves_what_was_there_and_is_named(full_disk, run, checkpoint, tmp_path, name):
     (tmp_path / "out").mkdir()
     (tmp_path / name).write_bytes(b"of an earlier run")
     arguments = {
@@ -60,11 +56,9 @@ def test_a_full_disk_leaves_what_was_there_and_is_named(checkpoint, tmp_path, na
         "kept.png": ("visualize", checkpoint, *ASKED, "-o", name),
         "out/results.json": ("bench", checkpoint, *BENCH),
     }[name]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", LIMITED, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
-    last = done.stderr.splitlines()[-1]
-    assert (done.returncode, last) == (1, f"hf-zspa: {name}: File too large; what was there is unchanged"), done.stderr
+    status, _, err = run(*arguments)
+    last = err.splitlines()[-1]
+    assert (status, last) == (1, f"hf-zspa: {name}: File too large; what was there is unchanged"), err
     assert (tmp_path / name).read_bytes() == b"of an earlier run"
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [name.split("/")[-1]]
 
@@ -93,7 +87,7 @@ def test_a_new_file_permits_what_the_user_wants_and_a_replaced_one_what_it_did(t
 
 
 def test_demo_speaks_json(run):
-    status, out = run("demo", "--json")
+    status, out, _ = run("demo", "--json")
     said = json.loads(out)
     assert status == 0 and said["right_answer"] and said["picture"] == "zspa-demo.png"
     assert (said["unpruned"]["tokens"], said["pruned"]["tokens"]) == (said["visual_tokens"], said["kept_tokens"])
@@ -101,24 +95,24 @@ def test_demo_speaks_json(run):
 
 
 def test_visualize_speaks_json(run, checkpoint):
-    status, out = run("visualize", checkpoint, *ASKED, "-o", "kept.png", "--json")
+    status, out, _ = run("visualize", checkpoint, *ASKED, "-o", "kept.png", "--json")
     said = json.loads(out)
     assert status == 0 and (said["visual_tokens"], said["kept_tokens"], len(said["core"])) == (144, 14, 3)
 
 
 def test_bench_speaks_json(run, checkpoint, tmp_path):
-    status, out = run("bench", checkpoint, *BENCH, "--json")
+    status, out, _ = run("bench", checkpoint, *BENCH, "--json")
     assert status == 0 and json.loads(out) == json.loads((tmp_path / "out" / "results.json").read_text())
 
 
 def test_verify_speaks_json_and_fails_as_ever(run, checkpoint):
-    status, out = run("verify", checkpoint, "--json")
+    status, out, _ = run("verify", checkpoint, "--json")
     said = json.loads(out)
     assert status == 0 and said["passed"] and not said["problems"]
     code = checkpoint / "zspa_prompt.py"
     original = code.read_bytes()
     code.write_bytes(original + b"#")
-    status, out = run("verify", checkpoint, "--json")
+    status, out, _ = run("verify", checkpoint, "--json")
     code.write_bytes(original)
     said = json.loads(out)
     assert status == 1 and not said["passed"]

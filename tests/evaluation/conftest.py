@@ -1,5 +1,6 @@
 """Fixtures of the evaluation's tests: the embedded checkpoint as a loaded lmms-eval model, and its tasks."""
 
+import gc
 import os
 
 import pytest
@@ -10,7 +11,7 @@ os.environ["TQDM_DISABLE"] = "1"
 import datasets
 from lmms_eval.evaluator import simple_evaluate
 
-from hf_zspa.evaluation import command
+from hf_zspa.evaluation import command, scenes_task
 from hf_zspa.evaluation.benchmarks import task_manager
 from hf_zspa.evaluation.lmms_model import HfZspa
 
@@ -21,9 +22,20 @@ def own_cache(tmp_path_factory):
     datasets.config.HF_DATASETS_CACHE = str(tmp_path_factory.mktemp("datasets"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_scenes():
+    """The first questions of each kind, in place of 500: they are the same however many are drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scenes_task, "QUESTIONS", 16)
+        yield
+
+
 @pytest.fixture(scope="session")
 def manager():
-    return task_manager()
+    manager = task_manager()
+    gc.freeze()  # lmms-eval collects garbage after every run, and need not look at all this each time
+    yield manager
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +44,10 @@ def embedded():
 
 
 @pytest.fixture
-def loaded_once(embedded, monkeypatch):
-    """The command uses the model that is loaded already."""
+def loaded_once(embedded, manager, monkeypatch):
+    """The command uses the model that is loaded already, and the index of lmms-eval's tasks."""
     monkeypatch.setattr(command, "HfZspa", lambda checkpoint, **arguments: embedded)
+    monkeypatch.setattr(command, "task_manager", lambda: manager)
 
 
 @pytest.fixture

@@ -219,19 +219,23 @@ def command_line(*arguments, folder, processes=1):
     return json.loads(found.read_text()), finished.stdout + finished.stderr
 
 
-def test_lmms_evals_own_command_line_prunes_and_says_how_much(tmp_path):
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What lmms-eval's command says in one process: its results and its output."""
     arguments = ("--model", "hf_zspa", "--model_args", "pretrained=embedded,device=cpu,zspa_keep_ratio=0.25")
-    results, output = command_line(*arguments, folder=tmp_path)
+    return command_line(*arguments, folder=tmp_path_factory.mktemp("alone"))
+
+
+def test_lmms_evals_own_command_line_prunes_and_says_how_much(alone):
+    results, output = alone
     assert results["results"]["zspa_scenes_chart"]["exact_match,none"] > 0.5
     assert "12 samples, 1728 visual tokens in, 432 kept (25.0 %)" in output
 
 
-def test_two_processes_share_the_samples_and_agree_with_one(tmp_path):
-    arguments = ("--model", "hf_zspa", "--model_args", f"pretrained=embedded,log_tokens={tmp_path / 'tokens'}")
-    results, _ = command_line(*arguments, folder=tmp_path / "two", processes=2)
-    arguments = ("--model", "hf_zspa", "--model_args", "pretrained=embedded")
-    alone, _ = command_line(*arguments, folder=tmp_path / "one")
-    assert results["results"]["zspa_scenes_chart"] == alone["results"]["zspa_scenes_chart"]
+def test_two_processes_share_the_samples_and_agree_with_one(alone, tmp_path):
+    model = f"pretrained=embedded,zspa_keep_ratio=0.25,log_tokens={tmp_path / 'tokens'}"
+    results, _ = command_line("--model", "hf_zspa", "--model_args", model, folder=tmp_path / "two", processes=2)
+    assert results["results"]["zspa_scenes_chart"] == alone[0]["results"]["zspa_scenes_chart"]
     shares = [len((tmp_path / f"tokens.{rank}").read_text().splitlines()) for rank in (0, 1)]
     assert shares == [6, 6]
 

@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -15,6 +16,7 @@ import traceback
 
 def main() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background, it is ignored
     time.sleep = lambda seconds: None  # huggingface_hub tries a failed upload again and again, with pauses
     import tiny  # noqa: F401  lets torchvision be imported
 
