@@ -131,6 +131,8 @@ def open_image(path: str | Path) -> Image.Image:
     Raises:
         ValueError: there is no such file, or it is no image that Pillow reads, or too large a one.
     """
+    if Path(path).is_dir():
+        raise ValueError(f"{path} is a folder, but must be an image file: name one in it")
     if not Path(path).is_file():
         raise ValueError(f"there is no image file {path}")
     try:

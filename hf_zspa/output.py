@@ -4,7 +4,8 @@ what is there, whose place it takes."""
 import io
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,16 +53,31 @@ def output_folder(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def filled_folder(path: Path) -> Iterator[None]:
+    """`output_folder`, of which nothing stays that was made here and is empty in the end."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        output_folder(path)
+        yield
+    finally:
+        with suppress(OSError):  # it was not made, or has something in it
+            for folder in missing:
+                folder.rmdir()
+
+
 def picture_file(path: str | Path) -> Path:
-    """`path` as a file to write a picture to; raises `ValueError` where that cannot work."""
+    """`path` as a file to write a picture to, in a folder that is made then; raises `ValueError` where that cannot
+    work."""
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder: name a picture in it, such as {path / 'kept.png'}")
-    if not path.parent.is_dir():
-        raise ValueError(f"there is no folder {path.parent} to write {path.name} to")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise ValueError(f"{above} is a file, so that there can be no {path}: choose another place")
     if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
         raise ValueError(f"{path.name} does not end like a picture: name it {path.stem}.png")
-    if not all(os.access(place, os.W_OK) for place in (path.parent, path) if place.exists()):
+    if not all(os.access(place, os.W_OK) for place in (above, path) if place.exists()):
         raise ValueError(f"{path} cannot be written: choose a place that you may write to")
     return path
 
@@ -70,6 +86,7 @@ def save_picture(picture: Image.Image, path: Path) -> None:
     """Writes a picture in the format that `path` ends like; raises `OSError`, and changes nothing, where it cannot."""
     content = io.BytesIO()
     picture.save(content, Image.registered_extensions()[path.suffix.lower()])
+    path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, content.getvalue())
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ..loading import DTYPES, check_placeholders, check_prompt, load_zspa, open_image, question_inputs, usable_device
-from ..output import output_folder, replace_file
+from ..output import filled_folder, replace_file
 from ..remote_code.zspa_selection import check_ratio
 from ..scenes import EXAMPLES
 from . import shapes
@@ -70,8 +70,21 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
     _check(request)
     device = usable_device(request.device, "--device")
     model, questions = _model_and_questions(request, device, console)
-    if request.output:
-        output_folder(request.output)
+    with filled_folder(request.output) if request.output else nullcontext():
+        results = _measure(request, model, questions, console)
+        if request.output:
+            files = {"results.json": json.dumps(results, indent=1), "results.md": markdown(results)}
+            if request.table:
+                files["table-3.md"] = paper_table_3(results)
+            else:
+                (request.output / "table-3.md").unlink(missing_ok=True)  # of an earlier run
+            for name, text in files.items():
+                replace_file(request.output / name, f"{text}\n".encode())
+            plot(results, request.output / "results.png")
+    return results
+
+
+def _measure(request: Request, model: Any, questions: Iterator[dict[str, Any]], console: Console) -> dict[str, Any]:
     columns = (SpinnerColumn(), TextColumn("{task.completed} answers"), TimeElapsedColumn())
     say = (lambda line: None) if console.is_terminal else console.print
     end = time.monotonic() + request.time_allowed
@@ -91,20 +104,9 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
             benchmark.run(inputs, number)
             say(f"question {number + 1} is answered again, in all {benchmark.rounds} rounds")
     if request.shape:
-        results = benchmark.results(request.shape, "random", asdict(request.prompt))
-    else:
-        asked = request.task or str(request.pairs or "shipped examples")
-        results = benchmark.results(str(request.checkpoint), "checkpoint", asked)
-    if request.output:
-        files = {"results.json": json.dumps(results, indent=1), "results.md": markdown(results)}
-        if request.table:
-            files["table-3.md"] = paper_table_3(results)
-        else:
-            (request.output / "table-3.md").unlink(missing_ok=True)  # of an earlier run
-        for name, text in files.items():
-            replace_file(request.output / name, f"{text}\n".encode())
-        plot(results, request.output / "results.png")
-    return results
+        return benchmark.results(request.shape, "random", asdict(request.prompt))
+    asked = request.task or str(request.pairs or "shipped examples")
+    return benchmark.results(str(request.checkpoint), "checkpoint", asked)
 
 
 def _check(request: Request) -> None:

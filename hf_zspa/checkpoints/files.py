@@ -66,7 +66,7 @@ def check_target(target: Path, force: bool) -> None:
     if not above.is_dir():
         raise ValueError(f"{above} is a file, so that {target} cannot be made: name another folder")
     if target.is_dir() and any(target.iterdir()) and not force:
-        raise ValueError(f"{target} is not empty: pass --force (force=True) to replace it")
+        raise ValueError(f"{target} is not empty: --force, from Python force=True, replaces it")
     if target == Path.cwd() or target in Path.cwd().parents:
         raise ValueError(f"{target} is the current folder, or holds it: name a folder to make")
     if target.is_dir() and any(target.iterdir()) and not (target / "config.json").is_file():
@@ -120,6 +120,8 @@ def load_json(path: Path) -> Any:
         raise ValueError(f"there is no file {path}")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not JSON, which is text in UTF-8: give another file") from error
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON: {error}") from error
 

@@ -98,6 +98,8 @@ def hub_failure(error: Exception, revision: str | None) -> str:
         RevisionNotFoundError: f"on the Hub it has no revision {revision}",
     }
     matching = (reason for kind, reason in reasons.items() if isinstance(error, kind))
-    answered = getattr(error, "response", None) is not None
-    said = "the Hub answered" if answered else "the Hub, where it could be a repository, is out of reach"
-    return next(matching, f"{said}: {' '.join(str(error).split())}")
+    said = " ".join(str(error).split())
+    if getattr(error, "response", None) is not None:
+        return next(matching, f"the Hub answered: {said}")
+    unreached = f"the Hub, where it could be a repository, is out of reach ({said}): check the name and the connection"
+    return next(matching, unreached)

@@ -1,7 +1,9 @@
 """The converted checkpoints that have a name of their own: made of the package's small models at their first use."""
 
 import hashlib
+import shutil
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from .code_files import code_files
 from .write import write_all_but_weights, write_weights
 
 SHIPPED = {"embedded": CHECKPOINT, "embedded-qwen": QWEN_CHECKPOINT}  # and what each is made of
+UNUSED = 7 * 24 * 3600  # seconds after which a copy makes room
 
 
 def shipped_checkpoint(name: str) -> Path:
@@ -35,7 +38,11 @@ def shipped_checkpoint(name: str) -> Path:
     parts = [*code, *(base / name for name in names)]
     cache = Path(constants.HF_ASSETS_CACHE).expanduser().resolve()
     folder = cache / "hf_zspa" / __version__ / _digest(parts) / name
-    if not _is_whole(folder, parts):
+    if _is_whole(folder, parts):
+        with suppress(OSError):
+            folder.parent.touch()  # it is in use
+    else:
+        _clean(cache / "hf_zspa")
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             _make(base, folder, parts)
@@ -45,6 +52,14 @@ def shipped_checkpoint(name: str) -> Path:
                 "set HF_HOME, or HF_ASSETS_CACHE, to a folder that can"
             ) from error
     return folder
+
+
+def _clean(place: Path) -> None:
+    """Removes what nobody has used for a week: copies with other code, and what a process that was killed left."""
+    for old in (*place.glob("*/*"), *place.glob("*/*/.*")):
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > UNUSED:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def _digest(parts: list[Path]) -> str:

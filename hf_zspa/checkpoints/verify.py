@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..remote_code.zspa_config import check_fields, check_names
 from ..version import __version__, install_command
 from .base import is_converted, read_config, strange_parts
-from .code_files import DIGESTS, VERSION, auto_map, code_files, digest
+from .code_files import DIGESTS, VERSION, allowed_position_ids, auto_map, code_files, digest
 from .contents import Contents, contents_of
 from .families import FAMILIES, Family
 from .file_policy import is_another_of, problem_of, shown
@@ -138,6 +139,11 @@ def _problems(held: Contents, config: dict[str, Any], family: Family) -> Iterabl
     found, right = config.get("auto_map"), auto_map(family)
     if found != right:
         yield f"auto_map in config.json is {json.dumps(found)[:1000]}, but must be {json.dumps(right)}"
+    try:
+        check_names(config)
+        check_fields(config, allowed_position_ids(family))
+    except ValueError as error:
+        yield f"config.json cannot be loaded: {error}"
     yield from strange_parts(config, family)
     yield from held.oddities
     ours = ["config.json", *(path.name for path in code_files(family))]

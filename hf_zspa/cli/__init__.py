@@ -8,6 +8,7 @@ import typer
 from ..hub import Interrupted
 from ..version import __version__
 from . import checkpoints, hub, measuring, pictures
+from .shared import flag
 
 INTERRUPTED = 130  # the exit status of what Ctrl-C ends
 
@@ -15,6 +16,7 @@ app = typer.Typer(
     help="Vision-language checkpoints that prune their own visual tokens, chosen for the question.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode="markdown",  # which fits the lines of a docstring to the terminal
     pretty_exceptions_enable=False,
 )
 
@@ -28,7 +30,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _app(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version)
+        bool, flag("--version", help="Print the version and stop.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
     """Where `--version` is taken; the help of the program is above."""

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..version import __version__
-from .shared import Json, byte_progress, console, quiet, say, say_json
+from .shared import Json, as_typed, byte_progress, console, flag, quiet, ratio, say, say_json
 
 if TYPE_CHECKING:
     from ..checkpoints.inspect import CheckpointInfo
@@ -21,15 +21,21 @@ app = typer.Typer()
 def convert_command(
     base: Annotated[str, typer.Argument(help="A stock checkpoint: a folder or a Hub id.")],
     out: Annotated[Path, typer.Argument(help="The folder to make.")],
-    keep_ratio: Annotated[float | None, typer.Option(help="Share of each image's tokens kept, (0, 1]; 0.1.")] = None,
-    core_ratio: Annotated[float | None, typer.Option(help="Share of those chosen by relevance, [0, 1]; 0.2.")] = None,
+    keep_ratio: Annotated[
+        float | None,
+        ratio(help="Share of each image's tokens kept, (0, 1]; 0.1."),
+    ] = None,
+    core_ratio: Annotated[
+        float | None,
+        ratio(help="Share of those chosen by relevance, [0, 1]; 0.2."),
+    ] = None,
     pooling: Annotated[str | None, typer.Option(help="How prompt tokens are aggregated: mean, max or none.")] = None,
     prompt_scope: Annotated[str | None, typer.Option(help="query, the last user turn, or text, all of it.")] = None,
     position_ids: Annotated[str | None, typer.Option(help="preserve, or compact (LLaVA families only).")] = None,
     preset: Annotated[Path | None, typer.Option(help="A JSON file of fields; options given here go before it.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is not empty.")] = False,
-    link: Annotated[bool, typer.Option("--link", help="Hard link the weights: OUT and BASE share them.")] = False,
+    force: Annotated[bool, flag("--force", help="Replace OUT if it is not empty.")] = False,
+    link: Annotated[bool, flag("--link", help="Hard link the weights: OUT and BASE share them.")] = False,
 ) -> None:
     """Makes a checkpoint that prunes its own visual tokens; the weights stay as they are."""
     from ..checkpoints.base import read_config
@@ -37,15 +43,15 @@ def convert_command(
 
     quiet()
     options = {
-        "zspa_keep_ratio": keep_ratio,
-        "zspa_core_ratio": core_ratio,
-        "zspa_pooling": pooling,
-        "zspa_prompt_scope": prompt_scope,
-        "zspa_position_ids": position_ids,
+        "keep_ratio": keep_ratio,
+        "core_ratio": core_ratio,
+        "pooling": pooling,
+        "prompt_scope": prompt_scope,
+        "position_ids": position_ids,
     }
-    fields = read_preset(preset) if preset else {}
-    fields |= {name: value for name, value in options.items() if value is not None}
-    with byte_progress("weights") as progress:
+    given = {name: value for name, value in options.items() if value is not None}
+    fields = (read_preset(preset) if preset else {}) | {f"zspa_{name}": value for name, value in given.items()}
+    with as_typed(**given), byte_progress("weights") as progress:
         target = convert_checkpoint(base, out, force=force, link=link, revision=revision, progress=progress, **fields)
     if not read_config(target)["zspa_query_start_ids"]:
         say("no chat template says where a question begins: relevance is measured against all text")
@@ -55,7 +61,7 @@ def convert_command(
 @app.command("inspect")
 def inspect_command(
     checkpoint: Annotated[str, typer.Argument(help="A checkpoint: a folder or a Hub id.")],
-    files: Annotated[bool, typer.Option("--files", help="List the files too, with sizes and SHA-256.")] = False,
+    files: Annotated[bool, flag("--files", help="List the files too, with sizes and SHA-256.")] = False,
     as_json: Json = False,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
 ) -> None:
@@ -83,13 +89,13 @@ def _facts_table(checkpoint: str, info: "CheckpointInfo") -> Table:
         "code": _code(info.verified),
         "keep ratio": str(fields["zspa_keep_ratio"]),
         "core ratio": str(fields["zspa_core_ratio"]),
-        "tokens of an image": _kept(info),
+        "an image": _kept(info),
         "pooling": fields["zspa_pooling"],
         "prompt scope": fields["zspa_prompt_scope"],
         "position ids": fields["zspa_position_ids"],
         "a user turn opens with": _markers(info.turn_starts, fields["zspa_query_start_ids"]),
         "a user turn closes with": _markers(info.turn_ends, fields["zspa_query_end_ids"]),
-        "special tokens": str(len(fields["zspa_special_token_ids"] or [])),
+        "never part of a question": f"{len(fields['zspa_special_token_ids'] or [])} special tokens",
     }
     table = Table(show_header=False, box=None)
     table.add_column(no_wrap=True)
@@ -109,7 +115,8 @@ def _kept(info: "CheckpointInfo") -> str:
     """What is kept of typical images, a line each."""
     lines = []
     for example in info.examples:
-        line = f"{example.image}: {example.kept} of {example.visual_tokens} kept, {example.core} by relevance"
+        kept = f"{example.kept} of {example.visual_tokens} tokens kept, {example.core} by relevance"
+        line = f"{'of any size' if example.image == 'any' else example.image}: {kept}"
         needless = info.fields["zspa_keep_ratio"] == 1
         lines.append(f"{line}: the question plays no part" if not (example.core or needless) else line)
     return "\n".join(lines) or "not known from the config"

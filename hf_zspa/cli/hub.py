@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..checkpoints.file_policy import shown
-from .shared import Json, console, quiet, say, say_json
+from .shared import Json, console, flag, quiet, say, say_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,16 +23,14 @@ app = typer.Typer()
 def push_command(
     checkpoint: Annotated[Path, typer.Argument(help="The folder of a zspa checkpoint.")],
     repository: Annotated[str, typer.Argument(metavar="REPO_ID", help="Where to publish it, such as org/name.")],
-    private: Annotated[
-        bool, typer.Option("--private", help="Make a private repository; a public one is refused.")
-    ] = False,
+    private: Annotated[bool, flag("--private", help="Make a private repository; a public one is refused.")] = False,
     revision: Annotated[str | None, typer.Option(help="The branch, made if there is none; or refs/pr/1.")] = None,
-    create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request instead of writing.")] = False,
+    create_pr: Annotated[bool, flag("--create-pr", help="Open a pull request instead of writing.")] = False,
     tag: Annotated[str | None, typer.Option(help="A new name for what is published, such as v1.")] = None,
     message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
     results: Annotated[Path | None, typer.Option(help="A results.json of hf-zspa eval, for the card.")] = None,
     picture: Annotated[Path | None, typer.Option(help="A PNG of hf-zspa visualize, for the card.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and change nothing.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", help="Say what would be sent, and change nothing.")] = False,
 ) -> None:
     """Publishes a checkpoint on the Hub: refreshes its card and sends what the repository lacks, in one commit."""
     from ..hub.push import push_checkpoint

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from ..version import install_command
-from .shared import Json, Trust, console, names, numbers, quiet, say, say_json
+from .shared import Json, Trust, as_typed, console, names, numbers, quiet, ratio, say, say_json
 
 app = typer.Typer()
 
@@ -111,8 +111,8 @@ def bench_command(
         str | None,
         typer.Option(help="Some of original, zspa, relevance, divprune, divprune (published), limit; by default all."),
     ] = None,
-    keep_ratio: Annotated[float, typer.Option(help="Share of tokens kept, (0, 1].")] = 0.1,
-    core_ratio: Annotated[float, typer.Option(help="Share of those chosen by relevance, [0, 1].")] = 0.2,
+    keep_ratio: Annotated[float, ratio(help="Share of tokens kept, (0, 1].")] = 0.1,
+    core_ratio: Annotated[float, ratio(help="Share of those chosen by relevance, [0, 1].")] = 0.2,
     new_tokens: Annotated[int, typer.Option(min=2, help="Tokens of every answer.")] = 16,
     time_allowed: Annotated[
         float, typer.Option("--seconds", help="About how long to go on; every question is asked once at least.")
@@ -172,7 +172,8 @@ def bench_command(
         trust_remote_code=trust_remote_code,
         time_allowed=time_allowed,
     )
-    results = bench(request, Console(stderr=True))
+    with as_typed(keep_ratio=keep_ratio, core_ratio=core_ratio):
+        results = bench(request, Console(stderr=True))
     if as_json:
         say_json(results)
         return

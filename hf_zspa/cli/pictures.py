@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from .shared import Json, Trust, console, quiet, say, say_json
+from .shared import Json, Trust, as_typed, console, flag, quiet, ratio, say, say_json
 
 if TYPE_CHECKING:
     from ..visualize.demo import Demonstration
@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 ImageFile = Annotated[Path | None, typer.Option("--image", help="A picture; by default one of the shipped scenes.")]
-KeepRatio = Annotated[float | None, typer.Option(help="Share of tokens kept, (0, 1]; by default the checkpoint's.")]
-CoreRatio = Annotated[float | None, typer.Option(help="Share of those chosen by relevance; default the checkpoint's.")]
+KeepRatio = Annotated[
+    float | None,
+    ratio(help="Share of tokens kept, (0, 1]; by default the checkpoint's."),
+]
+CoreRatio = Annotated[
+    float | None,
+    ratio(help="Share of those chosen by relevance; default the checkpoint's."),
+]
 
 
 @app.command("demo")
@@ -33,7 +39,8 @@ def demo_command(
     from ..visualize.demo import demo
 
     quiet()
-    done = demo(output, image, prompt, keep_ratio=keep_ratio, core_ratio=core_ratio)
+    with as_typed(keep_ratio=keep_ratio, core_ratio=core_ratio):
+        done = demo(output, image, prompt, keep_ratio=keep_ratio, core_ratio=core_ratio)
     if as_json:
         answers = {"unpruned": asdict(done.unpruned), "pruned": asdict(done.pruned)}
         say_json(
@@ -55,7 +62,7 @@ def visualize_command(
     image: Annotated[Path, typer.Option("--image", help="A picture.")],
     prompt: Annotated[str, typer.Option(help="The question about it.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")],
-    compare: Annotated[bool, typer.Option("--compare", help="Diversity alone, relevance alone, and balance.")] = False,
+    compare: Annotated[bool, flag("--compare", help="Diversity alone, relevance alone, and balance.")] = False,
     keep_ratio: KeepRatio = None,
     core_ratio: CoreRatio = None,
     as_json: Json = False,
@@ -65,7 +72,8 @@ def visualize_command(
     from ..visualize.checkpoint import visualize_checkpoint
 
     quiet()
-    with console.status("choosing visual tokens") if not as_json else nullcontext():
+    status = nullcontext() if as_json else console.status("choosing visual tokens")
+    with as_typed(keep_ratio=keep_ratio, core_ratio=core_ratio), status:
         selection = visualize_checkpoint(
             checkpoint,
             image,

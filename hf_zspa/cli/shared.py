@@ -1,8 +1,10 @@
 """What the commands share: how they print, and how they read what is typed."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -10,11 +12,21 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 console = Console()
-Trust = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run the checkpoint's code even if it is not hf_zspa's own.")
-]
+flag = partial(typer.Option, metavar="")  # an option without a value
+Trust = Annotated[bool, flag("--trust-remote-code", help="Run the checkpoint's code even if it is not hf_zspa's own.")]
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, and nothing else there.")]
+Json = Annotated[bool, flag("--json", help="One JSON object on stdout, and nothing else there.")]
+
+
+def _share(text: str) -> float:
+    """A ratio that is typed; whether it is in its range is for others to say."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no number; give a share such as 0.1, at most 1") from error
+
+
+ratio = partial(typer.Option, parser=_share, metavar="<float>")
 
 
 def say_json(content: Any) -> None:
@@ -46,6 +58,20 @@ def numbers(option: str, text: str | None) -> list[float] | None:
         return None if text is None else [float(part) for part in text.split(",")]
     except ValueError as error:
         raise ValueError(f"{option} is {text!r}, but must be numbers separated by commas, such as 0.1,0.2") from error
+
+
+@contextmanager
+def as_typed(**given: Any) -> Iterator[None]:
+    """Names an option as it is typed where an error names the field or the argument that it becomes."""
+    try:
+        yield
+    except ValueError as error:
+        message = str(error)
+        for name, value in given.items():
+            said = rf"(?<![\w-])(zspa_|--)?{name.replace('_', '[_-]')} is {re.escape(repr(value))}"
+            shown = f"{value:g}" if isinstance(value, float) else repr(value)
+            message = re.sub(said, lambda _: f"--{name.replace('_', '-')} is {shown}", message)  # noqa: B023
+        raise ValueError(message) from error
 
 
 @contextmanager

@@ -153,6 +153,8 @@ class _Push:
             raise ValueError(
                 f"{request.repository} has the tag {request.tag} already, and a tag never moves: choose another --tag"
             )
+        if request.create_pr and plan.changes:
+            self._check_no_second_pull_request()
         bases = self._bases(bytes(files[CARD]).decode())
         plan = with_copies(self.api, plan, files, request.repository, bases, self.say)
         return replace(plan, tag=None if tagged else request.tag), files
@@ -222,11 +224,24 @@ class _Push:
             self.api.create_branch(repository, branch=str(branch), revision=self.start)
             self.made += f"{' and ' * bool(self.made)}the branch {branch}"
 
+    def _title(self) -> str:
+        return self.request.message or f"{self.folder.name}: a checkpoint that prunes itself"
+
+    def _check_no_second_pull_request(self) -> None:
+        repository = self.request.repository
+        opened = self.api.get_repo_discussions(repository, discussion_type="pull_request", discussion_status="open")
+        for found in opened:
+            if found.title == self._title():
+                raise ValueError(
+                    f"the pull request {found.num} of {repository} is open and has the same title: add to it with "
+                    f"--revision refs/pr/{found.num} in the place of --create-pr, or give another --message"
+                )
+
     def _commit(self, plan: Plan, files: dict[str, Content]) -> tuple[CommitInfo, Plan]:
         """Commits the changes of a plan; with it comes the plan that was followed, without copies where they failed."""
         request = self.request
         arguments: dict[str, Any] = {
-            "commit_message": request.message or f"{self.folder.name}: a checkpoint that prunes itself",
+            "commit_message": self._title(),
             "revision": request.revision,
             "create_pr": request.create_pr,
             "parent_commit": self.start,

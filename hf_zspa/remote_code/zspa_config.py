@@ -1,6 +1,7 @@
 """The fields that pruning adds to `config.json`, and their checks."""
 
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 from .zspa_prompt import SCOPES
@@ -61,15 +62,20 @@ class ZspaConfigMixin:
         return super().save_pretrained(*args, **kwargs)
 
 
-def check_names(names) -> None:
-    """Raises `ValueError` where one of `names`, the entries of a config, looks like a pruning field and is none."""
+def check_names(names, where: str = "config.json") -> None:
+    """Raises `ValueError` where one of `names`, the entries of a config, looks like a pruning field and is none.
+
+    Args:
+        where: what the message says it stands in.
+    """
     for name in names:
         meant = meant_by(name)
         if meant or (name.startswith("zspa_") and name not in (*FIELDS, *OTHER_ENTRIES)):
             hint = f"did you mean {meant}?" if meant else f"but pruning reads only {', '.join(FIELDS)}"
-            raise ValueError(f"config.json has {name}, {hint}")
+            raise ValueError(f"{where} has {name}, {hint}")
 
 
+@cache
 def meant_by(name: str) -> str | None:
     """The pruning field whose name is misspelt, or stands without its prefix; None for every other name."""
     if name in FIELDS or name in OTHER_ENTRIES:
@@ -79,7 +85,12 @@ def meant_by(name: str) -> str | None:
 
 
 def fields_of(config) -> dict[str, Any]:
-    """The pruning fields of a config; one it lacks has its default."""
+    """The pruning fields of a config; one it lacks has its default.
+
+    Raises:
+        ValueError: it was given an attribute whose name is that of a field, misspelt.
+    """
+    check_names(dir(config), "the model's config")
     return {name: getattr(config, name, default) for name, default in FIELDS.items()}
 
 

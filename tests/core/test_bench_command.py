@@ -1,12 +1,15 @@
 """`hf-zspa bench` as it is typed."""
 
 import json
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from hf_zspa.bench import command
 from hf_zspa.bench.command import read_pairs
-from hf_zspa.bench.measure import METHODS
+from hf_zspa.bench.measure import METHODS, Settings
 from hf_zspa.cli import main
 
 
@@ -65,6 +68,15 @@ def test_bad_input_is_named_and_leaves_nothing(arguments, message, tmp_path, mon
         main()
     assert stop.value.code == 1 and message in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_interrupted_leaves_no_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "_measure", Mock(side_effect=KeyboardInterrupt))
+    (tmp_path / "there").mkdir()
+    for place in ("there", "there/new/out"):
+        with pytest.raises(KeyboardInterrupt):
+            command.bench(command.Request(Settings(), "embedded", output=tmp_path / place), Console())
+    assert [*tmp_path.rglob("*")] == [tmp_path / "there"]
 
 
 def test_an_image_that_is_missing_is_named_before_anything_is_measured(tmp_path, monkeypatch, capsys):

@@ -21,3 +21,35 @@ def test_names_are_readable_whole(monkeypatch, capsys, command, names):
         cli.main()
     shown = " ".join(re.sub("[\u2500-\u257f]", " ", capsys.readouterr().out).split())
     assert not [name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", shown)]
+
+
+@pytest.fixture
+def shown(monkeypatch, capsys):
+    """Runs a command line, and returns its exit status and what it shows, without boxes."""
+
+    def show(*arguments):
+        monkeypatch.setattr("sys.argv", ["hf-zspa", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = "".join(capsys.readouterr())
+        return end.value.code, " ".join(re.sub("[\u2500-\u257f]", " ", said).split())
+
+    return show
+
+
+@pytest.mark.parametrize("command", ["convert", "push", "verify", "visualize", "bench", "eval"])
+def test_an_option_without_a_value_has_no_type(shown, command):
+    assert "<bool>" not in shown(command, "--help")[1].split("--help <bool> Show")[0]
+
+
+@pytest.mark.parametrize("command", ["convert a b", "visualize a", "demo", "bench embedded"])
+@pytest.mark.parametrize("option", ["--keep-ratio", "--core-ratio"])
+def test_a_ratio_that_is_no_number_is_named_with_what_would_be(shown, command, option):
+    status, said = shown(*command.split(), option, "abc")
+    assert status == 2 and f"'{option}': 'abc' is no number; give a share such as 0.1, at most 1" in said
+
+
+def test_a_preset_that_is_no_text_is_named(shown, tmp_path):
+    (tmp_path / "street.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    status, said = shown("convert", "a", tmp_path / "out", "--preset", tmp_path / "street.jpg")
+    assert status == 1 and "street.jpg is not JSON, which is text in UTF-8: give another file" in said

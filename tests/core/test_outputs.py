@@ -95,7 +95,7 @@ def test_demo_speaks_json(run):
 
 
 def test_visualize_speaks_json(run, checkpoint):
-    status, out, _ = run("visualize", checkpoint, *ASKED, "-o", "kept.png", "--json")
+    status, out, _ = run("visualize", checkpoint, *ASKED, "-o", "made/for/kept.png", "--json")
     said = json.loads(out)
     assert status == 0 and (said["visual_tokens"], said["kept_tokens"], len(said["core"])) == (144, 14, 3)
 

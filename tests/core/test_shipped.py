@@ -54,6 +54,20 @@ def test_a_changed_base_or_version_is_converted_anew(monkeypatch, tmp_path):
     assert len(found) == 4
 
 
+def test_what_nobody_has_used_for_a_week_makes_room_for_a_new_copy(remote_code):
+    kept = checkpoint_folder("embedded").parent
+    old, killed = kept.with_name("0123456789abcdef"), kept / ".half"
+    for folder in (old, killed):
+        folder.mkdir()
+        (folder / "config.json").touch()
+        os.utime(folder, (0, 0))
+    os.utime(kept, (0, 0))
+    checkpoint_folder("embedded")  # which is used again
+    (remote_code / "zspa_selection.py").write_text("# changed\n")
+    new = checkpoint_folder("embedded").parent
+    assert new != kept and {*kept.parent.iterdir()} == {new, kept} and not killed.exists()
+
+
 def test_what_lost_a_file_is_made_again():
     folder = checkpoint_folder("embedded")
     (folder / "model.safetensors").unlink()

@@ -204,7 +204,17 @@ def a_file_that_is_config_to_some_systems(folder):
     put(folder / "Config.json", model_type="llava")
 
 
+def a_value_out_of_range(folder):
+    put(folder / "config.json", zspa_keep_ratio=3)
+
+
+def a_misspelt_field(folder):
+    put(folder / "config.json", zspa_keep_ratios=0.3)
+
+
 TAMPERING = {
+    a_value_out_of_range: "config.json cannot be loaded: zspa_keep_ratio is 3, but must be a number in (0, 1]",
+    a_misspelt_field: "config.json cannot be loaded: config.json has zspa_keep_ratios, did you mean zspa_keep_ratio?",
     tampered_line: "zspa_compat.py: line 3 is 'import inspect, os', but installed 'import inspect'",
     tampered_end: "is \"print('more')\", but installed ''",
     tampered_with_its_digest: "zspa_compat.py: line 3 is 'import inspect, os', but installed 'import inspect'",

@@ -39,6 +39,15 @@ def test_more_is_added_to_the_one_that_is_open(hub, client, checkpoint, reposito
     assert again.status == 0 and "discussions/1 has all of it already" in again.out
 
 
+@pytest.mark.parametrize("dry_run", [["--dry-run"], []], ids=["dry", "real"])
+def test_the_same_is_not_opened_twice(hub, client, checkpoint, repository, changed, dry_run):
+    assert client.run("push", checkpoint, repository, "--create-pr").status == 0
+    done = client.run("push", checkpoint, repository, "--create-pr", *dry_run)
+    assert done.status == 1 and f"the pull request 1 of {repository} is open" in done.err
+    assert "--revision refs/pr/1" in done.err and set(changed.pull_requests) == {1}
+    assert client.run("push", checkpoint, repository, "--create-pr", "--message", "more", *dry_run).status == 0
+
+
 @pytest.mark.parametrize(
     "options, message",
     [

@@ -57,7 +57,7 @@ def test_inspect_says_whose_code_it_is_and_where_the_question_plays_no_part(hf_z
     (tmp_path / "out" / "zspa_prompt.py").write_text("")
     output = " ".join(hf_zspa("inspect", tmp_path / "out")[1].split())
     assert "not as installed: hf-zspa verify says how" in output
-    assert "6 of 64 kept, 0 by relevance: the question plays no part" in output
+    assert "of any size: 6 of 64 tokens kept, 0 by relevance: the question plays no part" in output
     assert "none of hf_zspa" in hf_zspa("inspect", base_checkpoint("llava"))[1]
 
 
@@ -82,7 +82,7 @@ def test_inspect_speaks_json(hf_zspa, base_checkpoint):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (("--keep-ratio", "2"), "zspa_keep_ratio is 2.0, but must be a number in (0, 1]"),
+        (("--keep-ratio", "2"), "--keep-ratio is 2, but must be a number in (0, 1]"),
         (("--pooling", "median"), "'mean' or 'max' or 'none'"),
         (("--preset", "nowhere.json"), "nowhere.json"),
         (("--revision", "main"), "has no meaning for the folder"),

@@ -49,8 +49,8 @@ def test_the_demo_takes_an_image_a_question_and_ratios(tmp_path):
         (["--image", "absent.png", "--prompt", "what colour is the star?"], "no image file absent.png"),
         (["--image", EXAMPLES / "chart.png"], "add --prompt"),
         (["--prompt", "how many zebras are there?"], "without 'how', 'many', 'zebras', 'are'"),
-        (["--keep-ratio", "0"], "keep_ratio is 0.0"),
-        (["--output", "absent/demo.png"], "no folder absent"),
+        (["--keep-ratio", "0"], "--keep-ratio is 0, but"),
+        (["--image", EXAMPLES, "--prompt", "what?"], "is a folder, but must be an image file"),
     ],
 )
 def test_bad_input_gives_one_line_and_a_failing_status(monkeypatch, capsys, arguments, words):

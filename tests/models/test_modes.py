@@ -274,6 +274,16 @@ def test_a_misspelt_setting_is_not_passed_by(pair, inputs, name):
         pair.generate(inputs, **{name: 0.5})
 
 
+@pytest.mark.parametrize("name", ["zspa_keep_ratios", "zpsa_keep_ratio", "keep_ratio"])
+def test_a_misspelt_field_that_a_config_is_given_is_refused_at_the_next_call(pair, inputs, name):
+    setattr(pair.model.config, name, 0.3)
+    try:
+        with pytest.raises(ValueError, match=f"the model's config has {name}, did you mean zspa_keep_ratio"):
+            pair.generate(inputs)
+    finally:
+        delattr(pair.model.config, name)
+
+
 @pytest.mark.parametrize("field, value", [("position_ids", "kompakt"), ("prompt_scope", "all"), ("pooling", "sum")])
 def test_fields_are_checked_on_every_call(pair, inputs, field, value):
     pruner = {} if field == "pooling" else {"visual_token_pruner": EveryThird()}

@@ -173,10 +173,10 @@ def test_the_command_writes_a_picture(run, checkpoint, scene, tmp_path, compare)
     [
         ({"--image": "absent.png"}, "no image file absent.png"),
         ({"--image": __file__}, "not an image that can be read"),
-        ({"-o": "absent/out.png"}, "no folder absent"),
+        ({"-o": f"{__file__}/out.png"}, "test_visualize.py is a file, so that"),
         ({"-o": "out.pdq"}, "name it out.png"),
-        ({"--keep-ratio": "1.5"}, "keep_ratio is 1.5, but must be a number in (0, 1]"),
-        ({"--core-ratio": "-1"}, "core_ratio is -1.0"),
+        ({"--keep-ratio": "1.5"}, "--keep-ratio is 1.5, but must be a number in (0, 1]"),
+        ({"--core-ratio": "-1"}, "--core-ratio is -1, but"),
         ({"checkpoint": "./absent"}, "no folder ./absent"),
         ({"checkpoint": "stock"}, "is not a zspa checkpoint"),
     ],

@@ -11,11 +11,13 @@ from .savings import cache_bytes_per_token, image_examples
 
 PICTURE = "kept-tokens.png"
 PAPER = """\
-@article{zhang2025zspaprune,
-  title   = {ZSPAPrune: Zero-Shot Prompt-Aware Token Pruning for Vision-Language Models},
-  author  = {Zhang, Pu and Li, Yuwei and Xian, Xingyuan and Tang, Guoming},
-  journal = {arXiv preprint arXiv:2510.17197},
-  year    = {2025}
+@misc{zhang2025zspaprune,
+  title = {{ZSPAPrune}: Zero-Shot Prompt-Aware Token Pruning
+           for Vision-Language Models},
+  author = {Pu Zhang and Yuwei Li and Xingyuan Xian and Guoming Tang},
+  year = {2025},
+  eprint = {2510.17197},
+  archivePrefix = {arXiv}
 }"""
 
 
