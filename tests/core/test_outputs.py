@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+from contextlib import contextmanager
 
 import pytest
 
@@ -33,9 +34,9 @@ def run(monkeypatch, capsys, tmp_path):
     return run_command
 
 
-@pytest.fixture
+@contextmanager
 def full_disk(monkeypatch):
-    """From the first output on, no more than 100 bytes go into a file."""
+    """From the first output on, no more than 100 bytes go into a file; before pytest writes to one, it is over."""
     before, real = resource.getrlimit(resource.RLIMIT_FSIZE), output.tempfile.NamedTemporaryFile
 
     def open_temporary(*arguments, **options):
@@ -43,12 +44,14 @@ def full_disk(monkeypatch):
         return real(*arguments, **options)
 
     monkeypatch.setattr(output.tempfile, "NamedTemporaryFile", open_temporary)
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("name", ["demo.png", "kept.png", "out/results.json"])
-def test_a_full_disk_leaves_what_was_there_and_is_named(full_disk, run, checkpoint, tmp_path, name):
+def test_a_full_disk_leaves_what_was_there_and_is_named(monkeypatch, run, checkpoint, tmp_path, name):
     (tmp_path / "out").mkdir()
     (tmp_path / name).write_bytes(b"of an earlier run")
     arguments = {
@@ -56,7 +59,8 @@ def test_a_full_disk_leaves_what_was_there_and_is_named(full_disk, run, checkpoi
         "kept.png": ("visualize", checkpoint, *ASKED, "-o", name),
         "out/results.json": ("bench", checkpoint, *BENCH),
     }[name]
-    status, _, err = run(*arguments)
+    with full_disk(monkeypatch):
+        status, _, err = run(*arguments)
     last = err.splitlines()[-1]
     assert (status, last) == (1, f"hf-zspa: {name}: File too large; what was there is unchanged"), err
     assert (tmp_path / name).read_bytes() == b"of an earlier run"
