@@ -40,7 +40,7 @@ FORBIDDEN_DUNDERS = {
     "__builtins__", "__class__", "__closure__", "__code__", "__dict__", "__func__", "__getattribute__", "__globals__",
     "__import__", "__loader__", "__mro__", "__self__", "__spec__", "__subclasses__",
 }  # fmt: skip
-DUNDERS = {"__init__", "__name__"}
+DUNDERS = {"__init__", "__init_subclass__", "__name__"}
 # Read or set by a name that is not written there: entries of FIELDS, and names of the file's own.
 BY_NAME = {
     "getattr(config, name, default)",

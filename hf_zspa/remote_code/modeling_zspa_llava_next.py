@@ -23,9 +23,6 @@ class ZspaLlavaNextConfig(ZspaConfigMixin, LlavaNextConfig):
 
     allowed_position_ids = ("preserve", "compact")
 
-    def __init__(self, *args, **kwargs):  # transformers 5 makes one for a class without, past the mixin's
-        super().__init__(*args, **kwargs)
-
 
 class ZspaLlavaNextModel(ZspaBaseModelMixin, LlavaNextModel):
     """`LlavaNextModel` that prunes when it is called with images."""

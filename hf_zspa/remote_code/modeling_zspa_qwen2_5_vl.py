@@ -21,9 +21,6 @@ from .zspa_visuals import selecting
 class ZspaQwen2_5_VLConfig(ZspaConfigMixin, Qwen2_5_VLConfig):
     """`Qwen2_5_VLConfig` with the fields of pruning."""
 
-    def __init__(self, *args, **kwargs):  # transformers 5 makes one for a class without, past the mixin's
-        super().__init__(*args, **kwargs)
-
 
 class ZspaQwen2_5_VLModel(ZspaBaseModelMixin, Qwen2_5_VLModel):
     """`Qwen2_5_VLModel` that prunes when it is called with images."""

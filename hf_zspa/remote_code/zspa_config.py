@@ -1,5 +1,6 @@
 """The fields that pruning adds to `config.json`, and their checks."""
 
+import functools
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
@@ -45,6 +46,16 @@ class ZspaConfigMixin:
     """
 
     allowed_position_ids: tuple[str, ...] = POSITION_IDS[:1]
+
+    def __init_subclass__(cls, **kwargs):
+        if cls.__init__ is super(cls, cls).__init__:  # none of its own; transformers 5 would make one, past the mixin's
+
+            def __init__(self, *args, **fields):
+                super(cls, self).__init__(*args, **fields)
+
+            cls.__init__ = __init__  # type: ignore[method-assign]
+        functools.update_wrapper(cls.__init__, super().__init__)  # tools read the names off it
+        super().__init_subclass__(**kwargs)
 
     def __init__(self, *args, **kwargs):
         check_names(kwargs)
