@@ -1,4 +1,4 @@
-"""TRL's trainers for one step on two questions about two images, as in design's oracle and as people set them."""
+"""TRL's trainers for one step on two questions about two images."""
 
 import copy
 
