@@ -71,7 +71,7 @@ def tests(session: nox.Session, transformers: str) -> None:
 @nox.session(venv_backend="none")
 def quick(session: nox.Session) -> None:
     """What a developer runs after an edit: core and models on the newest version, without what is marked as slow."""
-    chosen = ("--deselect=tests/hub", "-m", "not nightly and not slow")
+    chosen = ("--deselect=tests/hub", "--deselect=tests/training", "-m", "not nightly and not slow")
     session.notify(f"tests({NEWEST})", posargs=["-q", *WORKERS, *chosen])
 
 
