@@ -77,10 +77,10 @@ def test_the_selection_never_waits_for_the_gpu(way, core):
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_nothing_waits_for_the_gpu_between_the_vision_tower_and_the_language_model(pair, monkeypatch):
+def test_nothing_waits_for_the_gpu_from_the_selection_to_the_stock_class(pair, monkeypatch):
+    """The stock class then compares the numbers of placeholders and features."""
     inputs = pair.inputs(*CASES["unequal images and questions"]).to("cuda")
     pair.model.cuda()
-    language_model = next(m for n, m in pair.model.named_modules() if n.endswith("language_model"))
     choose, seen = zspa_visuals.choose, []
 
     def watched(*arguments):
@@ -90,18 +90,18 @@ def test_nothing_waits_for_the_gpu_between_the_vision_tower_and_the_language_mod
 
     def stop(*_):
         torch.cuda.set_sync_debug_mode("default")
-        seen.append("language model")
+        seen.append("embedding")
 
     try:
         pair.model(**inputs, logits_to_keep=1)  # the kernels are compiled
         monkeypatch.setattr(zspa_visuals, "choose", watched)
-        handle = language_model.register_forward_pre_hook(stop)
+        handle = pair.model.get_input_embeddings().register_forward_pre_hook(stop)
         pair.model(**inputs, logits_to_keep=1)
         handle.remove()
     finally:
         torch.cuda.set_sync_debug_mode("default")
         pair.model.cpu()
-    assert seen == ["choose", "language model"]
+    assert seen == ["embedding", "choose", "embedding"]  # of the prompt, and of what is kept
 
 
 @pytest.mark.parametrize("cache", [None, "static"])
