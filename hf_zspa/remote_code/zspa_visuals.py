@@ -113,8 +113,10 @@ class ZspaVisualsMixin:
         return getattr(self.config, f"{modality}_token_id")
 
     def _is_placeholder(self, ids: Tensor) -> Tensor:
-        placeholders = [self._token_id(modality) for modality in self.visual_inputs]
-        return torch.isin(ids, torch.tensor(placeholders, device=ids.device))
+        found = torch.zeros_like(ids, dtype=torch.bool)
+        for modality in self.visual_inputs:  # compared with numbers, which no GPU is waited for to be given
+            found |= ids == self._token_id(modality)
+        return found
 
     def _prompt_tokens(self, ids: Tensor, mask: Tensor, device: torch.device) -> list[Tensor]:
         """Per row the embeddings `(m, d)` of its prompt's text within the scope; `ids` and `mask` are on the CPU."""
