@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    import transformers
-
     from .checkpoints.convert import convert_checkpoint
     from .checkpoints.inspect import inspect_checkpoint
     from .checkpoints.verify import verify_checkpoint
     from .hub.push import push_checkpoint
+    from .loading import AutoModelForVision2Seq
     from .remote_code.zspa_selection import VisualTokenPruner, ZspaPruner, select_tokens
     from .visualize.checkpoint import visualize_checkpoint
-
-    AutoModelForVision2Seq = transformers.AutoModelForImageTextToText
 
 __all__ = [
     "AutoModelForVision2Seq",
@@ -32,6 +29,7 @@ __all__ = [
 
 # Where each name is defined. It is imported when it is first used: torch and transformers take seconds.
 _MODULES = {
+    "AutoModelForVision2Seq": ".loading",
     "VisualTokenPruner": ".remote_code.zspa_selection",
     "ZspaPruner": ".remote_code.zspa_selection",
     "convert_checkpoint": ".checkpoints.convert",
@@ -44,13 +42,9 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "AutoModelForVision2Seq":  # transformers 5 dropped this name; both load the same classes
-        transformers = import_module("transformers")
-        value = getattr(transformers, name, None) or transformers.AutoModelForImageTextToText
-    elif name in _MODULES:
-        value = getattr(import_module(_MODULES[name], __name__), name)
-    else:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name], __name__), name)
     globals()[name] = value
     return value
 

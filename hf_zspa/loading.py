@@ -8,15 +8,48 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from huggingface_hub.errors import StrictDataclassError
 from PIL import Image, ImageOps
-from transformers import StoppingCriteria
+from transformers import PretrainedConfig, StoppingCriteria
 
 from .checkpoints.base import is_converted, read_config
 from .checkpoints.resolve import checkpoint_folder
 from .checkpoints.verify import check_code
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")  # "auto" is as stored
+
+
+# transformers 5 dropped this name; both load the same classes
+_AUTO_CLASS: Any = getattr(transformers, "AutoModelForVision2Seq", transformers.AutoModelForImageTextToText)
+
+
+class AutoModelForVision2Seq(_AUTO_CLASS):
+    """Transformers' class of this name where it has one, else `AutoModelForImageTextToText`, which loads the same.
+
+    It loads nothing unpruned that is to prune.
+    """
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
+        """As transformers' `from_pretrained`.
+
+        Raises:
+            ValueError: a zspa checkpoint without `trust_remote_code=True`, whose own class prunes, or a `zspa_` field
+                for a checkpoint that is none.
+        """
+        given, _ = PretrainedConfig.get_config_dict(pretrained_model_name_or_path, **kwargs)
+        fields = [name for name in kwargs if name.startswith("zspa_")]
+        if is_converted(given) and not kwargs.get("trust_remote_code"):
+            raise ValueError(
+                f"{pretrained_model_name_or_path} prunes by its own code, and would be loaded unpruned without: pass "
+                "trust_remote_code=True, or load it with transformers' own class"
+            )
+        if fields and not is_converted(given):
+            raise ValueError(
+                f"{fields[0]} is for zspa checkpoints, and {pretrained_model_name_or_path} is none: convert it first"
+            )
+        return _AUTO_CLASS.from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)  # it goes by its name
 
 
 @contextmanager

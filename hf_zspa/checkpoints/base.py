@@ -39,8 +39,8 @@ def family_of(folder: Path, config: dict) -> Family:
     """The family of a base checkpoint.
 
     Raises:
-        ValueError: it is of no supported family, is made of other models than those of the family, is converted
-            already, brings code of its own, or has entries in its JSON files that lead transformers elsewhere.
+        ValueError: it is of no supported family, of another class or made of other models than those of the family, is
+            converted already, brings code of its own, or its JSON files lead transformers elsewhere.
     """
     if is_converted(config):
         ratios = f"zspa_keep_ratio (now {config.get('zspa_keep_ratio')!r}) and zspa_core_ratio"
@@ -49,6 +49,12 @@ def family_of(folder: Path, config: dict) -> Family:
             "in its config.json, or convert its base again"
         )
     family = known_family(folder, config)
+    named = config.get("architectures") or []
+    if "mm_vision_tower" in config or (named and family.stock not in named):
+        raise ValueError(
+            f"{folder} is of the architecture {', '.join(map(str, named)) or 'of the original LLaVA code'}, but must "
+            f"be of {family.stock}: take the checkpoint that was made for transformers (its name often ends in -hf)"
+        )
     if "auto_map" in config:
         raise ValueError(f"{folder} brings model code of its own (auto_map): only stock checkpoints are converted")
     if "configuration_files" in config:

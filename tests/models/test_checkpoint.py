@@ -129,6 +129,14 @@ REFUSED_BASES = {
     "no weights": (lambda base: (base / "model.safetensors").unlink(), "but has none"),
     "truncated weights": (truncated, "model.safetensors is not a complete safetensors file"),
     "converted already": (lambda base: edit_config(base, zspa_keep_ratio=0.3), r"edit zspa_keep_ratio \(now 0.3\)"),
+    "the original LLaVA code": (
+        lambda base: edit_config(base, architectures=["LlavaLlamaForCausalLM"], mm_vision_tower="openai/clip"),
+        "is of the architecture LlavaLlamaForCausalLM, but must be of LlavaForConditionalGeneration: take the check",
+    ),
+    "another class of the family": (
+        lambda base: edit_config(base, architectures=["LlavaForSequenceClassification"]),
+        "is of the architecture LlavaForSequenceClassification, but must be of LlavaForConditionalGeneration",
+    ),
     "code of its own": (lambda base: edit_config(base, auto_map={"AutoModel": "m.C"}), "brings model code of its own"),
     "another config file": (
         lambda base: edit_config(base, configuration_files=["config.4.0.0.json"]),

@@ -5,6 +5,7 @@ import pytest
 import tiny
 import torch
 
+from hf_zspa import AutoModelForVision2Seq
 from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.evaluation.loading import Settings, load
 
@@ -59,3 +60,16 @@ def test_without_bounds_the_checkpoints_own_stay(monkeypatch):
     _, processor = load(checkpoint_folder(QWEN), True, Settings("cpu"))
     image = processor.image_processor(images=[np.zeros((600, 600, 3), np.uint8)], return_tensors="pt")
     assert int(image["image_grid_thw"].prod()) // 4 == 196
+
+
+def test_the_packages_own_class_loads_nothing_unpruned_that_is_to_prune(base_checkpoint):
+    folder, base = checkpoint_folder("embedded"), base_checkpoint("llava")
+    model = AutoModelForVision2Seq.from_pretrained(folder, trust_remote_code=True, zspa_keep_ratio=0.2)
+    assert model.config.zspa_keep_ratio == 0.2 and hasattr(model, "select_visual_tokens")
+    for fields in ({}, {"zspa_keep_ratio": 0.2}):
+        with pytest.raises(ValueError, match="prunes by its own code, and would be loaded unpruned"):
+            AutoModelForVision2Seq.from_pretrained(folder, **fields)
+    for trust in ({}, {"trust_remote_code": True}):
+        with pytest.raises(ValueError, match=r"zspa_keep_ratio is for zspa checkpoints, and .* is none: convert it"):
+            AutoModelForVision2Seq.from_pretrained(base, zspa_keep_ratio=0.2, **trust)
+        assert type(AutoModelForVision2Seq.from_pretrained(base, **trust)).__name__ == tiny.STOCK["llava"]

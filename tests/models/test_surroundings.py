@@ -10,6 +10,8 @@ import torch
 import transformers
 from pairs import CASES, CORE, KEEP, QUESTION, assert_equals_oracle, image
 
+from hf_zspa import ZspaPruner
+
 
 def test_a_named_cache_equals_the_oracle(pair):
     assert_equals_oracle(pair, pair.inputs(*CASES["unequal images and questions"]), cache_implementation="dynamic")
@@ -53,6 +55,81 @@ def test_a_compiled_decode_step_equals_the_oracle(pair):
     options = pair.greedy | {"cache_implementation": "static"}
     compiled = model.generate(**text, **options, compile_config=compile_config, disable_compile=False)
     assert torch.equal(compiled, pair.stock.model.generate(**text, **pair.greedy))
+
+
+@pytest.mark.slow
+def test_a_decode_step_is_compiled_once(pair):
+    """Dynamo guards on the shape of whatever `forward` looks at, and token types grow at each step on 5.10 and 5.16."""
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    for how in ({}, {"zspa_keep_ratio": 1.0}):
+        torch._dynamo.reset()
+        compiled = transformers.CompileConfig(fullgraph=True, dynamic=False, backend="eager")
+        compiled._compile_all_devices = True
+        options = {"cache_implementation": "static", "compile_config": compiled, "disable_compile": False}
+        torch._dynamo.utils.counters.clear()
+        copy.deepcopy(pair.model).generate(**inputs, **pair.greedy | options | how)
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.mark.slow
+def test_a_compiled_forward_equals_the_plain_one(pair):
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    with torch.no_grad():
+        compiled = torch.compile(copy.deepcopy(pair.model), backend="eager")(**inputs).logits
+        torch.testing.assert_close(compiled, pair.model(**inputs).logits)
+
+
+def test_a_generation_loop_of_the_users_own_equals_the_oracle(pair):
+    """`custom_generate` takes a function that generates by the model's own preparation."""
+
+    def greedy(model, input_ids, stopping_criteria, generation_config, logits_processor, **kwargs):
+        cache_name = next(n for n in ("cache", "past_key_values") if kwargs.get(n) is not None)
+        if hasattr(model, "_get_initial_cache_position"):  # up to 5.0
+            kwargs = model._get_initial_cache_position(input_ids.shape[1], input_ids.device, kwargs)
+        first = True
+        while True:
+            extra = {"is_first_iteration": first} if tiny.transformers_version() >= (5,) else {}
+            given = model.prepare_inputs_for_generation(input_ids, **kwargs, **extra)
+            out = model(**given, return_dict=True)
+            scores = logits_processor(input_ids, out.logits[:, -1])
+            input_ids = torch.cat([input_ids, scores.argmax(-1, keepdim=True)], 1)
+            kwargs = model._update_model_kwargs_for_generation(out, kwargs)
+            first = False
+            if stopping_criteria(input_ids, None).all():
+                assert kwargs[cache_name].get_seq_length() < input_ids.shape[1] - 1
+                return input_ids
+
+    assert_equals_oracle(pair, pair.inputs(*CASES["text between images"]), custom_generate=greedy)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_selects_the_same_and_computes_as_the_stock_class_in_it(pair, dtype):
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    with torch.no_grad(), torch.autocast("cpu", dtype=dtype):
+        features = pair.stock.features(inputs)
+        chosen = [i.tolist() for i in pair.model.select_visual_tokens(**inputs)]
+        found = pair.model(**inputs, logits_to_keep=1).logits[:, -1].float()
+        assert pair.generate(inputs).shape == (2, 6)
+        stock = pair.stock.logits(
+            inputs, inputs["input_ids"], inputs["attention_mask"], pair.stock.columns(inputs, chosen)
+        )
+    expected = ZspaPruner(KEEP / 100, CORE / 100)(features, [p for _, _, p in pair.stock.images(inputs)])
+    assert chosen == [i.tolist() for i in expected]
+    assert (found - stock[:, -1].float()).abs().max() < 0.05 * stock.float().std()
+
+
+def test_flex_attention_equals_the_oracle(pair):
+    """Run eagerly: compiled it needs a C++ compiler."""
+    model = copy.deepcopy(pair.model)
+    if pair.family == "qwen2_5_vl":
+        with pytest.raises(ValueError, match="flex_attention"):
+            model.model.language_model.set_attn_implementation("flex_attention")
+        return
+    model.model.language_model.set_attn_implementation("flex_attention")
+    inputs = pair.inputs(*CASES["unequal images and questions"])
+    with torch.compiler.set_stance("force_eager"):
+        tokens = model.generate(**inputs, **pair.greedy | {"max_new_tokens": 2})[:, inputs["input_ids"].shape[1] :]
+    assert torch.equal(tokens, pair.stock.generate(inputs, pair.stock.keep(inputs, KEEP, CORE)[0], 2)[0])
 
 
 def test_a_dispatched_model_equals_the_oracle(pair, tmp_path):
