@@ -40,7 +40,7 @@ FORBIDDEN_DUNDERS = {
     "__builtins__", "__class__", "__closure__", "__code__", "__dict__", "__func__", "__getattribute__", "__globals__",
     "__import__", "__loader__", "__mro__", "__self__", "__spec__", "__subclasses__",
 }  # fmt: skip
-DUNDERS = {"__init__", "__init_subclass__", "__name__"}
+DUNDERS = {"__init__", "__init_subclass__", "__name__", "__new__", "__reduce_ex__"}
 # Read or set by a name that is not written there: entries of FIELDS, and names of the file's own.
 BY_NAME = {
     "getattr(config, name, default)",
@@ -51,7 +51,8 @@ BY_NAME = {
 }
 FORBIDDEN_ARGUMENTS = {"custom_generate", "trust_remote_code"}
 LOADS = "tl.load"  # in a kernel, where tl is triton.language: from the memory of the GPU
-TURNS = "module.__class__ = cls"  # the base model that a generating class of transformers has built, into ours
+# The base model that a generating class of transformers has built, and a cache, into ours.
+TURNS = ("module.__class__ = cls", "cache.__class__ = _remembering(type(cache))")
 SAVES = "super().save_pretrained(*args, **kwargs)"  # of the config: transformers saves it, ours is named first
 
 
@@ -85,7 +86,7 @@ def _problems(node: ast.AST, parents: dict, neighbours: Collection[str], kernels
         if node.id in ("getattr", "setattr", "hasattr") and not called:
             yield f"passes {node.id} around"
     elif isinstance(node, ast.Attribute):
-        allowed = (kernels and ast.unparse(node) == LOADS) or ast.unparse(parents[node]) in (SAVES, TURNS)
+        allowed = (kernels and ast.unparse(node) == LOADS) or ast.unparse(parents[node]) in (SAVES, *TURNS)
         if _is_forbidden(node.attr) and not allowed:
             yield f"reads .{node.attr}"
     elif isinstance(node, ast.Constant):

@@ -1,7 +1,7 @@
 """What a cache remembers of the pruned prompt in it, whatever is done to its rows and its end."""
 
+import functools
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -72,7 +72,10 @@ class PrunedPrompt:
 
     def _check_rows(self, batch: int) -> None:
         if batch != len(self.mask):
-            raise ValueError(f"the pruned prompt in the cache has {len(self.mask)} rows, but the call has {batch}")
+            raise ValueError(
+                f"the pruned prompt in the cache has {len(self.mask)} rows, but the call has {batch}: repeat its rows "
+                "with batch_repeat_interleave, or start without the cache"
+            )
 
 
 def remember(cache, prompt: PrunedPrompt) -> None:
@@ -80,10 +83,8 @@ def remember(cache, prompt: PrunedPrompt) -> None:
     is done to what it remembers."""
     if cache is not None:
         cache._zspa_pruned_prompt = prompt
-        cache.crop = partial(_crop, cache)
-        cache.reorder_cache = partial(_reorder, cache)
-        cache.batch_select_indices = partial(_select, cache)
-        cache.batch_repeat_interleave = partial(_repeat, cache)
+        if not isinstance(cache, _Remembering):
+            cache.__class__ = _remembering(type(cache))  # type: ignore[arg-type]
 
 
 def memory_of(cache) -> PrunedPrompt | None:
@@ -114,47 +115,61 @@ def pruned_prompt_of(cache) -> PrunedPrompt | None:
     return prompt
 
 
-def _crop(cache, length: int) -> None:
-    """`Cache.crop`. A length is that of the full sequence, as stock callers count it; below 0 it is how many tokens to
-    take off the end. The end may lie in the prompt, behind its last image.
+class _Remembering:
+    """A cache class of transformers that knows its pruned prompt. It comes before that class in the bases."""
 
-    Raises:
-        ValueError: a length ends before or in the prompt's last image.
-    """
-    prompt, cached = memory_of(cache), cached_length(cache)
-    if prompt is None:
-        return type(cache).crop(cache, length)
-    left = cached + length if length <= 0 else min(cached, length - prompt.dropped)
-    cut = prompt.mask.shape[1] - left
-    if length > 0 and cut > prompt.tail:
-        raise ValueError(
-            f"crop({length}) ends before or in the last image of a pruned prompt of {prompt.columns} tokens: only the "
-            f"last {prompt.tail} of them can be cut off; start again without the cache"
-        )
-    type(cache).crop(cache, length if length <= 0 else left)
-    if 0 < cut <= prompt.tail:
-        cache._zspa_pruned_prompt = prompt.without_last(cut)
+    stock_class: type
+
+    def crop(self, length: int) -> None:
+        """A length is that of the full sequence, as stock callers count it; below 0 it is how many tokens to take off
+        the end. The end may lie in the prompt, behind its last image.
+
+        Raises:
+            ValueError: a length ends before or in the prompt's last image.
+        """
+        prompt, cached = memory_of(self), cached_length(self)
+        if prompt is None:
+            return super().crop(length)
+        left = cached + length if length <= 0 else min(cached, length - prompt.dropped)
+        cut = prompt.mask.shape[1] - left
+        if length > 0 and cut > prompt.tail:
+            raise ValueError(
+                f"crop({length}) ends before or in the last image of a pruned prompt of {prompt.columns} tokens: only "
+                f"the last {prompt.tail} of them can be cut off; start again without the cache"
+            )
+        super().crop(length if length <= 0 else left)
+        if 0 < cut <= prompt.tail:
+            self._zspa_pruned_prompt = prompt.without_last(cut)
+
+    def reorder_cache(self, rows: Tensor) -> None:
+        super().reorder_cache(rows)
+        self._keep_rows(rows)
+
+    def batch_select_indices(self, rows: Tensor) -> None:
+        super().batch_select_indices(rows)
+        self._keep_rows(rows)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        super().batch_repeat_interleave(repeats)
+        prompt = memory_of(self)
+        if prompt is not None:
+            self._keep_rows(torch.arange(len(prompt.mask), device=prompt.mask.device).repeat_interleave(repeats))
+
+    def _keep_rows(self, rows: Tensor) -> None:
+        prompt = memory_of(self)
+        if prompt is not None:
+            self._zspa_pruned_prompt = prompt.of_rows(torch.as_tensor(rows))
+
+    def __reduce_ex__(self, protocol):  # a class that is made here cannot be imported by its name
+        made_by = super().__reduce_ex__(protocol)
+        return _empty, (self.stock_class,), *made_by[2:]
 
 
-def _reorder(cache, rows: Tensor) -> None:
-    type(cache).reorder_cache(cache, rows)
-    _keep_rows(cache, rows)
+@functools.cache
+def _remembering(stock: type) -> type:
+    return type(stock.__name__, (_Remembering, stock), {"stock_class": stock})
 
 
-def _select(cache, rows: Tensor) -> None:
-    type(cache).batch_select_indices(cache, rows)
-    _keep_rows(cache, rows)
-
-
-def _repeat(cache, repeats: int) -> None:
-    type(cache).batch_repeat_interleave(cache, repeats)
-    prompt = memory_of(cache)
-    if prompt is not None:
-        rows = torch.arange(len(prompt.mask), device=prompt.mask.device)
-        _keep_rows(cache, rows.repeat_interleave(repeats))
-
-
-def _keep_rows(cache, rows: Tensor) -> None:
-    prompt = memory_of(cache)
-    if prompt is not None:
-        cache._zspa_pruned_prompt = prompt.of_rows(torch.as_tensor(rows))
+def _empty(stock: type):
+    """A cache of a remembering class, without anything in it, for a copy to be put into."""
+    return object.__new__(_remembering(stock))

@@ -150,15 +150,33 @@ class Encoded:
         return len(feature_list(self.output))
 
 
+class HandedOver(dict):
+    """Encoder outputs of a prompt that is packed already."""
+
+
+def _takes_outputs(base) -> bool:
+    return "mm_encoder_outputs" in inspect.signature(base.forward).parameters
+
+
 def hand_over(base, outputs: dict[str, Any]) -> dict[str, Any]:
     """The arguments by which a base model is given what its encoder would return, by modality.
 
     From 5.19 on they are `mm_encoder_outputs`. Before, the model is given `Encoded` pixels, and `answered` is how it
     gets them back when it asks for features.
     """
-    if "mm_encoder_outputs" in inspect.signature(base.forward).parameters:
-        return {"mm_encoder_outputs": outputs}
+    if _takes_outputs(base):
+        return {"mm_encoder_outputs": HandedOver(outputs)}
     return {base.visual_inputs[modality][0]: Encoded(output) for modality, output in outputs.items()}
+
+
+def is_handed_over(kwargs: dict) -> bool:
+    """Whether a call's visual tokens are those that `hand_over` has handed over."""
+    return any(isinstance(value, (Encoded, HandedOver)) for value in kwargs.values())
+
+
+def as_output(base) -> dict[str, Any]:
+    """What makes features come back as an output object, whatever the config asks for; before 5.19 nothing has to."""
+    return {"return_dict": True} if _takes_outputs(base) else {}
 
 
 def answered(get_features):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .zspa_cache import forget_if_empty, pruned_prompt_of, remember
-from .zspa_compat import cache_of, cached_length, encoder_arguments, find_cache, turn_into
+from .zspa_compat import cache_of, cached_length, encoder_arguments, find_cache, is_handed_over, turn_into
 from .zspa_config import FIELDS, check_fields, fields_of
 from .zspa_packing import ZspaPackingMixin
 from .zspa_prefill import PackedRows
@@ -37,18 +37,26 @@ class ZspaBaseModelMixin(ZspaPackingMixin):
     `last_hidden_state` has every input position: a dropped one repeats the nearest kept one before it, or the first one
     where there is none."""
 
+    def __init__(self, *args, **kwargs):  # of one that is loaded by itself
+        super().__init__(*args, **kwargs)
+        self.visual_inputs = encoder_arguments(self)
+
     @property
     def _base(self):
         return self
 
     def pruned_forward(self, stock_forward, kwargs: dict[str, Any]):
-        if kwargs.pop("zspa_packed", False):  # what follows is in terms of the cache already
+        if kwargs.pop("zspa_packed", False) or is_handed_over(kwargs):  # in terms of the cache already
             return stock_forward(**kwargs)
         call = {name: kwargs.pop(name, None) for name in CALL_ARGUMENTS}
         cache = find_cache(kwargs)
         forget_if_empty(cache)
         if not self._has_visuals(kwargs):
             return stock_forward(**self._continued(cache, kwargs))
+        if pruned_prompt_of(cache) is not None:
+            raise ValueError(
+                "the cache holds a pruned prompt, and no image can follow: pass the whole conversation without a cache"
+            )
         check_settings(kwargs)
         pruner = self.pruner_for_call(**call)
         if pruner is None:
@@ -57,10 +65,11 @@ class ZspaBaseModelMixin(ZspaPackingMixin):
         outputs = stock_forward(**packed.inputs | {"return_dict": True})
         outputs.last_hidden_state = packed.rows.spread(outputs.last_hidden_state)
         remember(cache_of(outputs), packed.prompt)
-        return outputs if kwargs.get("return_dict", True) is not False else outputs.to_tuple()
+        return outputs if self._returns_dict(kwargs) else outputs.to_tuple()
 
     def _continued(self, cache, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Arguments of a step after a pruned prompt in terms of its cache; the caller counts in columns."""
+        """Arguments of a step after a pruned prompt in terms of its cache. The caller counts in columns; positions are
+        those that follow the full prompt, whatever is given."""
         mask, prompt = kwargs.get("attention_mask"), pruned_prompt_of(cache)
         if prompt is None:
             return kwargs
@@ -70,12 +79,13 @@ class ZspaBaseModelMixin(ZspaPackingMixin):
         total = cached + prompt.dropped + count
         if mask is None:
             mask = prompt.mask.new_ones(batch, total)
-        elif mask.ndim == 2 and mask.shape[1] == cached + count:
+        shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        if shape == (batch, cached + count):
             mask = torch.cat([mask.new_ones(batch, prompt.columns), mask[:, prompt.mask.shape[1] :]], dim=1)
-        if mask.ndim != 2 or mask.shape[1] != total:
+        elif shape != (batch, total):
             raise ValueError(
-                f"attention_mask is {tuple(mask.shape)}, but must be {(batch, total)}, with a column for each token "
-                "of the unpruned sequence so far"
+                f"attention_mask is {shape}, but must be {(batch, total)}, with a column for each token of the full "
+                "sequence so far"
             )
         positions = prompt.later_positions(mask, batch, total, count)
         kwargs = kwargs | {"attention_mask": prompt.pack_mask(mask), "position_ids": positions}
@@ -153,13 +163,13 @@ class ZspaForwardMixin(ZspaPackingMixin):
         if labels:
             wanted, first = wanted + first, 0
         outputs = stock_forward(
-            **packed.inputs | labels | {"logits_to_keep": rows.mask.shape[1] - first, "return_dict": True},
-            zspa_packed=True,
+            **packed.inputs | labels | {"logits_to_keep": rows.mask.shape[1] - first, "return_dict": True}
         )
         if outputs.logits is not None:  # a fused loss may leave them out
+            wanted = wanted.to(outputs.logits.device)  # of a model on several GPUs the last one
             outputs.logits = outputs.logits.gather(1, wanted[..., None].expand(-1, -1, outputs.logits.shape[-1]))
         remember(cache_of(outputs), packed.prompt)
-        return outputs if kwargs.get("return_dict", True) is not False else outputs.to_tuple()
+        return outputs if self._returns_dict(kwargs) else outputs.to_tuple()
 
 
 def wanted_places(rows: PackedRows, logits_to_keep: int | Tensor) -> tuple[Tensor, int]:

@@ -49,7 +49,7 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         cache = find_cache(kwargs)
         visuals = self._has_visuals(kwargs)
         if cached_length(cache):
-            if self._continues_pruned(input_ids, cache, pruner):
+            if self._continues_pruned(input_ids, cache, pruner, kwargs):
                 kwargs = self._without_pixels(kwargs)
         elif visuals and pruner is not None:
             pruned = self._prune_for_generation(input_ids, kwargs.get("attention_mask"), pruner, kwargs)
@@ -82,7 +82,7 @@ class ZspaGenerationMixin(ZspaForwardMixin):
             return counted_positions(self, inputs_tensor, model_kwargs)
         return super()._prepare_position_ids_for_generation(inputs_tensor, model_kwargs)
 
-    def _continues_pruned(self, input_ids, cache, pruner) -> bool:
+    def _continues_pruned(self, input_ids, cache, pruner, call) -> bool:
         """Whether `cache` holds a pruned prompt; checks that what follows is text and can be told from the prompt."""
         prompt = pruned_prompt_of(cache)
         if pruner is None and prompt is None:
@@ -95,9 +95,12 @@ class ZspaGenerationMixin(ZspaForwardMixin):
             )
         if input_ids is not None and self._is_placeholder(input_ids[:, start:]).any():
             raise ValueError(
-                "a new image after a filled cache cannot be pruned: pass the whole conversation without "
-                "a cache, or zspa_keep_ratio=1.0"
+                "a new image after a filled cache cannot be pruned: pass the whole conversation without a cache"
+                + ("" if prompt else ", or zspa_keep_ratio=1.0")
             )
+        config = call.get("generation_config") or self.generation_config
+        if prompt and call.get("prefill_chunk_size", getattr(config, "prefill_chunk_size", None)):
+            raise ValueError("a turn after a pruned one cannot be prefilled in chunks: leave out prefill_chunk_size")
         return prompt is not None
 
     def prepare_inputs_for_generation(
@@ -150,7 +153,7 @@ class ZspaGenerationMixin(ZspaForwardMixin):
             mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
             positions = (mask.long().cumsum(1) - 1).clamp_min(0)
         packed = self.pack(input_ids, attention_mask, positions[..., :columns], pruned, kwargs)
-        if cache is None and kwargs.get("use_cache"):
+        if cache is None and kwargs.get("use_cache", getattr(self.config.get_text_config(), "use_cache", True)):
             cache = empty_cache(self)
         remember(cache, packed.prompt)
         return self._step_inputs(cache, packed.prompt, attention_mask, kwargs, **packed.inputs | packed.visuals)

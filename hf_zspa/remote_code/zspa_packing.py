@@ -42,8 +42,6 @@ class ZspaPackingMixin(ZspaVisualsMixin):
         """
         if cached_length(find_cache(call)):
             raise ValueError("images after a filled cache cannot be pruned: pass the whole prompt, or keep ratio 1.0")
-        if call.get("inputs_embeds") is not None:
-            raise ValueError("pruning reads the prompt from input_ids: pass them, not inputs_embeds")
         call = {name: value for name, value in call.items() if name not in CALL_ARGUMENTS}
         input_ids: Tensor = call.get("input_ids")  # type: ignore[assignment]  # checked by prune_visuals
         mask, positions = call.get("attention_mask"), call.get("position_ids")
@@ -76,7 +74,7 @@ class ZspaPackingMixin(ZspaVisualsMixin):
         packed_mask = rows.mask[:, : rows.mask.shape[1] - later]
         prompt = PrunedPrompt(
             size, packed_mask, packed_mask.sum(1, keepdim=True), rope_rows, pruned.tail,
-            padded=pruned.padded or bool(guard),
+            padded=pruned.padded or bool(guard) or (mask is not None and pruned.described["attention_mask"] is None),
         )  # fmt: skip
         if self.config.zspa_position_ids == "compact":
             positions = (rows.mask.cumsum(1) - 1).clamp_min(0)

@@ -27,7 +27,7 @@ class PrunedVisuals:
         padded: whether some row keeps fewer columns than another.
         tail: how many columns at the end all rows keep.
         described: what describes the prompt, on the CPU: ids, mask, grids, token types.
-        positions: those of the full prompt, `(batch, S)` or `(3, batch, S)`; None where they are counted.
+        positions: those of the full prompt `(3, batch, S)`; None where they are counted or given.
         inputs: the visual inputs it was made from, for an assistant model that has to encode them itself.
     """
 
@@ -93,4 +93,5 @@ class PackedRows:
 
     def spread(self, packed: Tensor) -> Tensor:
         """What `(batch, P, d)` says at every column, `(batch, S, d)`; a dropped one repeats its neighbour."""
-        return packed.gather(1, self.places()[..., None].expand(-1, -1, packed.shape[-1]))
+        places = self.places().to(packed.device)  # of a model on several GPUs the last one's
+        return packed.gather(1, places[..., None].expand(-1, -1, packed.shape[-1]))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .zspa_compat import feature_list, loaded, shorter_output
+from .zspa_compat import as_output, feature_list, loaded, shorter_output
 from .zspa_config import check_fields, fields_of, meant_by, pruner_from_config
 from .zspa_prefill import PrunedVisuals
 from .zspa_prompt import prompt_mask
@@ -68,7 +68,7 @@ class ZspaVisualsMixin:
             ValueError: the prompt is not token ids with a mask of their shape, or the images do not fit it.
             TypeError: there is no setting of a name that looks like one.
         """
-        check_prompt(input_ids, attention_mask)
+        check_prompt(input_ids, attention_mask, call.get("inputs_embeds"))
         check_settings(call)
         described = self._described(call | {"input_ids": input_ids, "attention_mask": attention_mask})
         ids, mask = described["input_ids"], described["attention_mask"]
@@ -135,7 +135,11 @@ class ZspaVisualsMixin:
         if outputs is not None or self.visual_inputs[modality][0] not in given:
             return outputs
         with loaded(self._base):
-            return getattr(self._base, f"get_{modality}_features")(**given)
+            return getattr(self._base, f"get_{modality}_features")(**given | as_output(self._base))
+
+    def _returns_dict(self, kwargs: dict) -> bool:
+        asked = kwargs.get("return_dict")
+        return getattr(self.config, "return_dict", True) if asked is None else asked
 
     @staticmethod
     def _select(images: list[Tensor], prompts: list[Tensor], shown: list[Tensor], pruner) -> list[Tensor]:
@@ -160,8 +164,8 @@ def _common_end(stays: Tensor, positions: Tensor | None) -> int:
     return int(at_end.flip(0).cumprod(0).sum())
 
 
-def check_prompt(input_ids: Tensor | None, attention_mask: Tensor | None) -> None:
-    if input_ids is None:
+def check_prompt(input_ids: Tensor | None, attention_mask: Tensor | None, embeds: Tensor | None) -> None:
+    if input_ids is None or embeds is not None:
         raise ValueError("pruning reads the prompt from input_ids: pass them, not inputs_embeds")
     if attention_mask is not None and getattr(attention_mask, "shape", None) != input_ids.shape:
         found = getattr(attention_mask, "shape", type(attention_mask).__name__)
@@ -275,7 +279,7 @@ def choose(features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPru
             )
         if not vouched and not bool(((i >= 0) & (i < len(f))).all() and (i.diff() > 0).all()):
             raise ValueError(f"{name} must return ascending indices below {len(f)}, but returned {i}")
-    return indices
+    return [i.to(f.device) for i, f in zip(indices, features)]
 
 
 def _kept_placeholders(sizes: list[int], indices: list[Tensor]) -> Tensor:

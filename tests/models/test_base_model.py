@@ -83,3 +83,12 @@ def test_its_outputs_have_the_kept_features(pair):
         torch.testing.assert_close(torch.cat(list(outputs.image_outputs.pooler_output)), kept, **CLOSE)
     elif pair.family != "qwen2_5_vl":
         torch.testing.assert_close(torch.cat(list(outputs.image_hidden_states)).reshape(kept.shape), kept, **CLOSE)
+
+
+def test_it_runs_by_itself(pair):
+    inputs = pair.inputs(*CASES["one image"])
+    alone = type(pair.model.model)(pair.model.config).eval()
+    alone.load_state_dict(pair.model.model.state_dict())
+    with torch.no_grad():
+        expected = pair.model.model(**inputs).last_hidden_state
+        assert torch.equal(alone(**inputs).last_hidden_state, expected)

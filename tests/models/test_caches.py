@@ -1,7 +1,9 @@
 """A cache with a pruned prompt in it, in its user's hands: the next step is right or refused."""
 
 import copy
+import gc
 import pickle
+import weakref
 
 import pytest
 import tiny
@@ -127,3 +129,25 @@ def test_padding_that_embeds_to_zero_is_no_shorter_prompt(pair, inputs):
     torch.testing.assert_close(*outputs, **CLOSE)
     static = {"cache_implementation": "static"}
     assert torch.equal(model.generate(**inputs, **pair.greedy | static), model.generate(**inputs, **pair.greedy))
+
+
+def test_it_is_freed_with_its_last_reference_and_a_shallow_copy_is_its_own(pair, inputs):
+    """Keys and values of a prompt do not wait for the garbage collector."""
+    cache = prefilled(pair, inputs)
+    other = copy.copy(cache)
+    other.layers = copy.deepcopy(cache.layers)
+    other.crop(-2)
+    assert cache.get_seq_length() == other.get_seq_length() + 2
+    gc.disable()
+    try:
+        seen = weakref.ref(cache)
+        del cache, other
+        assert seen() is None
+    finally:
+        gc.enable()
+
+
+def test_an_image_behind_a_pruned_prompt_is_refused_at_any_ratio(pair, inputs):
+    for model in (pair.model, pair.model.model):
+        with pytest.raises(ValueError, match=r"the cache holds a pruned prompt|after a filled cache"):
+            model(**inputs, past_key_values=prefilled(pair, inputs), zspa_keep_ratio=1.0)

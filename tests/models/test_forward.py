@@ -89,6 +89,29 @@ def test_a_batch_that_counts_its_own_labels_has_its_own_loss(pair):
     assert nothing == 0
 
 
+def test_a_loss_function_of_the_users_own_is_given_what_the_stock_class_gives_it(pair):
+    model = copy.deepcopy(pair.model)
+    inputs = pair.inputs(*CASES["one image"])
+    expected = model(**inputs, labels=inputs["input_ids"]).loss
+    loss = model.loss_function
+    model.loss_function = lambda logits, labels, vocab_size: 2 * loss(logits, labels, vocab_size)
+    assert torch.equal(model(**inputs, labels=inputs["input_ids"]).loss, 2 * expected)
+
+
+def test_a_config_that_asks_for_tuples_gets_them(pair):
+    inputs = pair.inputs(*CASES["one image"])
+    expected = pair.model(**inputs).logits
+    model = copy.deepcopy(pair.model)
+    for config in {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}.values():
+        config.return_dict = False
+    try:
+        stock = type(model(**inputs, zspa_keep_ratio=1.0))
+    except (AttributeError, TypeError):  # what the stock class of some versions cannot do
+        return
+    found = model(**inputs)
+    assert type(found) is stock and torch.equal(found[0], expected)
+
+
 def test_shifted_labels_are_packed_as_labels_are(pair):
     inputs = pair.inputs(*CASES["unequal images and questions"])
     labels = placeholder_labels(pair, inputs)

@@ -219,6 +219,22 @@ def test_inputs_embeds_with_an_image_are_refused(pair, inputs):
         pair.model.generate(**given, inputs_embeds=embeds, max_new_tokens=2)
 
 
+def test_inputs_embeds_beside_the_ids_are_refused_and_not_passed_by(pair, inputs):
+    embeds = torch.randn(*inputs["input_ids"].shape, pair.model.config.get_text_config().hidden_size)
+    with pytest.raises(ValueError, match="input_ids"):
+        pair.model.generate(**inputs, inputs_embeds=embeds, max_new_tokens=2)
+
+
+def test_a_mask_that_transformers_finds_itself_is_as_good(pair):
+    """It takes padding for masked where there is no mask."""
+    size = (84, 84)
+    inputs = dict(pair.inputs([image(1, size), QUESTION], [image(2, size), OTHER + " " + OTHER]))
+    tokens = pair.generate(inputs)
+    assert not inputs.pop("attention_mask").all()
+    padding = pair.processor.tokenizer.pad_token_id
+    assert torch.equal(pair.generate(inputs, pad_token_id=padding), tokens)
+
+
 def test_inputs_embeds_of_text_or_without_pruning_are_the_stock_classs(pair, inputs):
     text = pair.inputs([QUESTION])
     embeds = pair.model.get_input_embeddings()(text["input_ids"])

@@ -76,3 +76,9 @@ def test_a_cache_with_every_row_repeated_continues(pair, inputs):
         out.past_key_values.batch_repeat_interleave(2)
         twice = pair.model(input_ids=token.repeat(2, 1), past_key_values=out.past_key_values).logits
     torch.testing.assert_close(twice, once.expand_as(twice), atol=3e-4, rtol=1e-4)
+
+
+def test_a_second_turn_in_chunks_is_refused(pair, inputs):
+    cache, ids = turns(pair, inputs)
+    with pytest.raises(ValueError, match="leave out prefill_chunk_size"):
+        pair.model.generate(input_ids=ids, past_key_values=cache, **pair.greedy, prefill_chunk_size=1000)
