@@ -211,7 +211,7 @@ def test_a_checkpoint_in_the_way_is_kept_unless_forced(base, tmp_path):
     out = convert_checkpoint(base, tmp_path / "out")
     (out / "mine.txt").write_text("mine")
     before = contents(out)
-    with pytest.raises(ValueError, match="is not empty: pass --force"):
+    with pytest.raises(ValueError, match="is not empty: --force, from Python force=True, replaces it"):
         convert_checkpoint(base, out)
     assert contents(out) == before
     assert "mine.txt" not in contents(convert_checkpoint(base, out, force=True))
