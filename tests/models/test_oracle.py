@@ -98,6 +98,11 @@ def test_a_sliding_window_counts_the_tokens_that_are_there(family, tmp_path):
     tokens, scores = pair.stock.generate_short(inputs, keep, 6)
     assert (scores[:, 0] - pair.stock.generate(inputs, keep, 1)[1][:, 0]).abs().max() > 0.1
     for options in ({}, {"use_cache": False}, {"cache_implementation": "static"}):
+        if "cache_implementation" in options and family == "llava_next" and tiny.transformers_version() < (5,):
+            for model in (pair.stock.model, pair.model):  # 4.57 cannot, pruned or not
+                with pytest.raises(RuntimeError, match="must match the size"):
+                    model.generate(**inputs, **pair.greedy | options)
+            continue
         out = pair.model.generate(**inputs, **pair.greedy | options, return_dict_in_generate=True, output_logits=True)
         assert torch.equal(out.sequences[:, -6:], tokens)
         visible = scores > -1e8
