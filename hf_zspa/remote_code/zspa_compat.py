@@ -154,17 +154,13 @@ class HandedOver(dict):
     """Encoder outputs of a prompt that is packed already."""
 
 
-def _takes_outputs(base) -> bool:
-    return "mm_encoder_outputs" in inspect.signature(base.forward).parameters
-
-
 def hand_over(base, outputs: dict[str, Any]) -> dict[str, Any]:
     """The arguments by which a base model is given what its encoder would return, by modality.
 
     From 5.19 on they are `mm_encoder_outputs`. Before, the model is given `Encoded` pixels, and `answered` is how it
     gets them back when it asks for features.
     """
-    if _takes_outputs(base):
+    if "mm_encoder_outputs" in inspect.signature(base.forward).parameters:
         return {"mm_encoder_outputs": HandedOver(outputs)}
     return {base.visual_inputs[modality][0]: Encoded(output) for modality, output in outputs.items()}
 
@@ -174,9 +170,9 @@ def is_handed_over(kwargs: dict) -> bool:
     return any(isinstance(value, (Encoded, HandedOver)) for value in kwargs.values())
 
 
-def as_output(base) -> dict[str, Any]:
-    """What makes features come back as an output object, whatever the config asks for; before 5.19 nothing has to."""
-    return {"return_dict": True} if _takes_outputs(base) else {}
+def as_output() -> dict[str, Any]:
+    """What makes features come back as an output object, whatever the config asks for; on 4.x they are none."""
+    return {} if register_checkpoint_conversion_mapping is None else {"return_dict": True}
 
 
 def answered(get_features):

@@ -94,10 +94,8 @@ class ZspaPackingMixin(ZspaVisualsMixin):
         inputs = {"input_ids": ids, "attention_mask": rows.mask, "position_ids": positions}
         for name in COLUMN_ARGUMENTS:
             if columns.get(name) is not None:
-                full = columns[name]
-                full = torch.nn.functional.pad(
-                    full, (0, size + later - full.shape[1])
-                )  # shorter where candidates follow
+                missing = size + later - columns[name].shape[1]  # where candidates follow
+                full = torch.nn.functional.pad(columns[name], (0, missing))
                 inputs[name] = rows.take(full) * rows.mask.to(full.dtype)
         return Packed(inputs, hand_over(self._base, pruned.repeated(copies)), rows, prompt)
 
@@ -120,10 +118,6 @@ class ZspaPackingMixin(ZspaVisualsMixin):
         if positions is not None and device.type == "cuda":
             positions = positions.pin_memory()  # else the copy may wait for what the GPU does
         return None if positions is None else positions.to(device, non_blocking=True)
-
-    def _without_pixels(self, kwargs: dict) -> dict:
-        pixels = [names[0] for names in self.visual_inputs.values()]
-        return {name: value for name, value in kwargs.items() if name not in (*pixels, "mm_encoder_outputs")}
 
     def _text_id(self) -> int:
         placeholders = [self._token_id(modality) for modality in self.visual_inputs]

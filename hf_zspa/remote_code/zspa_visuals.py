@@ -98,15 +98,21 @@ class ZspaVisualsMixin:
         pruned.width, pruned.padded = max(lengths), min(lengths) < max(lengths)
         return pruned
 
+    @property
+    def _pixels(self) -> list[str]:
+        return [names[0] for names in self.visual_inputs.values()]
+
+    def _without_pixels(self, kwargs: dict) -> dict:
+        return {name: value for name, value in kwargs.items() if name not in (*self._pixels, "mm_encoder_outputs")}
+
     def _described(self, call: dict) -> dict:
         """What describes a prompt among a call's arguments: all but the pixels, tensors on the CPU."""
-        pixels = [names[0] for names in self.visual_inputs.values()]
-        small = {name: value for name, value in call.items() if name not in (*pixels, "mm_encoder_outputs")}
+        small = self._without_pixels(call)
         return {name: value.cpu() if isinstance(value, Tensor) else value for name, value in small.items()}
 
     def _has_visuals(self, kwargs: dict) -> bool:
         """Whether `kwargs` bring images or videos, as pixels or (from 5.19 on) encoded already."""
-        pixels = [kwargs.get(names[0]) for names in self.visual_inputs.values()]
+        pixels = [kwargs.get(name) for name in self._pixels]
         return any(v is not None for v in [*pixels, *(kwargs.get("mm_encoder_outputs") or {}).values()])
 
     def _token_id(self, modality: str) -> int:
@@ -135,7 +141,7 @@ class ZspaVisualsMixin:
         if outputs is not None or self.visual_inputs[modality][0] not in given:
             return outputs
         with loaded(self._base):
-            return getattr(self._base, f"get_{modality}_features")(**given | as_output(self._base))
+            return getattr(self._base, f"get_{modality}_features")(**given | as_output())
 
     def _returns_dict(self, kwargs: dict) -> bool:
         asked = kwargs.get("return_dict")
