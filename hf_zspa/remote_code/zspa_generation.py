@@ -223,5 +223,5 @@ def _of_this_step(inputs: dict) -> dict:
     if tokens is not None:
         for name in COLUMN_ARGUMENTS:
             if inputs.get(name) is not None and inputs[name].shape[-1] > tokens.shape[1]:
-                inputs[name] = inputs[name][..., -tokens.shape[1] :]
+                inputs[name] = inputs[name][..., -tokens.shape[1] :].contiguous()  # strides are compiled for too
     return inputs
