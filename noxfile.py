@@ -56,8 +56,8 @@ def types(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("transformers", TESTED, ids=TESTED)
 def tests(session: nox.Session, transformers: str) -> None:
-    """The tests of the models on one version of transformers, on two of them those of training, and on the newest those
-    of everything that depends on none; arguments after -- replace pytest's."""
+    """The tests of the models and of all families on one version of transformers, on two of them those of training, and
+    on the newest those of everything that depends on none; arguments after -- replace pytest's."""
     _overlay_this_environment(session)
     trl = [TRL[transformers]] if transformers in TRL else []
     _install(session, f"transformers=={transformers}", *trl)  # at once: datasets alone would take other versions
@@ -65,7 +65,7 @@ def tests(session: nox.Session, transformers: str) -> None:
     training = ["tests/training"] if trl else []
     hub = ["tests/hub"] if transformers in HUB else []
     core = ["tests/core"] if transformers == NEWEST else []
-    _pytest(session, transformers, "tests/models", *training, *core, *hub)
+    _pytest(session, transformers, "tests/models", "tests/families", *training, *core, *hub)
 
 
 @nox.session(venv_backend="none")

@@ -53,6 +53,12 @@ def pair(request, load):
     return load(request.param)
 
 
+@pytest.fixture(params=tiny.OTHER_FAMILIES)
+def other(request, load):
+    """The models of each family that is none of the paper's."""
+    return load(request.param)
+
+
 @pytest.fixture
 def looking_ahead(monkeypatch):
     """Few tokens are not all compared, and looking ahead and leaving behind begin with a handful."""

@@ -6,15 +6,73 @@ renumbered). *Short*: it runs on the columns that are kept and no others, each r
 same positions. The two agree where nothing but attention reads another column.
 """
 
+import copy
 import inspect
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import reference
 import torch
+import transformers
 
 SUPPRESSED = -1e9
+TRANSFORMERS = tuple(int(part) for part in transformers.__version__.split(".")[:2])
+
+
+COLUMN_ARGUMENTS = ("token_type_ids", "mm_token_type_ids")
+MODALITIES = {"image": "pixel_values", "video": "pixel_values_videos"}
+
+
+@dataclass
+class Encoding:
+    """What the stock class's encoder makes of a batch, of one modality.
+
+    Attributes:
+        spots: `(batch, S)` bool, its placeholders.
+        output: what the encoder returned.
+        sizes: the visual tokens of each image.
+    """
+
+    modality: str
+    spots: torch.Tensor
+    output: object
+    sizes: list[int]
+
+    @property
+    def _features(self):
+        """The visual tokens, and per layer those of deepstack, in whatever the encoder put them."""
+        output = self.output
+        if hasattr(output, "pooler_output"):
+            return output.pooler_output, getattr(output, "deepstack_features", None)
+        return output if isinstance(output, tuple) and not torch.is_tensor(output[0]) else (output, None)
+
+    @property
+    def tokens(self) -> torch.Tensor:
+        """All visual tokens `(N, d)`, as the placeholders stand."""
+        return flat(self._features[0])
+
+    def part(self, kept: torch.Tensor):
+        """The encoder's output with the tokens `kept`, `(N,)` bool, in the same types, as one image."""
+
+        def cut(features):
+            here = flat(features)[kept]
+            if not torch.is_tensor(features):
+                return [here]
+            return here[None] if features.ndim == 3 else here
+
+        features, layers = self._features
+        layers = None if layers is None else [cut(layer) for layer in layers]
+        if hasattr(self.output, "pooler_output"):
+            output = copy.copy(self.output)
+            output["pooler_output"] = cut(features)
+            if layers is not None:
+                output["deepstack_features"] = layers
+            return output
+        return cut(features) if layers is None else (cut(features), layers)
+
+
+def flat(features) -> torch.Tensor:
+    return (features if torch.is_tensor(features) else torch.cat(list(features))).flatten(0, -2)
 
 
 @dataclass
@@ -31,16 +89,29 @@ class Stock:
         return sorted({getattr(config, n) for n in names if isinstance(getattr(config, n, None), int)})
 
     @torch.no_grad()
+    def encodings(self, inputs) -> list[Encoding]:
+        """Images, then videos. An image has as many tokens as `inputs.visual_tokens` says, where it does: else it is an
+        entry of what the encoder returns."""
+        found = []
+        for modality, pixels in MODALITIES.items():
+            if inputs.get(pixels) is None:
+                continue
+            encode = getattr(self.model.model, f"get_{modality}_features")
+            names = inspect.signature(encode).parameters
+            given = {k: v for k, v in inputs.items() if k in names or (k == "image_sizes" and modality == "image")}
+            output = encode(**given | ({} if TRANSFORMERS < (5,) else {"return_dict": True}))
+            token_id = getattr(self.model.config, f"{modality}_token_id")
+            if not (inputs["input_ids"] == token_id).any():  # GLM has one placeholder for both
+                token_id = self.model.config.image_token_id
+            encoding = Encoding(modality, inputs["input_ids"] == token_id, output, [])
+            known = getattr(inputs, "visual_tokens", None)
+            encoding.sizes = known[modality] if known else [len(entry) for entry in encoding._features[0]]
+            found.append(encoding)
+        return found
+
     def features(self, inputs) -> list[torch.Tensor]:
         """Per image, then per video, the stock visual tokens `(n, d)`."""
-        found = []
-        for name, pixels in (("image", "pixel_values"), ("video", "pixel_values_videos")):
-            if inputs.get(pixels) is not None:
-                encode = getattr(self.model, f"get_{name}_features")
-                names = inspect.signature(encode).parameters
-                output = encode(**{k: v for k, v in inputs.items() if k in names and k != "input_ids"})
-                found += list(getattr(output, "pooler_output", output))
-        return found
+        return [image for encoding in self.encodings(inputs) for image in encoding.tokens.split(encoding.sizes)]
 
     def images(self, inputs) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
         """Per image, then per video: its row, its columns `(n,)`, and the prompt tokens `(m, d)` of that row."""
@@ -48,18 +119,11 @@ class Stock:
         text = inputs.get("attention_mask", torch.ones_like(ids)).bool()
         text = text & ~torch.isin(ids, torch.tensor([*self.special_ids, *self.placeholder_ids]))
         embed = self.model.get_input_embeddings().weight.detach()
-        spots = {i: (ids == i).nonzero() for i in self.placeholder_ids}
-        config, found = self.model.config, []
-        grids = [len(inputs[k]) for k in ("image_grid_thw", "video_grid_thw") if inputs.get(k) is not None]
-        videos = grids[-1] if inputs.get("video_grid_thw") is not None else 0
-        features = self.features(inputs)
-        for i, visual in enumerate(features):
-            is_video = i >= len(features) - videos
-            name = "video_token_id" if is_video else "image_token_id"
-            token_id = getattr(config, name)
-            mine, spots[token_id] = spots[token_id][: len(visual)], spots[token_id][len(visual) :]
-            row = int(mine[0, 0])
-            found.append((row, mine[:, 1], embed[ids[row][text[row]]]))
+        found = []
+        for encoding in self.encodings(inputs):
+            for mine in encoding.spots.nonzero().split(encoding.sizes):
+                row = int(mine[0, 0])
+                found.append((row, mine[:, 1], embed[ids[row][text[row]]]))
         return found
 
     def columns(self, inputs, kept: list[list[int]]) -> torch.Tensor:
@@ -84,18 +148,30 @@ class Stock:
         if hasattr(self.model.model, "get_rope_index"):
             rope_index = self.model.model.get_rope_index
             given = {k: inputs.get(k) for k in ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")}
-            if "mm_token_type_ids" in inspect.signature(rope_index).parameters:
+            if inputs.get("mm_token_type_ids") is not None:
                 types = inputs["mm_token_type_ids"]
                 given["mm_token_type_ids"] = torch.nn.functional.pad(types, (0, ids.shape[1] - types.shape[1]))
-            return rope_index(input_ids=ids, attention_mask=mask, **given)[0]
+            named = inspect.signature(rope_index).parameters
+            return rope_index(
+                input_ids=ids, attention_mask=mask, **{name: v for name, v in given.items() if name in named}
+            )[0]
         return (mask.cumsum(1) - 1).clamp_min(0)
+
+    def column_arguments(self, inputs, ids) -> dict[str, torch.Tensor]:
+        """Arguments with an entry for each column of `ids`, which may be longer than the prompt; where a class has
+        several rows of positions, they only serve to count those."""
+        if hasattr(self.model.model, "get_rope_index"):
+            return {}
+        found = {name: inputs[name] for name in COLUMN_ARGUMENTS if inputs.get(name) is not None}
+        return {name: torch.nn.functional.pad(v, (0, ids.shape[1] - v.shape[1])) for name, v in found.items()}
 
     @torch.no_grad()
     def logits(self, inputs, ids, mask, keep, compact=False) -> torch.Tensor:
         """Logits `(batch, S, vocabulary)` of the stock model with only `keep` `(batch, S)` visible."""
         keep = keep & mask.bool()
         positions = (keep.long().cumsum(1) - 1).clamp_min(0) if compact else self.positions(inputs, ids, mask)
-        visual = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask", "mm_token_type_ids")}
+        visual = {k: v for k, v in inputs.items() if k not in ("input_ids", "attention_mask", *COLUMN_ARGUMENTS)}
+        visual |= self.column_arguments(inputs, ids)
         return self.model(input_ids=ids, attention_mask=keep.long(), position_ids=positions, **visual).logits
 
     @torch.no_grad()
@@ -116,53 +192,82 @@ class Stock:
     @torch.no_grad()
     def generate_short(self, inputs, keep, steps: int, compact=False) -> tuple[torch.Tensor, torch.Tensor]:
         """As `generate`, in the short way."""
+        tokens, scores = [], []
+        for row in self.short_rows(inputs, keep, compact):
+            for _ in range(steps):
+                logits = row.logits()[:, -1].float()
+                logits[:, sorted({*self.special_ids, *self.placeholder_ids})] = SUPPRESSED
+                scores.append(logits)
+                row.append(logits.argmax(-1, keepdim=True))
+            tokens.append(row.ids[:, -steps:])
+        return torch.cat(tokens), torch.stack(scores).view(len(tokens), steps, -1)
+
+    def short_rows(self, inputs, keep, compact=False) -> "Iterator[ShortRow]":
+        """The rows of a batch, each by itself, with the columns `keep` `(batch, S)` and no others."""
         ids = inputs["input_ids"]
         mask = inputs.get("attention_mask", torch.ones_like(ids))
-        positions = self.positions(inputs, ids, mask)
-        features, images = self.features(inputs), self.images(inputs)
-        tokens, scores = [], []
+        positions, encodings = self.positions(inputs, ids, mask), self.encodings(inputs)
+        types = self.column_arguments(inputs, ids)
         for row in range(len(ids)):
             seen = (keep & mask.bool())[row]
-            kept = [f[seen[columns]] for f, (at, columns, _) in zip(features, images) if at == row]
             here, full = ids[row, seen][None], positions[..., row, :]
-            places = torch.arange(here.shape[1])[None] if compact else full[..., seen].unsqueeze(-2)
-            later = here.shape[1] if compact else int(full[..., mask[row].bool()].max()) + 1
-            with self.encoding(inputs, kept, here) as visual:
-                for step in range(steps):
-                    now = {"input_ids": here, "attention_mask": torch.ones_like(here), "position_ids": places}
-                    logits = self.model(**now, **visual, use_cache=False).logits[:, -1].float()
-                    logits[:, sorted({*self.special_ids, *self.placeholder_ids})] = SUPPRESSED
-                    scores.append(logits)
-                    here = torch.cat([here, logits.argmax(-1, keepdim=True)], 1)
-                    places = torch.nn.functional.pad(places, (0, 1), value=later + step)
-            tokens.append(here[:, -steps:])
-        return torch.cat(tokens), torch.stack(scores).view(len(ids), steps, -1)
+            visual, answers = {}, {}
+            for encoding in encodings:
+                mine = torch.zeros_like(encoding.spots)
+                mine[row] = encoding.spots[row] & seen
+                if mine.any():
+                    answers[f"get_{encoding.modality}_features"] = encoding.part(mine[encoding.spots])
+                    of_videos = encoding.modality == "video"
+                    own = (
+                        k for k in inputs if k.startswith(("pixel", "image", "video")) and ("video" in k) == of_videos
+                    )
+                    visual |= {name: inputs[name] for name in own}
+            visual |= {name: v[row, seen][None] for name, v in types.items()}
+            yield ShortRow(
+                self.model, here, torch.arange(here.shape[1])[None] if compact else full[..., seen].unsqueeze(-2),
+                here.shape[1] if compact else int(full[..., mask[row].bool()].max()) + 1, visual, answers,
+            )  # fmt: skip
 
-    @contextmanager
-    def encoding(self, inputs, kept: list[torch.Tensor], ids) -> Iterator[dict]:
-        """The visual arguments of a call about `ids` `(1, P)`; the encoder makes `kept` of its images, then videos."""
-        base, visual, waiting = self.model.model, {}, list(kept)
-        for name, pixels in (("image", "pixel_values"), ("video", "pixel_values_videos")):
-            count = int((ids == getattr(self.model.config, f"{name}_token_id", -1)).sum())
-            if inputs.get(pixels) is None or not count:
-                continue
-            mine: list[torch.Tensor] = []
-            while sum(map(len, mine)) < count:
-                mine.append(waiting.pop(0))
-            encode = getattr(base, f"get_{name}_features")
-            named = inspect.signature(encode).parameters
-            given = {k: v for k, v in inputs.items() if k in named and k != "input_ids"}
-            whole = encode(**given)
-            if hasattr(whole, "pooler_output"):
-                whole["pooler_output"] = mine
-            visual |= given
-            answer = whole if hasattr(whole, "pooler_output") else mine
-            setattr(base, encode.__name__, lambda *_, answer=answer, **__: answer)
+
+@dataclass
+class ShortRow:
+    """A row without its dropped tokens.
+
+    Attributes:
+        ids: `(1, P)`.
+        positions: `(1, P)`, or `(3, 1, P)`.
+        next_position: that of the token that follows.
+        inputs: the other arguments of a call.
+        answers: what the encoder's functions return of its pixels.
+    """
+
+    model: torch.nn.Module
+    ids: torch.Tensor
+    positions: torch.Tensor
+    next_position: int
+    inputs: dict
+    answers: dict[str, object]
+
+    def append(self, token: torch.Tensor) -> None:
+        self.ids = torch.cat([self.ids, token], 1)
+        self.positions = torch.nn.functional.pad(self.positions, (0, 1), value=self.next_position)
+        self.next_position += 1
+        for name in set(COLUMN_ARGUMENTS) & set(self.inputs):
+            self.inputs[name] = torch.nn.functional.pad(self.inputs[name], (0, 1))
+
+    def logits(self) -> torch.Tensor:
+        """`(1, P, vocabulary)`."""
+        base = self.model.model
         try:
-            yield visual
+            for name, answer in self.answers.items():
+                setattr(base, name, lambda *_, answer=answer, **__: answer)
+            return self.model(
+                input_ids=self.ids, attention_mask=torch.ones_like(self.ids), position_ids=self.positions,
+                **self.inputs, use_cache=False,
+            ).logits  # fmt: skip
         finally:
-            for name in ("image", "video"):
-                base.__dict__.pop(f"get_{name}_features", None)
+            for name in self.answers:
+                del base.__dict__[name]
 
 
 def beam_search(stock, inputs, keep, beams: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:

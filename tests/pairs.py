@@ -1,5 +1,6 @@
 """A stock model and a pruning model with the same weights, and inputs for both from their real processor."""
 
+import importlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -9,13 +10,6 @@ import tiny
 import torch
 import transformers
 
-from hf_zspa.remote_code import modeling_zspa_llava, modeling_zspa_llava_next, modeling_zspa_qwen2_5_vl
-
-PRUNING = {
-    "llava": modeling_zspa_llava.ZspaLlavaForConditionalGeneration,
-    "llava_next": modeling_zspa_llava_next.ZspaLlavaNextForConditionalGeneration,
-    "qwen2_5_vl": modeling_zspa_qwen2_5_vl.ZspaQwen2_5_VLForConditionalGeneration,
-}
 KEEP, CORE = 30, 40  # percent
 QUESTION, OTHER = "what colour is the star?", "how many cats are there, and where?"
 
@@ -65,16 +59,23 @@ class Pair:
                     images.append(part)
             texts.append(self.render(content))
         visual = {"images": images or None} | ({"videos": videos} if videos else {})
-        return self.processor(text=texts, **visual, padding=True, return_tensors="pt", **options)
+        inputs = self.processor(text=texts, **visual, padding=True, return_tensors="pt", **options)
+        if tiny.RECIPES[self.family].tiled:
+            inputs.visual_tokens = {"image": [self._count_tokens(image) for image in images]}
+        return inputs
+
+    def _count_tokens(self, image) -> int:
+        """The visual tokens of an image, in a prompt that has no other."""
+        text = self.render([{"type": "image"}])
+        ids = self.processor(text=[text], images=[image], return_tensors="pt")["input_ids"]
+        return int(torch.isin(ids, torch.tensor(self.stock.placeholder_ids)).sum())
 
     def render(self, content: list[dict]) -> str:
-        """The prompt with every part where it stands; LLaVA's own template would put all images first."""
-        if self.family == "qwen2_5_vl":
-            return self.processor.apply_chat_template(
-                [{"role": "user", "content": content}], add_generation_prompt=True
-            )
-        parts = [part.get("text", "<image>\n") for part in content]
-        return f"USER: {' '.join(parts)} ASSISTANT:"
+        """The prompt with every part where it stands."""
+        render = tiny.RECIPES[self.family].render
+        if render is not None:
+            return render(self.processor, content)
+        return self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
 
     @property
     def greedy(self) -> dict:
@@ -99,12 +100,17 @@ class Pair:
                 setattr(self.model.config, f"zspa_{name}", value)
 
 
+def pruning_class(family: str) -> type:
+    module = importlib.import_module(f"hf_zspa.remote_code.modeling_zspa_{family}")
+    return getattr(module, f"Zspa{tiny.STOCK[family]}")
+
+
 def load(family: str, path) -> Pair:
     stock = getattr(transformers, tiny.STOCK[family]).from_pretrained(path).eval()
     processor = transformers.AutoProcessor.from_pretrained(path)
     processor.tokenizer.padding_side = "left"
     special = sorted(processor.tokenizer.all_special_ids)
-    model_class = PRUNING[family]
+    model_class = pruning_class(family)
     config = model_class.config_class.from_pretrained(
         path,
         zspa_keep_ratio=KEEP / 100,

@@ -15,6 +15,7 @@ IMPORTED = {
     "transformers": {
         "Cache", "DynamicCache", "LlavaConfig", "LlavaForConditionalGeneration", "LlavaModel", "LlavaNextConfig",
         "LlavaNextForConditionalGeneration", "LlavaNextModel", "Qwen2_5_VLConfig",
+        "Qwen2VLConfig", "Qwen2VLForConditionalGeneration", "Qwen2VLModel",
         "Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLModel",
     },
     "transformers.conversion_mapping": {
@@ -40,7 +41,7 @@ FORBIDDEN_DUNDERS = {
     "__builtins__", "__class__", "__closure__", "__code__", "__dict__", "__func__", "__getattribute__", "__globals__",
     "__import__", "__loader__", "__mro__", "__self__", "__spec__", "__subclasses__",
 }  # fmt: skip
-DUNDERS = {"__init__", "__init_subclass__", "__name__", "__new__", "__reduce_ex__"}
+DUNDERS = {"__bases__", "__init__", "__init_subclass__", "__name__", "__new__", "__reduce_ex__"}
 # Read or set by a name that is not written there: entries of FIELDS, and names of the file's own.
 BY_NAME = {
     "getattr(config, name, default)",

@@ -1,6 +1,7 @@
 """What a stock checkpoint consists of, and whether it can be converted; nothing is written here."""
 
 import json
+from difflib import get_close_matches
 from pathlib import Path, PurePath
 
 from safetensors import SafetensorError, safe_open
@@ -29,8 +30,11 @@ def known_family(folder: Path, config: dict) -> Family:
     """The family that a `config.json` names; raises `ValueError` where it is none that is supported."""
     family = FAMILIES.get(str(config.get("model_type")))
     if family is None:
+        nearest = get_close_matches(str(config.get("model_type")), FAMILIES, n=1, cutoff=0.5)
         raise ValueError(
             f"{folder} is of model type {config.get('model_type')!r}, but must be one of {', '.join(FAMILIES)}"
+            + "".join(f"; the nearest is {name}" for name in nearest)
+            + ". How a family is added stands in docs/extending.md"
         )
     return family
 

@@ -6,7 +6,7 @@ same marker in several ways: SentencePiece, for one, starts a word with ▁ afte
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -77,6 +77,19 @@ def special_token_ids(tokenizer) -> list[int]:
     """Ids of the tokens that are never text, ascending."""
     flagged = (i for i, token in tokenizer.added_tokens_decoder.items() if token.special)
     return sorted({*tokenizer.all_special_ids, *flagged})
+
+
+def token_ids(tokenizer, tokens: Iterable[str]) -> list[int]:
+    """Ids of tokens by their text, ascending.
+
+    Raises:
+        ValueError: the tokenizer has none of them.
+    """
+    vocabulary = tokenizer.get_vocab()
+    found = sorted(vocabulary[token] for token in tokens if token in vocabulary)
+    if not found:
+        raise ValueError(f"the tokenizer lacks {', '.join(tokens)}, by which the tiles of one image are told apart")
+    return found
 
 
 def find_turn_markers(tokenizer, chat_template: str | None) -> TurnMarkers:

@@ -86,7 +86,7 @@ def inspect_checkpoint(
         fields = {name: config.get(name, default) for name, default in FIELDS.items()}
     else:
         family = family_of(folder, config)
-        fields = stock_fields(folder)
+        fields = stock_fields(folder, family)
     check_names(config)
     check_fields(fields, allowed_position_ids(family))
     tokenizer = load_tokenizer(folder)

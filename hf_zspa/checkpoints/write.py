@@ -8,7 +8,7 @@ from ..remote_code.zspa_config import FIELDS, check_fields, check_names
 from ..version import __version__
 from .base import family_of, other_files, read_config
 from .card import base_metadata, write_card
-from .chat_template import find_turn_markers, load_tokenizer, read_chat_template, special_token_ids
+from .chat_template import find_turn_markers, load_tokenizer, read_chat_template, special_token_ids, token_ids
 from .code_files import DIGESTS, VERSION, allowed_position_ids, auto_map, code_digests, code_files
 from .families import Family
 from .files import Progress, transfer
@@ -32,7 +32,7 @@ def write_all_but_weights(
     """
     stock = read_config(source)
     family = family_of(source, stock)
-    config = _converted(stock, family, stock_fields(source) | (fields or {}))
+    config = _converted(stock, family, stock_fields(source, family) | (fields or {}))
     for path in [*code_files(family), *(source / name for name in other_files(source))]:
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -62,13 +62,15 @@ def write_weights(
         transfer(source / name, folder / name, link, advance)
 
 
-def stock_fields(source: Path) -> dict[str, Any]:
+def stock_fields(source: Path, family: Family) -> dict[str, Any]:
     """The fields of a conversion with defaults, with what is found in the base's tokenizer and chat template."""
     tokenizer = load_tokenizer(source)
     if not any((source / name).is_file() for name in PROCESSOR_FILES):
         raise ValueError(f"{source} has no image processor: none of the files {', '.join(PROCESSOR_FILES)}")
     markers = find_turn_markers(tokenizer, read_chat_template(source))
-    found = {"zspa_query_start_ids": markers.start, "zspa_query_end_ids": markers.end}
+    found: dict[str, Any] = {"zspa_query_start_ids": markers.start, "zspa_query_end_ids": markers.end}
+    if family.image_markers:
+        found["zspa_image_marker_ids"] = token_ids(tokenizer, family.image_markers)
     return FIELDS | found | {"zspa_special_token_ids": special_token_ids(tokenizer)}
 
 

@@ -4,9 +4,11 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaModel
 
 # Every helper is imported here, used or not: transformers 4.x copies only the files that this one names.
 from .zspa_cache import PrunedPrompt  # noqa: F401
-from .zspa_compat import answered, register_key_mapping
+from .zspa_calling import choose  # noqa: F401
+from .zspa_compat import find_cache  # noqa: F401
 from .zspa_config import ZspaConfigMixin
-from .zspa_forward import ZspaBaseModelMixin, pruned
+from .zspa_encoder import EncoderOutput  # noqa: F401
+from .zspa_forward import ZspaBaseModelMixin
 from .zspa_generation import ZspaGenerationMixin
 from .zspa_kernels import select_on_gpu  # noqa: F401
 from .zspa_lookahead import select_on_cpu  # noqa: F401
@@ -15,7 +17,7 @@ from .zspa_prefill import PackedRows  # noqa: F401
 from .zspa_prompt import prompt_mask  # noqa: F401
 from .zspa_selection import ZspaPruner  # noqa: F401
 from .zspa_similarity import Cosines  # noqa: F401
-from .zspa_visuals import selecting
+from .zspa_visuals import ZspaVisualsMixin  # noqa: F401
 
 
 class ZspaLlavaConfig(ZspaConfigMixin, LlavaConfig):
@@ -28,8 +30,6 @@ class ZspaLlavaModel(ZspaBaseModelMixin, LlavaModel):
     """`LlavaModel` that prunes when it is called with images."""
 
     config_class = ZspaLlavaConfig
-    forward = pruned(LlavaModel.forward)
-    get_image_features = answered(LlavaModel.get_image_features)
 
 
 class ZspaLlavaForConditionalGeneration(ZspaGenerationMixin, LlavaForConditionalGeneration):
@@ -37,9 +37,3 @@ class ZspaLlavaForConditionalGeneration(ZspaGenerationMixin, LlavaForConditional
 
     config_class = ZspaLlavaConfig
     base_class = ZspaLlavaModel
-    forward = pruned(LlavaForConditionalGeneration.forward)
-    get_image_features = selecting(LlavaForConditionalGeneration.get_image_features)
-
-
-register_key_mapping(ZspaLlavaForConditionalGeneration, LlavaForConditionalGeneration)
-register_key_mapping(ZspaLlavaModel, LlavaModel)

@@ -4,9 +4,11 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Q
 
 # Every helper is imported here, used or not: transformers 4.x copies only the files that this one names.
 from .zspa_cache import PrunedPrompt  # noqa: F401
-from .zspa_compat import answered, register_key_mapping
+from .zspa_calling import choose  # noqa: F401
+from .zspa_compat import find_cache  # noqa: F401
 from .zspa_config import ZspaConfigMixin
-from .zspa_forward import ZspaBaseModelMixin, pruned
+from .zspa_encoder import EncoderOutput  # noqa: F401
+from .zspa_forward import ZspaBaseModelMixin
 from .zspa_generation import ZspaGenerationMixin
 from .zspa_kernels import select_on_gpu  # noqa: F401
 from .zspa_lookahead import select_on_cpu  # noqa: F401
@@ -15,7 +17,7 @@ from .zspa_prefill import PackedRows  # noqa: F401
 from .zspa_prompt import prompt_mask  # noqa: F401
 from .zspa_selection import ZspaPruner  # noqa: F401
 from .zspa_similarity import Cosines  # noqa: F401
-from .zspa_visuals import selecting
+from .zspa_visuals import ZspaVisualsMixin  # noqa: F401
 
 
 class ZspaQwen2_5_VLConfig(ZspaConfigMixin, Qwen2_5_VLConfig):
@@ -26,9 +28,6 @@ class ZspaQwen2_5_VLModel(ZspaBaseModelMixin, Qwen2_5_VLModel):
     """`Qwen2_5_VLModel` that prunes when it is called with images."""
 
     config_class = ZspaQwen2_5_VLConfig
-    forward = pruned(Qwen2_5_VLModel.forward)
-    get_image_features = answered(Qwen2_5_VLModel.get_image_features)
-    get_video_features = answered(Qwen2_5_VLModel.get_video_features)
 
 
 class ZspaQwen2_5_VLForConditionalGeneration(ZspaGenerationMixin, Qwen2_5_VLForConditionalGeneration):
@@ -36,10 +35,3 @@ class ZspaQwen2_5_VLForConditionalGeneration(ZspaGenerationMixin, Qwen2_5_VLForC
 
     config_class = ZspaQwen2_5_VLConfig
     base_class = ZspaQwen2_5_VLModel
-    forward = pruned(Qwen2_5_VLForConditionalGeneration.forward)
-    get_image_features = selecting(Qwen2_5_VLForConditionalGeneration.get_image_features)
-    get_video_features = selecting(Qwen2_5_VLForConditionalGeneration.get_video_features)
-
-
-register_key_mapping(ZspaQwen2_5_VLForConditionalGeneration, Qwen2_5_VLForConditionalGeneration)
-register_key_mapping(ZspaQwen2_5_VLModel, Qwen2_5_VLModel)

@@ -1,9 +1,6 @@
 """What the supported transformers versions do differently; each function says why it is there."""
 
-import functools
 import inspect
-from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,9 +25,10 @@ _GENERIC_ARGUMENTS = inspect.signature(GenerationMixin.prepare_inputs_for_genera
 _CACHE_NAME = next(name for name in _CACHE_NAMES if name in _GENERIC_ARGUMENTS)
 # Up to 5.0 `generate` counts the places of a step in the cache, and positions are made anew at each step.
 _GENERATE_COUNTS_PLACES = "cache_position" in _GENERIC_ARGUMENTS
+# 4.x returns features bare.
+HAS_OUTPUT_OBJECTS = register_checkpoint_conversion_mapping is not None
 # Arguments with an entry for each column of the prompt, as `generate` knows them.
 COLUMN_ARGUMENTS = ("token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids")
-MODALITIES = ("image", "video")
 
 
 def cache_argument(cache) -> dict:
@@ -91,112 +89,6 @@ def register_key_mapping(cls: type, stock: type) -> None:
         mapping = get_checkpoint_conversion_mapping(stock.config_class.model_type)
     if mapping is not None:
         register_checkpoint_conversion_mapping(cls.__name__, mapping, overwrite=True)
-
-
-# ------------------------------------------------------------------------------------------- the encoder's output
-
-
-def encoder_arguments(base) -> dict[str, tuple[str, ...]]:
-    """Modality → the arguments of `get_<modality>_features` of a base model, the pixels first."""
-    found = {}
-    for modality in MODALITIES:
-        encode = getattr(base, f"get_{modality}_features", None)
-        if encode is not None:
-            parameters = inspect.signature(encode).parameters
-            names = [name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD]
-            # 4.57's LLaVA hands it on without naming it.
-            unnamed = ["image_sizes"] if len(names) < len(parameters) and "image_sizes" not in names else []
-            others = ("return_dict", "output_hidden_states", "output_attentions")
-            found[modality] = tuple(name for name in names + unnamed if name not in others)
-    return found
-
-
-def feature_list(output) -> list[Tensor]:
-    """Visual features as one `(n_i, d)` per image: late 5.x wraps them in an output object, 4.x returns them bare."""
-    return list(getattr(output, "pooler_output", output))
-
-
-def shorter_output(output, indices: list[Tensor] | None = None, order: list[int] | None = None) -> Any:
-    """An encoder's output with the kept tokens only, in the types of the stock class.
-
-    Args:
-        indices: per image the tokens to keep `(l_i,)`; None keeps all.
-        order: the images to keep, in their new order, which may repeat some; None keeps all.
-    """
-
-    def cut(features):
-        images = list(features) if indices is None else [f[i.to(f.device)] for f, i in zip(features, indices)]
-        images = images if order is None else [images[i] for i in order]
-        if not isinstance(features, Tensor):
-            return images
-        return torch.stack(images) if len({len(image) for image in images}) == 1 else torch.cat(images)[None]
-
-    if not hasattr(output, "pooler_output"):
-        return cut(output)
-    shorter = type(output)(pooler_output=cut(output.pooler_output))
-    layers = getattr(output, "deepstack_features", None)
-    if layers is not None:
-        shorter.deepstack_features = [cut(layer) for layer in layers]
-    return shorter
-
-
-class Encoded:
-    """Stands for pixels that are encoded already, in a call of a model that encodes them itself."""
-
-    def __init__(self, output):
-        self.output = output
-
-    def size(self, dim: int) -> int:
-        return len(feature_list(self.output))
-
-
-class HandedOver(dict):
-    """Encoder outputs of a prompt that is packed already."""
-
-
-def hand_over(base, outputs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments by which a base model is given what its encoder would return, by modality.
-
-    From 5.19 on they are `mm_encoder_outputs`. Before, the model is given `Encoded` pixels, and `answered` is how it
-    gets them back when it asks for features.
-    """
-    if "mm_encoder_outputs" in inspect.signature(base.forward).parameters:
-        return {"mm_encoder_outputs": HandedOver(outputs)}
-    return {base.visual_inputs[modality][0]: Encoded(output) for modality, output in outputs.items()}
-
-
-def is_handed_over(kwargs: dict) -> bool:
-    """Whether a call's visual tokens are those that `hand_over` has handed over."""
-    return any(isinstance(value, (Encoded, HandedOver)) for value in kwargs.values())
-
-
-def as_output() -> dict[str, Any]:
-    """What makes features come back as an output object, whatever the config asks for; on 4.x they are none."""
-    return {} if register_checkpoint_conversion_mapping is None else {"return_dict": True}
-
-
-def answered(get_features):
-    """`get_image_features` or `get_video_features` of a base model, with `Encoded` pixels answered at once."""
-
-    @functools.wraps(get_features)
-    def get(self, *args, **kwargs):
-        known = [value.output for value in (*args, *kwargs.values()) if isinstance(value, Encoded)]
-        return known[0] if known else get_features(self, *args, **kwargs)
-
-    return get
-
-
-@contextmanager
-def loaded(module):
-    """Loads what accelerate keeps elsewhere until a module's `forward`: features are encoded outside of it."""
-    hook = getattr(module, "_hf_hook", None)
-    if hook is not None:
-        hook.pre_forward(module)
-    try:
-        yield
-    finally:
-        if hook is not None:
-            hook.post_forward(module, ())
 
 
 # ------------------------------------------------------------------------------------------------------ generation

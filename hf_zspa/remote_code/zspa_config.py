@@ -17,6 +17,7 @@ FIELDS: dict[str, Any] = {
     "zspa_special_token_ids": None,
     "zspa_query_start_ids": None,
     "zspa_query_end_ids": None,
+    "zspa_image_marker_ids": None,
     "zspa_position_ids": "preserve",
 }
 # Entries of this prefix that pruning does not read: who wrote the checkpoint, and a setting of the plug-in for vLLM.
@@ -34,6 +35,8 @@ class ZspaConfigMixin:
         zspa_special_token_ids: list of token ids that are never prompt text.
         zspa_query_start_ids: list of token sequences that open a user turn.
         zspa_query_end_ids: list of token sequences that close it.
+        zspa_image_marker_ids: list of token ids that tell an image's first tile, or its last, from the others; None
+            for families that need none.
         zspa_position_ids: "preserve" keeps the positions of the full sequence; "compact", for families that allow it,
             renumbers what is left.
 
@@ -118,7 +121,8 @@ def check_fields(fields: dict[str, Any], position_ids: tuple[str, ...]) -> None:
     check_choice("zspa_pooling", values["zspa_pooling"], POOLINGS)
     check_choice("zspa_prompt_scope", values["zspa_prompt_scope"], SCOPES)
     check_choice("zspa_position_ids", values["zspa_position_ids"], position_ids)
-    _check_ids("zspa_special_token_ids", values["zspa_special_token_ids"])
+    for name in ("zspa_special_token_ids", "zspa_image_marker_ids"):
+        _check_ids(name, values[name])
     for name in ("zspa_query_start_ids", "zspa_query_end_ids"):
         sequences = values[name]
         if sequences is not None and not (isinstance(sequences, list) and all(sequences)):

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from .zspa_cache import forget_if_empty, pruned_prompt_of, remember
-from .zspa_compat import cache_of, cached_length, encoder_arguments, find_cache, is_handed_over, turn_into
+from .zspa_calling import RecordingPruner
+from .zspa_compat import cache_of, cached_length, find_cache, register_key_mapping, turn_into
 from .zspa_config import FIELDS, check_fields, fields_of
+from .zspa_encoder import answered, encoder_arguments, is_handed_over
 from .zspa_packing import ZspaPackingMixin
 from .zspa_prefill import PackedRows
-from .zspa_visuals import CALL_ARGUMENTS, RecordingPruner, VisualTokenPruner, check_settings
+from .zspa_selection import VisualTokenPruner
+from .zspa_visuals import CALL_ARGUMENTS, check_settings
 
 
 def pruned(stock_forward):
@@ -32,10 +35,28 @@ def pruned(stock_forward):
     return forward
 
 
+def wrap_stock_methods(cls: type, mixin: type, wrap) -> None:
+    """Gives `cls`, whose bases are `mixin` and a stock class, that one's `forward` through `pruned` and its
+    `get_<modality>_features` through `wrap`."""
+    if cls.__bases__[0] is not mixin:  # somebody's own class on top of one of these
+        return
+    stock = cls.__bases__[-1]
+    cls.forward = pruned(stock.forward)
+    if hasattr(stock, "get_image_features"):
+        cls.get_image_features = wrap(stock.get_image_features)
+    if hasattr(stock, "get_video_features"):
+        cls.get_video_features = wrap(stock.get_video_features)
+    register_key_mapping(cls, stock)
+
+
 class ZspaBaseModelMixin(ZspaPackingMixin):
     """The base model, which trainers and embedders call past the generating one. Called with images it prunes, and its
     `last_hidden_state` has every input position: a dropped one repeats the nearest kept one before it, or the first one
     where there is none."""
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        wrap_stock_methods(cls, ZspaBaseModelMixin, answered)
 
     def __init__(self, *args, **kwargs):  # of one that is loaded by itself
         super().__init__(*args, **kwargs)

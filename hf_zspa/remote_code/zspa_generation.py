@@ -5,6 +5,7 @@ import inspect
 import torch
 
 from .zspa_cache import forget_if_empty, memory_of, pruned_prompt_of, remember
+from .zspa_calling import selecting
 from .zspa_compat import (
     COLUMN_ARGUMENTS,
     cache_argument,
@@ -15,7 +16,7 @@ from .zspa_compat import (
     find_cache,
     prepare_step,
 )
-from .zspa_forward import ZspaForwardMixin
+from .zspa_forward import ZspaForwardMixin, wrap_stock_methods
 from .zspa_prefill import PrunedVisuals
 from .zspa_visuals import CALL_ARGUMENTS
 
@@ -26,6 +27,10 @@ class ZspaGenerationMixin(ZspaForwardMixin):
     What was selected is made once per call and handed on as `zspa_prompt`; what later steps must know lives on the
     cache. Nothing is kept on the model, so that generations cannot disturb each other.
     """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        wrap_stock_methods(cls, ZspaGenerationMixin, selecting)
 
     @torch.no_grad()
     def generate(

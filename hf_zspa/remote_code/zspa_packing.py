@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from .zspa_cache import PrunedPrompt
-from .zspa_compat import COLUMN_ARGUMENTS, cached_length, find_cache, hand_over, named_arguments
+from .zspa_compat import COLUMN_ARGUMENTS, cached_length, find_cache, named_arguments
+from .zspa_encoder import hand_over
 from .zspa_prefill import PackedRows, PrunedVisuals
 from .zspa_selection import VisualTokenPruner
 from .zspa_visuals import CALL_ARGUMENTS, ZspaVisualsMixin
@@ -120,7 +121,7 @@ class ZspaPackingMixin(ZspaVisualsMixin):
         return None if positions is None else positions.to(device, non_blocking=True)
 
     def _text_id(self) -> int:
-        placeholders = [self._token_id(modality) for modality in self.visual_inputs]
+        placeholders = [self.placeholder_id(modality) for modality in self.visual_inputs]
         return next(token for token in range(len(placeholders) + 1) if token not in placeholders)
 
     def _is_flash(self) -> bool:

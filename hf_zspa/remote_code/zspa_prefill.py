@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .zspa_compat import shorter_output
+from .zspa_encoder import EncoderOutput
 
 
 @dataclass
@@ -32,7 +32,7 @@ class PrunedVisuals:
     """
 
     keep: Tensor
-    outputs: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, EncoderOutput] = field(default_factory=dict)
     rows: dict[str, list[int]] = field(default_factory=dict)
     indices: list[Tensor] = field(default_factory=list)
     width: int = 0
@@ -42,7 +42,7 @@ class PrunedVisuals:
     positions: Tensor | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
 
-    def repeated(self, copies: int) -> dict[str, Any]:
+    def repeated(self, copies: int) -> dict[str, EncoderOutput]:
         """`outputs` for a batch that has each row `copies` times in a row, as for beams."""
         if copies == 1:
             return dict(self.outputs)
@@ -50,7 +50,7 @@ class PrunedVisuals:
         for modality, rows in self.rows.items():
             images = [list(group) for _, group in groupby(range(len(rows)), key=lambda image: rows[image])]
             orders[modality] = [image for group in images for _ in range(copies) for image in group]
-        return {modality: shorter_output(out, order=orders[modality]) for modality, out in self.outputs.items()}
+        return {modality: output.ordered(orders[modality]) for modality, output in self.outputs.items()}
 
 
 @dataclass

@@ -1,19 +1,18 @@
 """From a prompt with images to the visual tokens that are kept: encoding, matching images to rows, selection."""
 
 from bisect import bisect_left
-from functools import wraps
 from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .zspa_compat import as_output, feature_list, loaded, shorter_output
+from .zspa_calling import choose
 from .zspa_config import check_fields, fields_of, meant_by, pruner_from_config
+from .zspa_encoder import EncoderOutput, as_output, loaded
 from .zspa_prefill import PrunedVisuals
 from .zspa_prompt import prompt_mask
 from .zspa_selection import VisualTokenPruner, ZspaPruner
-from .zspa_similarity import plain_precision
 
 CALL_ARGUMENTS = ("visual_token_pruner", "zspa_keep_ratio", "zspa_core_ratio")
 
@@ -24,9 +23,13 @@ class ZspaVisualsMixin:
 
     Attributes:
         visual_inputs: modality → the arguments of `get_<modality>_features`, the pixels first.
+        images_are: what an image is: "entries" of the encoder's output, "runs" of placeholders, or, where its tiles
+            have text between them, "runs from a marker", a token of `zspa_image_marker_ids` being in front of the first
+            one, or "runs to a marker", one being in front of the last.
     """
 
     visual_inputs: dict[str, tuple[str, ...]]
+    images_are = "entries"
 
     def pruner_for_call(
         self, visual_token_pruner=None, zspa_keep_ratio=None, zspa_core_ratio=None
@@ -83,13 +86,14 @@ class ZspaVisualsMixin:
             output = self._encode(modality, given, (call.get("mm_encoder_outputs") or {}).get(modality))
             if output is None:
                 continue
-            placeholders, sizes = ids == self._token_id(modality), [len(image) for image in feature_list(output)]
-            rows = rows_of_images(placeholders.sum(1).tolist(), sizes, modality)
-            shown = [s.nonzero()[:, 0] for s in mask[placeholders].split(sizes)]  # the mask may hide some
-            indices = self._select(feature_list(output), [prompts[row] for row in rows], shown, pruner)
-            spots = input_ids == self._token_id(modality)
-            pruned.keep = pruned.keep.masked_scatter(spots, _kept_placeholders(sizes, indices).to(spots.device))
-            pruned.outputs[modality], pruned.rows[modality] = shorter_output(output, indices), rows
+            spots, to_fill = ids == self.placeholder_id(modality), input_ids == self.placeholder_id(modality)
+            output = EncoderOutput.of(output, self._sizes_of_images(ids, spots))
+            sizes = [len(image) for image in output.images]
+            rows = rows_of_images(spots.sum(1).tolist(), sizes, modality)
+            shown = [s.nonzero()[:, 0] for s in mask[spots].split(sizes)]  # the mask may hide some
+            indices = self._select(output.images, [prompts[row] for row in rows], shown, pruner)
+            pruned.keep = pruned.keep.masked_scatter(to_fill, _kept_placeholders(sizes, indices).to(to_fill.device))
+            pruned.outputs[modality], pruned.rows[modality] = output.kept(indices), rows
             del output  # from here on only what is kept takes memory
             for row, visible, chosen in zip(rows, shown, indices):
                 lengths[row] -= len(visible) - len(chosen)
@@ -115,13 +119,41 @@ class ZspaVisualsMixin:
         pixels = [kwargs.get(name) for name in self._pixels]
         return any(v is not None for v in [*pixels, *(kwargs.get("mm_encoder_outputs") or {}).values()])
 
-    def _token_id(self, modality: str) -> int:
+    def placeholder_id(self, modality: str) -> int:
+        """The token that a modality's visual tokens take the place of."""
         return getattr(self.config, f"{modality}_token_id")
+
+    def _sizes_of_images(self, ids: Tensor, spots: Tensor) -> list[int] | None:
+        """The tokens of each image by the placeholders at `spots` `(batch, S)`, on the CPU; None where the encoder's
+        output says it.
+
+        Raises:
+            ValueError: the config does not say what marks an image.
+        """
+        if self.images_are == "entries":
+            return None
+        begins = spots & ~torch.nn.functional.pad(spots, (1, 0))[:, :-1]
+        row, column = begins.nonzero().unbind(1)
+        opens = row.diff(prepend=row.new_full((1,), -1)) != 0
+        if self.images_are == "runs":
+            opens[:] = True
+        else:
+            if not self.config.zspa_image_marker_ids:
+                raise ValueError(
+                    "zspa_image_marker_ids is missing in the model's config, so that the tiles of one image cannot be "
+                    "told from another's: convert the base model with hf-zspa convert, which finds it"
+                )
+            markers = torch.isin(ids, torch.tensor(self.config.zspa_image_marker_ids, device=ids.device)).cumsum(1)
+            found = markers[row, column]
+            marked = found > found.roll(1).masked_fill(opens, 0)
+            opens |= marked if self.images_are == "runs from a marker" else marked.roll(1)
+        image = opens.cumsum(0)[begins.flatten().cumsum(0)[spots.flatten()] - 1] - 1
+        return image.bincount().tolist()
 
     def _is_placeholder(self, ids: Tensor) -> Tensor:
         found = torch.zeros_like(ids, dtype=torch.bool)
         for modality in self.visual_inputs:  # compared with numbers, which no GPU is waited for to be given
-            found |= ids == self._token_id(modality)
+            found |= ids == self.placeholder_id(modality)
         return found
 
     def _prompt_tokens(self, ids: Tensor, mask: Tensor, device: torch.device) -> list[Tensor]:
@@ -229,82 +261,7 @@ def rows_of_images(placeholders: list[int], sizes: list[int], modality: str) -> 
     return rows
 
 
-def selecting(get_features):
-    """`get_image_features` or `get_video_features` of a generating class, which selects when it is given a pruner."""
-
-    @wraps(get_features)
-    def get(self, *args, visual_token_pruner=None, prompt_tokens=None, **kwargs):
-        """Encodes as the stock class does and, when given a pruner, selects.
-
-        Args:
-            visual_token_pruner: a `VisualTokenPruner`; None returns the stock class's features in its own type.
-            prompt_tokens: per image `(m_i, d)`.
-
-        Returns:
-            With a pruner, `(kept, indices)`: per image the kept tokens `(l_i, d)` and their ascending indices `(l_i,)`.
-        """
-        output = get_features(self, *args, **kwargs)
-        if visual_token_pruner is None:
-            return output
-        return keep_tokens(feature_list(output), prompt_tokens, visual_token_pruner)
-
-    return get
-
-
-def keep_tokens(
-    features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPruner
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Per image the kept tokens `(l_i, d)` of `(n_i, d)`, and their indices; `prompts` has `(m_i, d)` per image."""
-    if len(prompts) != len(features):
-        raise ValueError(f"{len(features)} images need as many prompt_tokens, but there are {len(prompts)}")
-    indices = choose(features, prompts, pruner)
-    return [f[i] for f, i in zip(features, indices)], indices
-
-
-@torch.no_grad()
-def choose(features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPruner) -> list[Tensor]:
-    """Runs `pruner` on detached features and checks that it did what it promised.
-
-    Looking at the indices waits for a GPU. A pruner with an attribute `vouches_for_indices` that is True answers itself
-    for their order and their range, and is spared that, as this package's own is.
-    """
-    vouched = type(pruner) is ZspaPruner or getattr(pruner, "vouches_for_indices", False) is True
-    with plain_precision(features):
-        indices = pruner([f.detach() for f in features], [p.detach().to(f.device) for f, p in zip(features, prompts)])
-    name = type(pruner).__name__
-    if len(indices) != len(features):
-        raise ValueError(f"{name} returned {len(indices)} results for {len(features)} images: it must return one each")
-    for i, f in zip(indices, features):
-        budget = pruner.budget(len(f))
-        if not isinstance(i, Tensor) or i.dtype != torch.long:
-            raise ValueError(f"{name} returned {i!r} for an image, but must return a tensor of indices of type int64")
-        if i.shape != (budget,) or not 1 <= budget <= len(f):
-            raise ValueError(
-                f"{name} returned {tuple(i.shape)} indices for an image of {len(f)} tokens, but its budget({len(f)}) "
-                f"is {budget}: it must return that many, at least 1"
-            )
-        if not vouched and not bool(((i >= 0) & (i < len(f))).all() and (i.diff() > 0).all()):
-            raise ValueError(f"{name} must return ascending indices below {len(f)}, but returned {i}")
-    return [i.to(f.device) for i, f in zip(indices, features)]
-
-
 def _kept_placeholders(sizes: list[int], indices: list[Tensor]) -> Tensor:
     """Bool over all placeholders of the batch in order, True where a visual token is kept."""
     kept = [torch.zeros(n, dtype=torch.bool, device=i.device).scatter(0, i, True) for n, i in zip(sizes, indices)]
     return torch.cat(kept)
-
-
-class RecordingPruner:
-    """A pruner that keeps everything and records what it was given."""
-
-    def __init__(self):
-        self.visual_tokens: list[Tensor] = []
-        self.prompt_tokens: list[Tensor] = []
-
-    def budget(self, n: int) -> int:
-        return n
-
-    def __call__(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[Tensor]:
-        self.visual_tokens += visual_tokens
-        self.prompt_tokens += prompt_tokens
-        return [torch.arange(len(v), device=v.device) for v in visual_tokens]

@@ -12,7 +12,7 @@ from operations import Operations
 
 from hf_zspa import ZspaPruner
 from hf_zspa.remote_code import zspa_kernels, zspa_similarity
-from hf_zspa.remote_code.zspa_visuals import choose
+from hf_zspa.remote_code.zspa_calling import choose
 
 SMALL = 8192  # tokens up to which all that a program remembers fits in registers
 

@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hf_zspa.loading import load_zspa, question_inputs
 from hf_zspa.pruners.registry import METHODS, PUBLISHED_DIVPRUNE
+from hf_zspa.remote_code.zspa_calling import choose
 from hf_zspa.remote_code.zspa_selection import ZspaPruner, relevance
 from hf_zspa.remote_code.zspa_similarity import plain_precision
-from hf_zspa.remote_code.zspa_visuals import choose
 from hf_zspa.scenes.heldout import scene_questions
 
 STATES = states.states("cpu", elsewhere="meta")

@@ -7,19 +7,19 @@ import pytest
 import tiny
 import torch
 import transformers
-from pairs import PRUNING, QUESTION
+from pairs import QUESTION, pruning_class
 from transformers import DynamicCache
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_the_config_names_the_stock_classs_arguments(family):
-    ours, stock = PRUNING[family].config_class, getattr(transformers, tiny.STOCK[family]).config_class
+    ours, stock = pruning_class(family).config_class, getattr(transformers, tiny.STOCK[family]).config_class
     assert inspect.signature(ours.__init__) == inspect.signature(stock.__init__)
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_a_class_derived_from_the_config_checks_the_fields(family):
-    own = type("Own", (PRUNING[family].config_class,), {})
+    own = type("Own", (pruning_class(family).config_class,), {})
     assert own(zspa_keep_ratio=0.3).zspa_keep_ratio == 0.3
     with pytest.raises(ValueError, match="zspa_keep_ratio is 2"):
         own(zspa_keep_ratio=2)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from ...remote_code.zspa_compat import feature_list
+from ...remote_code.zspa_encoder import EncoderOutput
 from ..scene import PATCH_SIZE
 from ..vocabulary import QWEN2_5_VL
 from .initialisation import normalised, patch_filters, scale_to_width
@@ -96,7 +96,7 @@ def visual_tokens(model: Qwen2_5_VLForConditionalGeneration, images: Tensor) -> 
     """(b, height, width, 3) uint8 to merged visual tokens (b, cells, 160)."""
     pixel_values, grid = patches(images)
     features = model.model.get_image_features(pixel_values.to(model.dtype), image_grid_thw=grid)
-    return torch.stack(feature_list(features))
+    return torch.stack(EncoderOutput.of(features).images)
 
 
 @torch.no_grad()

@@ -1,0 +1,33 @@
+"""The Qwen-VL models, whose visual tokens are merged patches of the whole image."""
+
+from collections.abc import Sequence
+
+from .record import Config, Family, Grid, Layout, are_sizes, rows
+
+
+def _qwen(config: Config, size: Sequence[int]) -> Layout:
+    """Merged patches over the whole resized image; the frames of a video one after the other."""
+    merge = (config.get("vision_config") or {}).get("spatial_merge_size", 2)
+    times, height, columns = size[0], size[1] // merge, size[2] // merge
+    return Layout(times * height * columns, (Grid(rows(0, height, columns)),) if times == 1 else ())
+
+
+def _small_and_large(config: Config) -> list[tuple[str, tuple[int, ...]]]:
+    vision = config.get("vision_config") or {}
+    patch = vision.get("patch_size", vision.get("spatial_patch_size", 14))
+    merge = vision.get("spatial_merge_size", 2)
+    sides = [tokens * merge for tokens in (16, 36)] if are_sizes(patch, merge) else []
+    return [(f"{side * patch} × {side * patch} pixels", (1, side, side)) for side in sides]
+
+
+def _family(model_type: str, stock: str, vllm: str | None = None) -> Family:
+    # It has its own two models whatever its config says. What that is differs between versions of transformers.
+    own = (model_type, f"{model_type}_text", f"{model_type}_vision")
+    return Family(
+        model_type, stock, own, own, layout=_qwen, typical=_small_and_large, size="image_grid_thw",
+        needs_torchvision=True, vllm=vllm,
+    )  # fmt: skip
+
+
+QWEN2_VL = _family("qwen2_vl", "Qwen2VLForConditionalGeneration")
+QWEN2_5_VL = _family("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", vllm="qwen2_5_vl")

@@ -1,0 +1,92 @@
+"""What this package knows of a family of models beside its model.
+
+A record reads a `config.json` and plain numbers, and imports neither torch nor transformers. What the model itself
+checks stands in the family's modeling file.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Config = dict[str, Any]  # what config.json says, or a config's `to_dict()`
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Visual tokens that lie in a grid over an image.
+
+    Attributes:
+        rows: the tokens of each row from left to right, by their place among those of the image.
+        part: what the grid is of, where an image has several.
+        cropped: whether it covers what the processor left of the image, which is its first pixels, not all of it.
+    """
+
+    rows: tuple[range, ...]
+    part: str = ""
+    cropped: bool = False
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many visual tokens an image has, and where they lie in it; those in no grid have no place."""
+
+    count: int
+    grids: tuple[Grid, ...] = ()
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of checkpoint that can be converted.
+
+    Attributes:
+        model_type: as its `config.json` says.
+        stock: transformers' generating class.
+        text: the model types that its `text_config` may have, the one first that transformers takes where it has none.
+        vision: the same of its `vision_config`.
+        layout: from a config and the size of an image to its visual tokens.
+        typical: from a config to sizes of images to show as examples, each with what it is called; none where the
+            config does not tell.
+        size: the processor's output that says the size of each image; None where all are alike.
+        needs_torchvision: whether its processor does.
+        image_markers: tokens of its vocabulary that tell an image's first tile, or its last, from the others, as the
+            loaded model's class says; none where its images can be told apart without.
+        vllm: the module of `hf_zspa.vllm` that serves it; None where none does.
+    """
+
+    model_type: str
+    stock: str
+    text: tuple[str, ...]
+    vision: tuple[str, ...]
+    layout: Callable[[Config, Sequence[int]], Layout]
+    typical: Callable[[Config], list[tuple[str, tuple[int, ...]]]]
+    size: str | None = None
+    needs_torchvision: bool = False
+    image_markers: tuple[str, ...] = ()
+    vllm: str | None = None
+
+    @property
+    def model_class(self) -> str:
+        return f"Zspa{self.stock}"
+
+    @property
+    def config_class(self) -> str:
+        return f"{self.model_class.removesuffix('ForConditionalGeneration')}Config"
+
+    @property
+    def module(self) -> str:
+        return f"modeling_zspa_{self.model_type}"
+
+    def examples(self, config: Config) -> list[tuple[str, int]]:
+        """Typical images, and the visual tokens that the model makes of them."""
+        return [(name, self.layout(config, size).count) for name, size in self.typical(config)]
+
+
+def rows(first: int, count: int, columns: int, gap: int = 0) -> tuple[range, ...]:
+    """A grid of tokens from the `first` on; `gap` more, which have no place, end each row."""
+    width = columns + gap
+    return tuple(range(start, start + columns) for start in range(first, first + count * width, width))
+
+
+def are_sizes(*found: Any) -> bool:
+    """Whether all of these entries of a config, which a person may have written, can be sizes."""
+    return all(type(size) is int and size > 0 for size in found)

@@ -1,0 +1,85 @@
+"""Calling a pruner: what it is given, and whether it did what it promised."""
+
+from functools import wraps
+
+import torch
+from torch import Tensor
+
+from .zspa_encoder import EncoderOutput
+from .zspa_selection import VisualTokenPruner, ZspaPruner
+from .zspa_similarity import plain_precision
+
+
+def selecting(get_features):
+    """`get_image_features` or `get_video_features` of a generating class, which selects when it is given a pruner."""
+
+    @wraps(get_features)
+    def get(self, *args, visual_token_pruner=None, prompt_tokens=None, **kwargs):
+        """Encodes as the stock class does and, when given a pruner, selects.
+
+        Args:
+            visual_token_pruner: a `VisualTokenPruner`; None returns the stock class's features in its own type.
+            prompt_tokens: per image `(m_i, d)`.
+
+        Returns:
+            With a pruner, `(kept, indices)`: per image the kept tokens `(l_i, d)` and their ascending indices `(l_i,)`.
+        """
+        output = get_features(self, *args, **kwargs)
+        if visual_token_pruner is None:
+            return output
+        return keep_tokens(EncoderOutput.of(output).images, prompt_tokens, visual_token_pruner)
+
+    return get
+
+
+def keep_tokens(
+    features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPruner
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Per image the kept tokens `(l_i, d)` of `(n_i, d)`, and their indices; `prompts` has `(m_i, d)` per image."""
+    if len(prompts) != len(features):
+        raise ValueError(f"{len(features)} images need as many prompt_tokens, but there are {len(prompts)}")
+    indices = choose(features, prompts, pruner)
+    return [f[i] for f, i in zip(features, indices)], indices
+
+
+@torch.no_grad()
+def choose(features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPruner) -> list[Tensor]:
+    """Runs `pruner` on detached features and checks that it did what it promised.
+
+    Looking at the indices waits for a GPU. A pruner with an attribute `vouches_for_indices` that is True answers itself
+    for their order and their range, and is spared that, as this package's own is.
+    """
+    vouched = type(pruner) is ZspaPruner or getattr(pruner, "vouches_for_indices", False) is True
+    with plain_precision(features):
+        indices = pruner([f.detach() for f in features], [p.detach().to(f.device) for f, p in zip(features, prompts)])
+    name = type(pruner).__name__
+    if len(indices) != len(features):
+        raise ValueError(f"{name} returned {len(indices)} results for {len(features)} images: it must return one each")
+    for i, f in zip(indices, features):
+        budget = pruner.budget(len(f))
+        if not isinstance(i, Tensor) or i.dtype != torch.long:
+            raise ValueError(f"{name} returned {i!r} for an image, but must return a tensor of indices of type int64")
+        if i.shape != (budget,) or not 1 <= budget <= len(f):
+            raise ValueError(
+                f"{name} returned {tuple(i.shape)} indices for an image of {len(f)} tokens, but its budget({len(f)}) "
+                f"is {budget}: it must return that many, at least 1"
+            )
+        if not vouched and not bool(((i >= 0) & (i < len(f))).all() and (i.diff() > 0).all()):
+            raise ValueError(f"{name} must return ascending indices below {len(f)}, but returned {i}")
+    return [i.to(f.device) for i, f in zip(indices, features)]
+
+
+class RecordingPruner:
+    """A pruner that keeps everything and records what it was given."""
+
+    def __init__(self):
+        self.visual_tokens: list[Tensor] = []
+        self.prompt_tokens: list[Tensor] = []
+
+    def budget(self, n: int) -> int:
+        return n
+
+    def __call__(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[Tensor]:
+        self.visual_tokens += visual_tokens
+        self.prompt_tokens += prompt_tokens
+        return [torch.arange(len(v), device=v.device) for v in visual_tokens]

@@ -1,0 +1,127 @@
+"""The life of a checkpoint of every family: converted, looked at, verified, loaded, drawn, saved and loaded again."""
+
+import json
+
+import numpy as np
+import pairs
+import pytest
+import tiny
+import torch
+import transformers
+from PIL import Image
+
+from hf_zspa.checkpoints.convert import convert_checkpoint
+from hf_zspa.checkpoints.inspect import inspect_checkpoint
+from hf_zspa.checkpoints.verify import verify_checkpoint
+from hf_zspa.hub.publishable import check_publishable
+from hf_zspa.loading import load_zspa, question_inputs
+from hf_zspa.visualize.checkpoint import visualize_checkpoint
+from hf_zspa.visualize.panels import enlarged
+from hf_zspa.visualize.token_grid import token_views
+
+every_family = pytest.mark.parametrize("family", tiny.OTHER_FAMILIES)
+
+
+@pytest.fixture(scope="module")
+def converted(base_checkpoint, tmp_path_factory):
+    """A function from a family to the folder of a converted checkpoint."""
+    made = {}
+
+    def convert(family):
+        if family not in made:
+            made[family] = convert_checkpoint(base_checkpoint(family), tmp_path_factory.mktemp(family) / "zspa")
+        return made[family]
+
+    return convert
+
+
+@every_family
+def test_it_is_converted_inspected_and_verified(family, converted, base_checkpoint):
+    folder = converted(family)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["architectures"] == [f"Zspa{tiny.STOCK[family]}", tiny.STOCK[family]]
+    assert config["zspa_query_start_ids"], "the chat template's user turn is found"
+    assert verify_checkpoint(folder).passed
+    for checkpoint in (base_checkpoint(family), folder):
+        assert inspect_checkpoint(checkpoint).model_type == family
+
+
+@every_family
+def test_it_loads_as_the_stock_class_without_trust_and_prunes_with_it(family, converted, tmp_path):
+    folder = converted(family)
+    stock, info = transformers.AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
+    assert type(stock).__name__ == tiny.STOCK[family] and not any(info["missing_keys"])
+    model, processor = load_zspa(folder)
+    image = tiny.random_image(112, 84)
+    inputs = question_inputs(model, processor, image, "what colour is the star?")
+    (kept,) = model.select_visual_tokens(**inputs)
+    (whole,) = model.select_visual_tokens(**inputs, zspa_keep_ratio=1.0)
+    assert len(kept) == max(1, int(len(whole) * 0.1 + 0.5))
+    answer = model.generate(**inputs, do_sample=False, max_new_tokens=4)
+    model.save_pretrained(tmp_path / "saved")
+    processor.save_pretrained(tmp_path / "saved")
+    again = transformers.AutoModelForImageTextToText.from_pretrained(tmp_path / "saved", trust_remote_code=True)
+    assert type(again).__name__ == f"Zspa{tiny.STOCK[family]}"
+    assert torch.equal(again.generate(**inputs, do_sample=False, max_new_tokens=4), answer)
+
+
+@every_family
+def test_it_can_be_pushed(family, converted):
+    """All that `push` asks of a folder before it asks the Hub; tests/hub does the rest."""
+    config = check_publishable(converted(family))
+    assert config["model_type"] == family
+
+
+def without_attention(model):
+    """Makes the vision tower see every patch alone, so that a token depends on its own pixels only."""
+    for name, module in model.named_modules():
+        if name.endswith(("self_attn.out_proj", "attn.proj", "attention.projection_layer")) and "language" not in name:
+            module.weight.data.zero_()
+            if module.bias is not None:
+                module.bias.data.zero_()
+    return model
+
+
+@every_family
+@pytest.mark.parametrize("size", [(150, 90), (90, 200)])
+def test_a_token_depends_on_the_pixels_where_it_is_drawn(base_checkpoint, family, size):
+    pair = pairs.load(family, base_checkpoint(family))
+    model = without_attention(pair.model)
+    width, height = size
+    dark, lit = Image.new("RGB", size, "black"), Image.new("RGB", size, "black")
+    lit.paste("white", (width * 5 // 10, height // 20, width * 8 // 10, height * 9 // 20))
+
+    def seen(image):
+        inputs = question_inputs(model, pair.processor, image, "what is this?")
+        tokens = model.visual_and_prompt_tokens(**inputs)[0][0]
+        return tokens, token_views(model, pair.processor, inputs, image, len(tokens))
+
+    (dark_tokens, dark_views), (lit_tokens, lit_views) = seen(dark), seen(lit)
+    changed = (dark_tokens - lit_tokens).abs().amax(1) > 1e-3
+    placed = torch.cat([view.tokens.flatten() for view in dark_views])
+    assert len(placed) == len(placed.unique())
+    for before, after in zip(dark_views, lit_views, strict=True):
+        light = np.asarray(enlarged(after).convert("L"), dtype=float) - np.asarray(enlarged(before).convert("L"))
+        rows, columns = after.tokens.shape
+        share = light.reshape(rows, light.shape[0] // rows, columns, -1).mean((1, 3)) / 255
+        places = changed[after.tokens].numpy()
+        assert places[share > 0.5].all()
+        near = np.array([[share[max(0, r - 1) : r + 2, max(0, c - 1) : c + 2].max() for c in range(columns)]
+                         for r in range(rows)])  # fmt: skip
+        assert not places[near == 0].any()
+    assert any(0 < changed[view.tokens].float().mean() < 1 for view in lit_views)
+
+
+@every_family
+def test_it_is_drawn(family, converted, tmp_path):
+    tiny.random_image(90, 60).save(tmp_path / "scene.png")
+    visualize_checkpoint(converted(family), tmp_path / "scene.png", "what is this?", tmp_path / "out.png")
+    assert Image.open(tmp_path / "out.png").width > 100
+
+
+@every_family
+def test_compact_is_allowed_where_positions_are_one_row(family, load):
+    pair = load(family)
+    assert ("compact" in pair.model.config_class.allowed_position_ids) == (
+        not hasattr(pair.model.model, "get_rope_index")
+    )

@@ -1,0 +1,103 @@
+"""LLaVA and LLaVA-NeXT."""
+
+from tokenizers import Tokenizer
+
+from .recipe import IMAGE_PROCESSOR, Recipe, llama_tokenizer, text_config
+
+LLAVA_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] != 'system' %}{{ message['role'].upper() + ': '}}{% endif %}"
+    "{# Render all images first #}{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}"
+    "{{ '<image>\n' }}{% endfor %}{# Render all text next #}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ content['text'] + ' '}}"
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+)
+MISTRAL_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'system' %}{{ '<<SYS>>\n' + message['content'][0]['text']"
+    " + '\n<</SYS>>\n\n' }}{% elif message['role'] == 'user' %}{{ '[INST] ' }}{% for content in message['content']"
+    " | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}{% for content in message['content']"
+    " | selectattr('type', 'equalto', 'text') %}{{ content['text'] }}{% endfor %}{{' [/INST]' }}"
+    "{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'][0]['text'] + '</s> '}}{% else %}"
+    "{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}"
+)
+LLAVA_SPECIAL = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
+PINPOINTS = [[28, 56], [56, 28], [56, 56], [84, 28], [28, 84]]
+
+
+def _vision_config(image_size: int) -> dict:
+    return {
+        "model_type": "clip_vision_model", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
+        "num_attention_heads": 2, "image_size": image_size, "patch_size": 7, "projection_dim": 32,
+    }  # fmt: skip
+
+
+def _llava_config(tokenizer: Tokenizer) -> dict:
+    return {
+        "architectures": ["LlavaForConditionalGeneration"], "model_type": "llava",
+        "image_token_index": tokenizer.token_to_id("<image>"),
+        "ignore_index": -100, "image_seq_length": 64, "projector_hidden_act": "gelu",
+        "pad_token_id": tokenizer.token_to_id("<pad>"), "tie_word_embeddings": False,
+        "text_config": text_config(tokenizer, "llama"), "vision_config": _vision_config(56),
+        "vision_feature_layer": -2, "vision_feature_select_strategy": "default", "torch_dtype": "float32",
+        "transformers_version": "4.49.0",
+    }  # fmt: skip
+
+
+def _llava_next_config(tokenizer: Tokenizer) -> dict:
+    text = text_config(tokenizer, "mistral") | {"sliding_window": None, "rope_theta": 1000000.0}
+    return _llava_config(tokenizer) | {
+        "architectures": ["LlavaNextForConditionalGeneration"], "model_type": "llava_next", "image_seq_length": 16,
+        "image_grid_pinpoints": PINPOINTS, "use_image_newline_parameter": True,
+        "text_config": text, "vision_config": _vision_config(28),
+    }  # fmt: skip
+
+
+def _processor(family: str) -> dict[str, dict]:
+    name = {"llava": "Llava", "llava_next": "LlavaNext"}[family]
+    size = {"llava": 56, "llava_next": 28}[family]
+    kind = {"llava": "CLIPImageProcessor", "llava_next": "LlavaNextImageProcessor"}[family]
+    image = IMAGE_PROCESSOR | {
+        "image_processor_type": kind, "do_center_crop": True, "size": {"shortest_edge": size},
+        "crop_size": {"height": size, "width": size},
+    }  # fmt: skip
+    if family == "llava_next":
+        image["image_grid_pinpoints"] = PINPOINTS
+    own = {"image_token": "<image>", "patch_size": 7, "num_additional_image_tokens": 1}
+    tokenizer = {
+        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>",
+        "pad_token": "<pad>", "padding_side": "left", "model_input_names": ["input_ids", "attention_mask"],
+        "extra_special_tokens": {"image_token": "<image>"}, "image_token": "<image>",
+    }  # fmt: skip
+    return {
+        "tokenizer_config.json": tokenizer | {"processor_class": f"{name}Processor"},
+        "preprocessor_config.json": image | {"processor_class": f"{name}Processor"},
+        "processor_config.json": own
+        | {"processor_class": f"{name}Processor", "vision_feature_select_strategy": "default"},
+    }
+
+
+def _hub_weights(state: dict) -> dict:
+    return {_hub_name(name): tensor for name, tensor in state.items()}
+
+
+def _hub_name(name: str) -> str:
+    """The name of a weight in the Hub's repositories, which were written before transformers moved things around."""
+    name = name.removeprefix("model.").replace("vision_tower.vision_model.", "vision_tower.")
+    name = name.replace("vision_tower.", "vision_tower.vision_model.")
+    return name.replace("language_model.", "language_model.model.").replace("lm_head.", "language_model.lm_head.")
+
+
+def _render(processor, content: list[dict]) -> str:
+    """With every part where it stands; LLaVA's own template would put all images first."""
+    parts = [part.get("text", "<image>\n") for part in content]
+    return f"USER: {' '.join(parts)} ASSISTANT:"
+
+
+def _recipe(family: str, stock: str, config, template: str) -> Recipe:
+    return Recipe(
+        family, stock, lambda: llama_tokenizer(LLAVA_SPECIAL), config, lambda tokenizer: _processor(family), template,
+        "<s>", "</s>", "<pad>", _hub_weights, render=_render,
+    )  # fmt: skip
+
+
+LLAVA = _recipe("llava", "LlavaForConditionalGeneration", _llava_config, LLAVA_TEMPLATE)
+LLAVA_NEXT = _recipe("llava_next", "LlavaNextForConditionalGeneration", _llava_next_config, MISTRAL_TEMPLATE)
