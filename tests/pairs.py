@@ -9,6 +9,7 @@ import oracle
 import tiny
 import torch
 import transformers
+from PIL import Image
 
 KEEP, CORE = 30, 40  # percent
 QUESTION, OTHER = "what colour is the star?", "how many cats are there, and where?"
@@ -58,7 +59,10 @@ class Pair:
                     content.append({"type": "image"})
                     images.append(part)
             texts.append(self.render(content))
-        visual = {"images": images or None} | ({"videos": videos} if videos else {})
+        given: list = images
+        if images and tiny.RECIPES[self.family].nested:
+            given = [[part for part in row if isinstance(part, Image.Image)] for row in rows]
+        visual = {"images": given or None} | ({"videos": videos} if videos else {})
         inputs = self.processor(text=texts, **visual, padding=True, return_tensors="pt", **options)
         if tiny.RECIPES[self.family].tiled:
             inputs.visual_tokens = {"image": [self._count_tokens(image) for image in images]}

@@ -13,7 +13,8 @@ MODULES = {
 # What is imported out of transformers, much of which loads models; it is never imported whole.
 IMPORTED = {
     "transformers": {
-        "Cache", "DynamicCache", "LlavaConfig", "LlavaForConditionalGeneration", "LlavaModel", "LlavaNextConfig",
+        "Cache", "DynamicCache", "Gemma3Config", "Gemma3ForConditionalGeneration", "Gemma3Model",
+        "LlavaConfig", "LlavaForConditionalGeneration", "LlavaModel", "LlavaNextConfig",
         "LlavaNextForConditionalGeneration", "LlavaNextModel", "Qwen2_5_VLConfig",
         "Qwen2VLConfig", "Qwen2VLForConditionalGeneration", "Qwen2VLModel",
         "Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLModel",

@@ -9,6 +9,7 @@ import torchvision_operators  # noqa: F401  lets torchvision be imported later
 from huggingface_hub import save_torch_state_dict
 from PIL import Image
 
+from .gemma import GEMMA3
 from .llava import LLAVA, LLAVA_NEXT, LLAVA_TEMPLATE, MISTRAL_TEMPLATE
 from .qwen import QWEN2_5_VL, QWEN2_VL, QWEN_SPECIAL, QWEN_TEMPLATE
 from .recipe import Recipe
@@ -29,7 +30,7 @@ __all__ = [
     "transformers_version",
     "write_json",
 ]  # fmt: skip
-RECIPES = {recipe.family: recipe for recipe in (LLAVA, LLAVA_NEXT, QWEN2_5_VL, QWEN2_VL)}
+RECIPES = {recipe.family: recipe for recipe in (LLAVA, LLAVA_NEXT, QWEN2_5_VL, QWEN2_VL, GEMMA3)}
 FAMILIES = ("llava", "llava_next", "qwen2_5_vl")  # the paper's, which every test of behaviour runs on
 STOCK = {family: recipe.stock for family, recipe in RECIPES.items()}
 TEMPLATES = {family: recipe.template for family, recipe in RECIPES.items()}

@@ -37,6 +37,7 @@ class Recipe:
         since: the first version of transformers in which our class of the family is exact.
         render: the prompt for a list of parts, {"type": "image"}, {"type": "video"} or {"type": "text", "text": ...},
             given the processor; None renders the chat template, which must leave the parts where they stand.
+        nested: whether the processor takes a list of images for each prompt, not all in one.
         video: whether the family takes videos.
         tiled: whether an image's visual tokens are those of its tiles, of which the encoder's output has an entry each.
         exact_when_masked: whether attention alone reads other columns, so that the masked oracle is one too.
@@ -54,17 +55,20 @@ class Recipe:
     hub_weights: Callable[[dict], dict] = dict
     since: tuple[int, ...] = (4, 57)
     render: Callable[[object, list[dict]], str] | None = None
+    nested: bool = False
     video: bool = False
     tiled: bool = False
     exact_when_masked: bool = True
 
 
-def llama_tokenizer(special: list[str], bos: str = "<s>") -> Tokenizer:
-    """Like Llama's: byte-pair pieces with ▁ for spaces, bytes for what is unknown, and `bos` in front."""
+def llama_tokenizer(special: list[str], bos: str = "<s>", prepend: str = "▁") -> Tokenizer:
+    """Like Llama's: byte-pair pieces with ▁ for spaces, bytes for what is unknown, `bos` in front of a prompt, and
+    `prepend` in front of its text."""
     from tokenizers.processors import TemplateProcessing
 
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    spaces = normalizers.Replace(" ", "▁")
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(prepend), spaces]) if prepend else spaces
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )

@@ -1,0 +1,85 @@
+"""Gemma 3."""
+
+from tokenizers import Tokenizer
+
+from .recipe import IMAGE_PROCESSOR, Recipe, llama_tokenizer
+
+GEMMA_SPECIAL = [
+    "<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>",
+    "<image_soft_token>",
+]  # fmt: skip
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+    "{% set first = messages[0]['content'][0]['text'] + '\n\n' %}"
+    "{% set loop_messages = messages[1:] %}{% else %}{% set first = '' %}{% set loop_messages = messages %}{% endif %}"
+    "{% for message in loop_messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}"
+    "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n'"
+    " + (first if loop.first else '') }}{% if message['content'] is string %}{{ message['content'] | trim }}{% else %}"
+    "{% for item in message['content'] %}{% if item['type'] == 'image' %}{{ '<start_of_image>' }}"
+    "{% elif item['type'] == 'text' %}{{ item['text'] | trim }}{% endif %}{% endfor %}{% endif %}"
+    "{{ '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+
+
+def gemma_tokenizer(special: list[str] = GEMMA_SPECIAL) -> Tokenizer:
+    """Like Gemma's: Llama's, but that nothing is put in front of a text's first word."""
+    return llama_tokenizer(special, "<bos>", prepend="")
+
+
+def _config(tokenizer: Tokenizer) -> dict:
+    token = tokenizer.token_to_id
+    return {
+        "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3",
+        "boi_token_index": token("<start_of_image>"), "eoi_token_index": token("<end_of_image>"),
+        "eos_token_id": [token("<eos>"), token("<end_of_turn>")], "image_token_index": token("<image_soft_token>"),
+        "initializer_range": 0.02, "mm_tokens_per_image": 16, "torch_dtype": "float32",
+        "transformers_version": "4.50.0.dev0",
+        "text_config": {
+            "model_type": "gemma3_text", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "query_pre_attn_scalar": 32,
+            "vocab_size": tokenizer.get_vocab_size() + 7, "sliding_window": 1024, "sliding_window_pattern": 2,
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "rope_theta": 1000000.0,
+            "rope_local_base_freq": 10000.0, "max_position_embeddings": 2048,
+        },
+        "vision_config": {
+            "model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "image_size": 56, "patch_size": 7, "vision_use_head": False,
+        },
+    }  # fmt: skip
+
+
+def _processor(tokenizer: Tokenizer) -> dict[str, dict]:
+    return {
+        "tokenizer_config.json": {
+            "tokenizer_class": "GemmaTokenizer", "processor_class": "Gemma3Processor", "bos_token": "<bos>",
+            "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>", "add_bos_token": True,
+            "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>",
+            "extra_special_tokens": {
+                "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>",
+            },
+        },
+        "preprocessor_config.json": IMAGE_PROCESSOR | {
+            "image_processor_type": "Gemma3ImageProcessor", "processor_class": "Gemma3Processor",
+            "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "image_seq_length": 16, "resample": 2,
+            "size": {"height": 56, "width": 56}, "do_pan_and_scan": None,
+        },
+        "processor_config.json": {"image_seq_length": 16, "processor_class": "Gemma3Processor"},
+    }  # fmt: skip
+
+
+def _hub_weights(state: dict) -> dict:
+    renamed = {}
+    for name, tensor in state.items():
+        name = name.removeprefix("model.").replace("vision_tower.vision_model.", "vision_tower.")
+        name = name.replace("vision_tower.", "vision_tower.vision_model.")
+        name = name.replace("language_model.", "language_model.model.")
+        if not name.startswith("lm_head"):  # tied to the embedding
+            renamed[name] = tensor
+    return renamed
+
+
+GEMMA3 = Recipe(
+    "gemma3", "Gemma3ForConditionalGeneration", gemma_tokenizer, _config, _processor, GEMMA_TEMPLATE, "<bos>",
+    "<end_of_turn>", "<pad>", _hub_weights, nested=True,
+)  # fmt: skip
