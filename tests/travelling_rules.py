@@ -17,7 +17,8 @@ IMPORTED = {
         "LlavaConfig", "LlavaForConditionalGeneration", "LlavaModel", "LlavaNextConfig",
         "LlavaNextForConditionalGeneration", "LlavaNextModel", "Qwen2_5_VLConfig",
         "Qwen2VLConfig", "Qwen2VLForConditionalGeneration", "Qwen2VLModel",
-        "Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLModel",
+        "Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLModel", "Qwen3VLConfig", "Qwen3VLForConditionalGeneration",
+        "Qwen3VLModel",
     },
     "transformers.conversion_mapping": {
         "get_checkpoint_conversion_mapping", "register_checkpoint_conversion_mapping",

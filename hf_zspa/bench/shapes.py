@@ -55,6 +55,7 @@ class Shape:
         vision = dict(self.config["vision_config"])
         vision |= {"depth": SMALL_LAYERS, "fullatt_block_indexes": [1]} if "depth" in vision else {}
         vision |= {"num_hidden_layers": SMALL_LAYERS} if "num_hidden_layers" in vision else {}
+        vision |= {"deepstack_visual_indexes": [0]} if "deepstack_visual_indexes" in vision else {}
         text = self.config["text_config"] | {"num_hidden_layers": SMALL_LAYERS}
         return replace(self, config=self.config | {"vision_config": vision, "text_config": text})
 
@@ -91,15 +92,30 @@ _QWEN = {
         "fullatt_block_indexes": [7, 15, 23, 31], "tokens_per_second": 2,
     },
 }  # fmt: skip
+_QWEN3 = {
+    "model_type": "qwen3_vl", "image_token_id": 151655, "video_token_id": 151656, "vision_start_token_id": 151652,
+    "vision_end_token_id": 151653, "tie_word_embeddings": False,
+    "text_config": {
+        "hidden_size": 4096, "intermediate_size": 12288, "num_attention_heads": 32, "num_hidden_layers": 36,
+        "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "max_position_embeddings": 262144,
+        "rope_scaling": {"mrope_interleaved": True, "mrope_section": [24, 20, 20], "rope_type": "default"},
+        "rope_theta": 5000000,
+    },
+    "vision_config": {
+        "depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "num_heads": 16, "out_hidden_size": 4096,
+        "patch_size": 16, "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 2304,
+        "deepstack_visual_indexes": [8, 16, 24],
+    },
+}  # fmt: skip
+_AROUND = ("vision_start_token_id", "vision_end_token_id")
 SHAPES = {
     "llava-1.5-7b": Shape(_LLAVA, pixels=(3, 336, 336)),
     "llava-next-7b": Shape(  # the whole and four tiles
         _LLAVA | {"model_type": "llava_next", "image_grid_pinpoints": _PINPOINTS},
         pixels=(5, 3, 336, 336), size=(672, 672),
     ),
-    "qwen2.5-vl-7b": Shape(
-        _QWEN, pixels=(3 * 2 * 14 * 14,), packed=True, around=("vision_start_token_id", "vision_end_token_id")
-    ),
+    "qwen2.5-vl-7b": Shape(_QWEN, pixels=(3 * 2 * 14 * 14,), packed=True, around=_AROUND),
+    "qwen3-vl-8b": Shape(_QWEN3, pixels=(3 * 2 * 16 * 16,), packed=True, around=_AROUND),
 }  # fmt: skip
 SHAPES |= {f"{name}-small": shape.small() for name, shape in SHAPES.items()}
 

@@ -98,14 +98,15 @@ def bench_command(
     shape: Annotated[
         str | None,
         typer.Option(
-            help="Random weights instead: llava-1.5-7b, llava-next-7b or qwen2.5-vl-7b; with -small, two layers."
+            help="Random weights instead: llava-1.5-7b, llava-next-7b, qwen2.5-vl-7b or qwen3-vl-8b; with -small, two "
+            "layers."
         ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="With --shape: prompts at once.")] = 1,
     images: Annotated[int, typer.Option(min=1, help="With --shape: images in a prompt.")] = 1,
-    frames: Annotated[int, typer.Option(min=0, help="With a qwen2.5-vl shape: a video of so many frames.")] = 0,
+    frames: Annotated[int, typer.Option(min=0, help="With a Qwen shape: a video of so many frames.")] = 0,
     patches: Annotated[
-        str, typer.Option(help="With a qwen2.5-vl shape: rows and columns of patches; four are a token.")
+        str, typer.Option(help="With a Qwen shape: rows and columns of patches; four are a token.")
     ] = "72x72",
     methods: Annotated[
         str | None,

@@ -106,3 +106,4 @@ def test_a_config_that_does_not_tell_has_no_examples():
         FAMILIES["llava"].examples({"vision_config": {"model_type": "pixtral", "image_size": 1, "patch_size": 1}}) == []
     )
     assert FAMILIES["qwen2_5_vl"].examples({}) == [("448 × 448 pixels", 256), ("1008 × 1008 pixels", 1296)]
+    assert FAMILIES["qwen3_vl"].examples({}) == [("512 × 512 pixels", 256), ("1152 × 1152 pixels", 1296)]

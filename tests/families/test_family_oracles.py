@@ -1,12 +1,14 @@
 """What must hold for every family, whatever it is made of: selection, generation and training equal the oracles."""
 
 import copy
+from itertools import groupby
 
 import pytest
 import tiny
 import torch
 from oracle import beam_search
 from pairs import CASES, CORE, KEEP, OTHER, QUESTION, image
+from reference import round_half_up
 from transformers import DynamicCache
 
 CLOSE = {"atol": 5e-4, "rtol": 1e-4}
@@ -174,14 +176,48 @@ def test_a_training_step_has_the_oracles_gradients(other):
     assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in vision)
 
 
+every_family_with_videos = pytest.mark.parametrize(
+    "family", [family for family in tiny.OTHER_FAMILIES if tiny.RECIPES[family].video]
+)
+VIDEO_CASES = {
+    "a video": [[tiny.random_video(4, 84, 56), QUESTION]],
+    "an image before a video": [[image(), "and", tiny.random_video(4, 84, 56), QUESTION]],
+    "a video and an image in other rows": [[tiny.random_video(6, 56, 56), QUESTION], [OTHER], [OTHER, image(1)]],
+    "an image between videos": [
+        [tiny.random_video(4, 84, 56), image(2), tiny.random_video(6, 56, 56, seed=9), QUESTION], [image(3), OTHER],
+    ],
+}  # fmt: skip
+
+
 @pytest.mark.every_version
-@pytest.mark.parametrize("family", [family for family in tiny.OTHER_FAMILIES if tiny.RECIPES[family].video])
-def test_a_video_equals_the_oracles(load, family):
+@every_family_with_videos
+@pytest.mark.parametrize("case", VIDEO_CASES)
+def test_images_and_videos_equal_the_oracles(load, family, case):
     pair = load(family)
-    inputs = pair.inputs([tiny.random_video(4, 84, 56), QUESTION])
+    inputs = pair.inputs(*VIDEO_CASES[case])
     _, kept = pair.stock.keep(inputs, KEEP, CORE)
     assert [i.tolist() for i in pair.model.select_visual_tokens(**inputs)] == kept
     assert_equals_oracles(pair, inputs)
+
+
+@every_family_with_videos
+def test_beams_of_images_and_videos_give_each_row_what_it_gives_alone(load, family):
+    pair, case = load(family), VIDEO_CASES["an image between videos"]
+    together = pair.generate(pair.inputs(*case), num_beams=2, max_new_tokens=3)
+    for tokens, row in zip(together, case, strict=True):
+        assert torch.equal(pair.generate(pair.inputs(row), num_beams=2, max_new_tokens=3)[0], tokens)
+
+
+@every_family_with_videos
+def test_a_video_has_one_budget_whatever_stands_between_its_frames(load, family):
+    pair = load(family)
+    inputs = pair.inputs([tiny.random_video(4, 160, 32), QUESTION])
+    (kept,) = pair.model.select_visual_tokens(**inputs)
+    is_token = inputs["input_ids"][0] == pair.model.config.video_token_id
+    runs = [sum(run) for token, run in groupby(is_token.tolist()) if token]
+    assert len(kept) == round_half_up(sum(runs), KEEP)
+    if len(runs) > 1:
+        assert len(kept) != sum(round_half_up(frame, KEEP) for frame in runs)
 
 
 def test_compact_positions_equal_the_oracle_renumbered(other):

@@ -12,6 +12,7 @@ from PIL import Image
 from .gemma import GEMMA3
 from .llava import LLAVA, LLAVA_NEXT, LLAVA_TEMPLATE, MISTRAL_TEMPLATE
 from .qwen import QWEN2_5_VL, QWEN2_VL, QWEN_SPECIAL, QWEN_TEMPLATE
+from .qwen3 import QWEN3_VL
 from .recipe import Recipe
 
 __all__ = [
@@ -30,7 +31,7 @@ __all__ = [
     "transformers_version",
     "write_json",
 ]  # fmt: skip
-RECIPES = {recipe.family: recipe for recipe in (LLAVA, LLAVA_NEXT, QWEN2_5_VL, QWEN2_VL, GEMMA3)}
+RECIPES = {recipe.family: recipe for recipe in (LLAVA, LLAVA_NEXT, QWEN2_5_VL, QWEN2_VL, GEMMA3, QWEN3_VL)}
 FAMILIES = ("llava", "llava_next", "qwen2_5_vl")  # the paper's, which every test of behaviour runs on
 STOCK = {family: recipe.stock for family, recipe in RECIPES.items()}
 TEMPLATES = {family: recipe.template for family, recipe in RECIPES.items()}

@@ -12,22 +12,23 @@ def _qwen(config: Config, size: Sequence[int]) -> Layout:
     return Layout(times * height * columns, (Grid(rows(0, height, columns)),) if times == 1 else ())
 
 
-def _small_and_large(config: Config) -> list[tuple[str, tuple[int, ...]]]:
+def _small_and_large(config: Config, usual_patch: int) -> list[tuple[str, tuple[int, ...]]]:
     vision = config.get("vision_config") or {}
-    patch = vision.get("patch_size", vision.get("spatial_patch_size", 14))
+    patch = vision.get("patch_size", vision.get("spatial_patch_size", usual_patch))
     merge = vision.get("spatial_merge_size", 2)
     sides = [tokens * merge for tokens in (16, 36)] if are_sizes(patch, merge) else []
     return [(f"{side * patch} × {side * patch} pixels", (1, side, side)) for side in sides]
 
 
-def _family(model_type: str, stock: str, vllm: str | None = None) -> Family:
+def _family(model_type: str, stock: str, patch: int = 14, vllm: str | None = None) -> Family:
     # It has its own two models whatever its config says. What that is differs between versions of transformers.
     own = (model_type, f"{model_type}_text", f"{model_type}_vision")
     return Family(
-        model_type, stock, own, own, layout=_qwen, typical=_small_and_large, size="image_grid_thw",
-        needs_torchvision=True, vllm=vllm,
+        model_type, stock, own, own, layout=_qwen, typical=lambda config: _small_and_large(config, patch),
+        size="image_grid_thw", needs_torchvision=True, vllm=vllm,
     )  # fmt: skip
 
 
 QWEN2_VL = _family("qwen2_vl", "Qwen2VLForConditionalGeneration")
 QWEN2_5_VL = _family("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", vllm="qwen2_5_vl")
+QWEN3_VL = _family("qwen3_vl", "Qwen3VLForConditionalGeneration", patch=16)

@@ -1,0 +1,82 @@
+"""Qwen3-VL: deepstack, timestamps between the frames of a video."""
+
+from tokenizers import Tokenizer
+
+from .qwen import QWEN_SPECIAL
+from .recipe import Recipe, byte_level_tokenizer, text_config
+
+# What the published one renders, but for the list of tools.
+_CONTENT = (
+    "{% if message.content is string %}{{ message.content }}{% else %}{% for content in message.content %}"
+    "{% if content.type == 'image' or 'image' in content or 'image_url' in content %}"
+    "{% set images.value = images.value + 1 %}{% if add_vision_id %}Picture {{ images.value }}: {% endif %}"
+    "<|vision_start|><|image_pad|><|vision_end|>{% elif content.type == 'video' or 'video' in content %}"
+    "{% set videos.value = videos.value + 1 %}{% if add_vision_id %}Video {{ videos.value }}: {% endif %}"
+    "<|vision_start|><|video_pad|><|vision_end|>{% elif 'text' in content %}{{ content.text }}{% endif %}{% endfor %}"
+    "{% endif %}"
+)
+QWEN3_VL_TEMPLATE = (
+    "{% set images = namespace(value=0) %}{% set videos = namespace(value=0) %}{% for message in messages %}"
+    "{% if message.role == 'tool' %}{% if loop.first or loop.previtem.role != 'tool' %}<|im_start|>user{% endif %}\n"
+    f"<tool_response>\n{_CONTENT}\n</tool_response>"
+    "{% if loop.last or loop.nextitem.role != 'tool' %}<|im_end|>\n{% endif %}"
+    "{% elif message.role != 'system' or loop.first %}<|im_start|>{{ message.role }}\n"
+    f"{_CONTENT}<|im_end|>\n"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def _text_config(tokenizer: Tokenizer, model_type: str) -> dict:
+    token = tokenizer.token_to_id
+    config = text_config(tokenizer, model_type) | {
+        "attention_bias": False, "attention_dropout": 0.0, "bos_token_id": token("<|endoftext|>"),
+        "eos_token_id": token("<|im_end|>"), "hidden_act": "silu", "num_hidden_layers": 3, "rms_norm_eps": 1e-06,
+        "rope_theta": 5000000, "use_cache": True,
+        "rope_scaling": {"mrope_interleaved": True, "mrope_section": [6, 5, 5], "rope_type": "default"},
+    }  # fmt: skip
+    del config["architectures"]
+    return config
+
+
+def _config(tokenizer: Tokenizer, stock: str, model_type: str, text: dict, vision: dict) -> dict:
+    token = tokenizer.token_to_id
+    return {
+        "architectures": [stock], "model_type": model_type, "image_token_id": token("<|image_pad|>"),
+        "video_token_id": token("<|video_pad|>"), "vision_start_token_id": token("<|vision_start|>"),
+        "vision_end_token_id": token("<|vision_end|>"), "tie_word_embeddings": False,
+        "transformers_version": "4.57.0.dev0", "text_config": text,
+        "vision_config": {
+            "depth": 3, "hidden_act": "gelu_pytorch_tanh", "hidden_size": 32, "in_channels": 3,
+            "initializer_range": 0.02, "intermediate_size": 48, "model_type": model_type, "num_heads": 2,
+            "num_position_embeddings": 64, "out_hidden_size": 64, "patch_size": 16, "spatial_merge_size": 2,
+            "temporal_patch_size": 2, **vision,
+        },
+    }  # fmt: skip
+
+
+def _qwen3_vl_config(tokenizer: Tokenizer) -> dict:
+    text = _text_config(tokenizer, "qwen3_vl_text")
+    deepstack = {"deepstack_visual_indexes": [0, 1]}
+    return _config(tokenizer, "Qwen3VLForConditionalGeneration", "qwen3_vl", text, deepstack)
+
+
+def _processor(tokenizer: Tokenizer) -> dict[str, dict]:
+    common = {
+        "patch_size": 16, "temporal_patch_size": 2, "merge_size": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+        "processor_class": "Qwen3VLProcessor",
+    }  # fmt: skip
+    size = {"shortest_edge": 32 * 32, "longest_edge": 32 * 32 * 64}
+    return {
+        "tokenizer_config.json": {
+            "tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
+            "additional_special_tokens": QWEN_SPECIAL[1:],
+        },
+        "preprocessor_config.json": common | {"size": size, "image_processor_type": "Qwen2VLImageProcessorFast"},
+        "video_preprocessor_config.json": common | {"size": size, "video_processor_type": "Qwen3VLVideoProcessor"},
+    }  # fmt: skip
+
+
+QWEN3_VL = Recipe(
+    "qwen3_vl", "Qwen3VLForConditionalGeneration", lambda: byte_level_tokenizer(QWEN_SPECIAL), _qwen3_vl_config,
+    _processor, QWEN3_VL_TEMPLATE, "<|im_start|>", "<|im_end|>", "<|endoftext|>", video=True,
+)  # fmt: skip
