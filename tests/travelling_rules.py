@@ -12,14 +12,7 @@ MODULES = {
 }  # fmt: skip
 # What is imported out of transformers, much of which loads models; it is never imported whole.
 IMPORTED = {
-    "transformers": {
-        "Cache", "DynamicCache", "Gemma3Config", "Gemma3ForConditionalGeneration", "Gemma3Model",
-        "LlavaConfig", "LlavaForConditionalGeneration", "LlavaModel", "LlavaNextConfig",
-        "LlavaNextForConditionalGeneration", "LlavaNextModel", "Qwen2_5_VLConfig",
-        "Qwen2VLConfig", "Qwen2VLForConditionalGeneration", "Qwen2VLModel",
-        "Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLModel", "Qwen3VLConfig", "Qwen3VLForConditionalGeneration",
-        "Qwen3VLModel",
-    },
+    "transformers": {"Cache", "DynamicCache", "__version__"},
     "transformers.conversion_mapping": {
         "get_checkpoint_conversion_mapping", "register_checkpoint_conversion_mapping",
     },
@@ -27,6 +20,7 @@ IMPORTED = {
     "transformers.utils.generic": {"_CAN_RECORD_REGISTRY"},
     "transformers.utils.output_capturing": {"_CAN_RECORD_REGISTRY"},
 }  # fmt: skip
+STOCK_CLASS = re.compile(r"(?!Auto)[A-Z][A-Za-z0-9_]*(Config|Model|ForConditionalGeneration)")  # of transformers itself
 # As a builtin, as an attribute of anything, as a name imported, and as a string that getattr could be given.
 FORBIDDEN = {
     "breakpoint", "builtins", "call", "check_call", "check_output", "compile", "cpp_extension", "ctypes",
@@ -43,7 +37,7 @@ FORBIDDEN_DUNDERS = {
     "__builtins__", "__class__", "__closure__", "__code__", "__dict__", "__func__", "__getattribute__", "__globals__",
     "__import__", "__loader__", "__mro__", "__self__", "__spec__", "__subclasses__",
 }  # fmt: skip
-DUNDERS = {"__bases__", "__init__", "__init_subclass__", "__name__", "__new__", "__reduce_ex__"}
+DUNDERS = {"__bases__", "__version__", "__init__", "__init_subclass__", "__name__", "__new__", "__reduce_ex__"}
 # Read or set by a name that is not written there: entries of FIELDS, and names of the file's own.
 BY_NAME = {
     "getattr(config, name, default)",
@@ -80,7 +74,8 @@ def _problems(node: ast.AST, parents: dict, neighbours: Collection[str], kernels
         known = node.module in neighbours if node.level == 1 else node.level == 0 and node.module in MODULES
         allowed_names = IMPORTED.get(node.module or "", set()) if node.level == 0 else set()
         for alias in node.names:
-            if not (known or alias.name in allowed_names) or alias.name == "*" or _is_forbidden(alias.name):
+            is_stock = node.module == "transformers" and not node.level and STOCK_CLASS.fullmatch(alias.name)
+            if not (known or is_stock or alias.name in allowed_names) or alias.name == "*" or _is_forbidden(alias.name):
                 yield f"imports {alias.name} from {'.' * node.level}{node.module or ''}"
     elif isinstance(node, ast.Name):
         called = isinstance(parents[node], ast.Call) and parents[node].func is node

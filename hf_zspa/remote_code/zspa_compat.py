@@ -4,7 +4,7 @@ import inspect
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache
+from transformers import Cache, DynamicCache, __version__
 from transformers.generation import AssistedCandidateGenerator, GenerationMixin
 
 try:
@@ -29,6 +29,16 @@ _GENERATE_COUNTS_PLACES = "cache_position" in _GENERIC_ARGUMENTS
 HAS_OUTPUT_OBJECTS = register_checkpoint_conversion_mapping is not None
 # Arguments with an entry for each column of the prompt, as `generate` knows them.
 COLUMN_ARGUMENTS = ("token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids")
+
+
+def check_version(first: str) -> None:
+    """Raises `ValueError` where this is an earlier version of transformers than `first`, such as "5.19"."""
+    here, needed = ([int(part) for part in version.split(".")[:2]] for version in (__version__, first))
+    if here < needed:
+        raise ValueError(
+            f"transformers {__version__} cannot prune this family of models exactly: use {first} or later, or set "
+            "zspa_keep_ratio to 1.0, which is the stock, unpruned model"
+        )
 
 
 def cache_argument(cache) -> dict:

@@ -42,6 +42,7 @@ class ZspaConfigMixin:
 
     Attributes:
         allowed_position_ids: what `zspa_position_ids` may be in this family.
+        first_transformers: the first version of transformers in which pruning this family is exact.
 
     Raises:
         ValueError: a field is outside its range, or there is none of its name; the message names the field, the value
@@ -49,6 +50,7 @@ class ZspaConfigMixin:
     """
 
     allowed_position_ids: tuple[str, ...] = POSITION_IDS[:1]
+    first_transformers: str = "4.57"
 
     def __init_subclass__(cls, **kwargs):
         if cls.__init__ is super(cls, cls).__init__:  # none of its own; transformers 5 would make one, past the mixin's

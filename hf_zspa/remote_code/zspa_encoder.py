@@ -63,13 +63,20 @@ class EncoderOutput:
         features, layers = output if pair else (output, None)
         if not bare:
             features, layers = output.pooler_output, getattr(output, "deepstack_features", None)
-        tokens = sum(len(entry.flatten(0, -2)) for entry in features)
-        if sizes is not None and sum(sizes) != tokens:
-            raise ValueError(
-                f"the images of input_ids have {sizes} placeholders, but the encoder made {tokens} tokens of the "
-                "pixels: pass the processor's outputs unchanged"
-            )
-        images = list(features) if sizes is None else list(_flat(features).split(sizes))
+        if sizes is None:
+            images = list(features)
+            if any(image.ndim == 1 for image in images):
+                raise ValueError(
+                    "this version of transformers does not tell one image of the model from the next: use a later one"
+                )
+        else:
+            tokens = _flat(features)
+            if sum(sizes) != len(tokens):
+                raise ValueError(
+                    f"the images of input_ids have {sizes} placeholders, but the encoder made {len(tokens)} tokens of "
+                    "the pixels: pass the processor's outputs unchanged"
+                )
+            images = list(tokens.split(sizes))
         sizes = [len(image) for image in images]
         by_layer = None if layers is None else [list(_flat(layer).split(sizes)) for layer in layers]
         flat_layers = layers is not None and isinstance(layers[0], Tensor)
@@ -98,7 +105,8 @@ class EncoderOutput:
             layers = [torch.cat(layer) for layer in layers]
         if self.form.bare:
             return (features, layers) if self.form.pair else features
-        output = self.form.type(pooler_output=features)
+        output = self.form.type()
+        output.pooler_output = features  # which not every class that carries it declares
         if layers is not None:
             output.deepstack_features = layers
         return output

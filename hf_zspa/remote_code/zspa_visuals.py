@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .zspa_calling import choose
+from .zspa_compat import check_version
 from .zspa_config import check_fields, fields_of, meant_by, pruner_from_config
 from .zspa_encoder import EncoderOutput, as_output, loaded
 from .zspa_prefill import PrunedVisuals
@@ -68,9 +69,11 @@ class ZspaVisualsMixin:
             call: the call's other arguments, of which those that describe the prompt are read.
 
         Raises:
-            ValueError: the prompt is not token ids with a mask of their shape, or the images do not fit it.
+            ValueError: the prompt is not token ids with a mask of their shape, the images do not fit it, or this
+                version of transformers is too old for the family.
             TypeError: there is no setting of a name that looks like one.
         """
+        check_version(self.config_class.first_transformers)
         check_prompt(input_ids, attention_mask, call.get("inputs_embeds"))
         check_settings(call)
         described = self._described(call | {"input_ids": input_ids, "attention_mask": attention_mask})

@@ -75,9 +75,10 @@ def test_it_can_be_pushed(family, converted):
 def without_attention(model):
     """Makes the vision tower see every patch alone, so that a token depends on its own pixels only."""
     for name, module in model.named_modules():
-        if name.endswith(("self_attn.out_proj", "attn.proj", "attention.projection_layer")) and "language" not in name:
+        outputs = ("self_attn.out_proj", "attn.proj", "attention.projection_layer", "self_attn.o_proj", "o_proj.linear")
+        if name.endswith(outputs) and "language" not in name and hasattr(module, "weight"):
             module.weight.data.zero_()
-            if module.bias is not None:
+            if getattr(module, "bias", None) is not None:
                 module.bias.data.zero_()
     return model
 

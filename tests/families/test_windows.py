@@ -7,7 +7,7 @@ import torch
 from pairs import CASES, CORE, KEEP
 from test_family_oracles import CACHES, CLOSE
 
-WINDOWS = [family for family in ("gemma3",) if family in tiny.OTHER_FAMILIES]
+WINDOWS = [family for family in ("gemma3", "gemma4") if family in tiny.OTHER_FAMILIES]
 
 
 @pytest.fixture(scope="module", params=WINDOWS)

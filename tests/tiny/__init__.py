@@ -9,7 +9,7 @@ import torchvision_operators  # noqa: F401  lets torchvision be imported later
 from huggingface_hub import save_torch_state_dict
 from PIL import Image
 
-from .gemma import GEMMA3
+from .gemma import GEMMA3, GEMMA4
 from .llava import LLAVA, LLAVA_NEXT, LLAVA_TEMPLATE, MISTRAL_TEMPLATE
 from .qwen import QWEN2_5_VL, QWEN2_VL, QWEN_SPECIAL, QWEN_TEMPLATE
 from .qwen3 import QWEN3_VL
@@ -31,7 +31,16 @@ __all__ = [
     "transformers_version",
     "write_json",
 ]  # fmt: skip
-RECIPES = {recipe.family: recipe for recipe in (LLAVA, LLAVA_NEXT, QWEN2_5_VL, QWEN2_VL, GEMMA3, QWEN3_VL)}
+_ALL = (
+    LLAVA,
+    LLAVA_NEXT,
+    QWEN2_5_VL,
+    QWEN2_VL,
+    QWEN3_VL,
+    GEMMA3,
+    GEMMA4,
+)
+RECIPES = {recipe.family: recipe for recipe in _ALL}
 FAMILIES = ("llava", "llava_next", "qwen2_5_vl")  # the paper's, which every test of behaviour runs on
 STOCK = {family: recipe.stock for family, recipe in RECIPES.items()}
 TEMPLATES = {family: recipe.template for family, recipe in RECIPES.items()}

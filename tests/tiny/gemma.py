@@ -1,4 +1,4 @@
-"""Gemma 3."""
+"""Gemma 3 and Gemma 4."""
 
 from tokenizers import Tokenizer
 
@@ -82,4 +82,82 @@ def _hub_weights(state: dict) -> dict:
 GEMMA3 = Recipe(
     "gemma3", "Gemma3ForConditionalGeneration", gemma_tokenizer, _config, _processor, GEMMA_TEMPLATE, "<bos>",
     "<end_of_turn>", "<pad>", _hub_weights, nested=True,
+)  # fmt: skip
+
+
+GEMMA4_SPECIAL = [
+    "<pad>", "<eos>", "<bos>", "<unk>", "<|turn>", "<turn|>", "<|channel>", "<channel|>", "<|think|>", "<|image>",
+    "<|image|>", "<image|>", "<|audio>", "<|audio|>", "<audio|>", "<|video|>",
+]  # fmt: skip
+GEMMA4_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ '<|turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}"
+    "{% if message['content'] is string %}{{ message['content'] | trim }}{% else %}{% for item in message['content'] %}"
+    "{% if item['type'] == 'text' %}{{ item['text'] | trim }}{% elif item['type'] == 'image' %}{{ '<|image|>' }}"
+    "{% elif item['type'] == 'audio' %}{{ '<|audio|>' }}{% elif item['type'] == 'video' %}{{ '<|video|>' }}"
+    "{% endif %}{% endfor %}{% endif %}{{ '<turn|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|turn>model\n' }}{% endif %}"
+)
+
+
+def _gemma4_config(tokenizer: Tokenizer) -> dict:
+    """An E model's text model, whose layers have inputs of their own and share keys and values, with the attention of
+    the larger ones, in which an image's tokens see each other."""
+    token = tokenizer.token_to_id
+    rope = {"rope_theta": 10000.0, "rope_type": "default"}
+    return {
+        "architectures": ["Gemma4ForConditionalGeneration"], "model_type": "gemma4", "audio_config": None,
+        "audio_token_id": token("<|audio|>"), "boa_token_id": token("<|audio>"), "boi_token_id": token("<|image>"),
+        "eoa_token_index": token("<audio|>"), "eoi_token_id": token("<image|>"),
+        "eos_token_id": [token("<eos>"), token("<turn|>")], "image_token_id": token("<|image|>"),
+        "initializer_range": 0.02, "tie_word_embeddings": True, "dtype": "float32", "transformers_version": "5.5.0",
+        "video_token_id": token("<|video|>"),
+        "text_config": {
+            "model_type": "gemma4_text", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32, "global_head_dim": 64,
+            "vocab_size": tokenizer.get_vocab_size() + 7, "vocab_size_per_layer_input": tokenizer.get_vocab_size() + 7,
+            "hidden_size_per_layer_input": 16, "num_kv_shared_layers": 2, "sliding_window": 512,
+            "layer_types": ["sliding_attention", "full_attention"] * 2, "final_logit_softcapping": 30.0,
+            "max_position_embeddings": 2048, "use_bidirectional_attention": "vision",
+            "rope_parameters": {"full_attention": rope | {"rope_theta": 1000000.0}, "sliding_attention": rope},
+        },
+        "vision_config": {
+            "model_type": "gemma4_vision", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "patch_size": 8,
+            "pooling_kernel_size": 2, "position_embedding_size": 512,
+        },
+    }  # fmt: skip
+
+
+def _gemma4_processor(tokenizer: Tokenizer) -> dict[str, dict]:
+    image = {
+        "do_convert_rgb": True, "do_normalize": False, "do_rescale": True, "do_resize": True, "resample": 3,
+        "image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0], "rescale_factor": 1 / 255, "max_soft_tokens": 70,
+        "patch_size": 8, "pooling_kernel_size": 2,
+    }  # fmt: skip
+    tokens = {
+        "boi_token": "<|image>", "eoi_token": "<image|>", "image_token": "<|image|>", "boa_token": "<|audio>",
+        "eoa_token": "<audio|>", "audio_token": "<|audio|>",
+    }  # fmt: skip
+    return {
+        "tokenizer_config.json": {
+            "tokenizer_class": "GemmaTokenizer", "processor_class": "Gemma4Processor", "bos_token": "<bos>",
+            "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>", "padding_side": "left",
+            "extra_special_tokens": tokens, **tokens,
+        },
+        "processor_config.json": {
+            "audio_ms_per_token": 40, "audio_seq_length": 750, "image_seq_length": 70,
+            "processor_class": "Gemma4Processor",
+            "feature_extractor": {"feature_extractor_type": "Gemma4AudioFeatureExtractor"},
+            "image_processor": image | {"image_processor_type": "Gemma4ImageProcessor"},
+            "video_processor": image | {"video_processor_type": "Gemma4VideoProcessor", "do_sample_frames": False},
+        },
+    }  # fmt: skip
+
+
+GEMMA4 = Recipe(
+    "gemma4", "Gemma4ForConditionalGeneration", lambda: gemma_tokenizer(GEMMA4_SPECIAL), _gemma4_config,
+    _gemma4_processor, GEMMA4_TEMPLATE, "<bos>", "<turn|>", "<pad>",
+    lambda state: {name: tensor for name, tensor in state.items() if not name.startswith("lm_head")},
+    since=(5, 23), nested=True, video=True,
 )  # fmt: skip

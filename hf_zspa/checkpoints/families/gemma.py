@@ -20,3 +20,26 @@ GEMMA3 = Family(
     "gemma3", "Gemma3ForConditionalGeneration", ("gemma3_text",), ("siglip_vision_model",),
     layout=_layout, typical=_any_image,
 )  # fmt: skip
+
+
+def _pooled(config: Config, size: Sequence[Sequence[int]]) -> Layout:
+    """Pooled patches over the whole resized image, whose `size` is the places (x, y) of its patches."""
+    kernel = (config.get("vision_config") or {}).get("pooling_kernel_size", 3)
+    columns, lines = (max(place[axis] for place in size) // kernel + 1 for axis in (0, 1))
+    return Layout(lines * columns, (Grid(rows(0, lines, columns)),))
+
+
+def _square(config: Config) -> list[tuple[str, tuple[tuple[int, int], ...]]]:
+    """A square image of as many tokens as fit into the 280 that published processors allow."""
+    vision = config.get("vision_config") or {}
+    kernel, patch = vision.get("pooling_kernel_size", 3), vision.get("patch_size", 16)
+    if not are_sizes(kernel, patch):
+        return []
+    side = int(280**0.5) * kernel
+    return [(f"{side * patch} × {side * patch} pixels", ((side - 1, side - 1),))]
+
+
+GEMMA4 = Family(
+    "gemma4", "Gemma4ForConditionalGeneration", ("gemma4_text",), ("gemma4_vision",),
+    layout=_pooled, typical=_square, size="image_position_ids", needs_torchvision=True,
+)  # fmt: skip

@@ -57,8 +57,8 @@ class Family:
     stock: str
     text: tuple[str, ...]
     vision: tuple[str, ...]
-    layout: Callable[[Config, Sequence[int]], Layout]
-    typical: Callable[[Config], list[tuple[str, tuple[int, ...]]]]
+    layout: Callable[[Config, Sequence[Any]], Layout]
+    typical: Callable[[Config], list[tuple[str, tuple[Any, ...]]]]
     size: str | None = None
     needs_torchvision: bool = False
     image_markers: tuple[str, ...] = ()

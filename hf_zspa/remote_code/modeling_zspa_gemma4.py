@@ -1,0 +1,40 @@
+"""LLaVA (1.5, and every checkpoint of the same class) that prunes its own visual tokens, of images and of videos."""
+
+from transformers import Gemma4Config, Gemma4ForConditionalGeneration, Gemma4Model
+
+# Every helper is imported here, used or not: transformers 4.x copies only the files that this one names.
+from .zspa_cache import PrunedPrompt  # noqa: F401
+from .zspa_calling import choose  # noqa: F401
+from .zspa_compat import find_cache  # noqa: F401
+from .zspa_config import ZspaConfigMixin
+from .zspa_encoder import EncoderOutput  # noqa: F401
+from .zspa_forward import ZspaBaseModelMixin
+from .zspa_generation import ZspaGenerationMixin
+from .zspa_kernels import select_on_gpu  # noqa: F401
+from .zspa_lookahead import select_on_cpu  # noqa: F401
+from .zspa_packing import Packed  # noqa: F401
+from .zspa_prefill import PackedRows  # noqa: F401
+from .zspa_prompt import prompt_mask  # noqa: F401
+from .zspa_selection import ZspaPruner  # noqa: F401
+from .zspa_similarity import Cosines  # noqa: F401
+from .zspa_visuals import ZspaVisualsMixin  # noqa: F401
+
+
+class ZspaGemma4Config(ZspaConfigMixin, Gemma4Config):
+    """`Gemma4Config` with the fields of pruning."""
+
+    allowed_position_ids = ("preserve", "compact")
+    first_transformers = "5.23"  # 5.19 fills static caches wrongly, and its direct forward takes no videos
+
+
+class ZspaGemma4Model(ZspaBaseModelMixin, Gemma4Model):
+    """`Gemma4Model` that prunes when it is called with images."""
+
+    config_class = ZspaGemma4Config
+
+
+class ZspaGemma4ForConditionalGeneration(ZspaGenerationMixin, Gemma4ForConditionalGeneration):
+    """`Gemma4ForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
+
+    config_class = ZspaGemma4Config
+    base_class = ZspaGemma4Model
