@@ -26,6 +26,15 @@ def is_converted(config: dict) -> bool:
     return any(name.startswith("zspa_") for name in config)
 
 
+def untried_quantization(config: dict) -> str | None:
+    """How a checkpoint's weights are quantized, where that is not how the tests have run pruned models; else None."""
+    quantization = config.get("quantization_config")
+    if not isinstance(quantization, dict):
+        return None
+    method = str(quantization.get("quant_method", "in a way it does not name"))
+    return None if method == "bitsandbytes" else method
+
+
 def known_family(folder: Path, config: dict) -> Family:
     """The family that a `config.json` names; raises `ValueError` where it is none that is supported."""
     family = FAMILIES.get(str(config.get("model_type")))

@@ -31,14 +31,14 @@ def convert_command(
     ] = None,
     pooling: Annotated[str | None, typer.Option(help="How prompt tokens are aggregated: mean, max or none.")] = None,
     prompt_scope: Annotated[str | None, typer.Option(help="query, the last user turn, or text, all of it.")] = None,
-    position_ids: Annotated[str | None, typer.Option(help="preserve, or compact (LLaVA families only).")] = None,
+    position_ids: Annotated[str | None, typer.Option(help="preserve, or compact: not with M-RoPE.")] = None,
     preset: Annotated[Path | None, typer.Option(help="A JSON file of fields; options given here go before it.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub id.")] = None,
     force: Annotated[bool, flag("--force", help="Replace OUT if it is not empty.")] = False,
     link: Annotated[bool, flag("--link", help="Hard link the weights: OUT and BASE share them.")] = False,
 ) -> None:
     """Makes a checkpoint that prunes its own visual tokens; the weights stay as they are."""
-    from ..checkpoints.base import read_config
+    from ..checkpoints.base import read_config, untried_quantization
     from ..checkpoints.convert import convert_checkpoint, read_preset
 
     quiet()
@@ -56,6 +56,10 @@ def convert_command(
     if not read_config(target)["zspa_query_start_ids"]:
         say("no chat template says where a question begins: relevance is measured against all text")
     say(f"wrote {target}: load it with trust_remote_code=True")
+    if untried := untried_quantization(read_config(target)):
+        say(f"its weights are quantized ({untried}): pruned models have not been run with that")
+    if read_config(target)["zspa_keep_ratio"] < 0.5:
+        say("documents and other dense text lose most: keep far more for them, or all (zspa_keep_ratio 1.0)")
 
 
 @app.command("inspect")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import pytest
 import tiny
@@ -70,6 +71,20 @@ def test_convert_makes_the_folders_above_and_leaves_none_behind(hf_zspa, base_ch
     monkeypatch.setattr("hf_zspa.checkpoints.write.transfer", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     status, _, errors = hf_zspa("convert", base_checkpoint("llava"), tmp_path / "d" / "e" / "f")
     assert status == 1 and "was not made" in errors and not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("method", ["awq", "gptq", "fp8", "bitsandbytes"])
+def test_a_quantized_base_is_converted_and_what_was_not_run_is_said(hf_zspa, base_checkpoint, tmp_path, method):
+    """Of these only bitsandbytes: tests/models/test_surroundings.py. Weights are copied whatever is in them."""
+    base = shutil.copytree(base_checkpoint("llava"), tmp_path / "base")
+    config = json.loads((base / "config.json").read_text())
+    quantized = config | {"quantization_config": {"quant_method": method, "bits": 4}}
+    (base / "config.json").write_text(json.dumps(quantized))
+    status, output, _ = hf_zspa("convert", base, tmp_path / "out")
+    assert status == 0
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]["quant_method"] == method
+    for text in (output, (tmp_path / "out" / "README.md").read_text()):
+        assert (f"weights are quantized ({method})" in text) == (method != "bitsandbytes")
 
 
 def test_inspect_speaks_json(hf_zspa, base_checkpoint):

@@ -4,6 +4,7 @@ from huggingface_hub import ModelCardData
 
 from ...output import markdown_table
 from ...version import TESTED_TRANSFORMERS, __version__, install_command
+from ..base import untried_quantization
 from ..families import FAMILIES
 from .metadata import strings
 from .results import table
@@ -42,7 +43,7 @@ def text(config: dict, name: str, data: ModelCardData, tag: str | None, branch: 
         _use(name, tag, branch, config),
         _ratios(keep, core),
         _trust(name, tag or (branch if branch != "main" else None), config.get("zspa_version") or __version__),
-        _limits(),
+        _limits(config),
         _licence(data, base),
     ]
     return "\n\n".join(part for part in parts if part)
@@ -143,15 +144,19 @@ $ hf-zspa verify {name}{"@" + revision if revision else ""}
 compares them without running anything, and prints the commit it looked at."""
 
 
-def _limits() -> str:
+def _limits(config: dict) -> str:
     lines = [
         "Prompts are pruned whole: chunked prefill, image prompts given as embeddings, and a new image after a filled "
         "cache are refused with a message.",
         "Small images have few tokens, and pruning them saves little.",
         "Fewer tokens can change an answer, also one that the base has right; questions about many small things need "
         "more of them.",
-        "Where the language model has a sliding attention window, a longer sequence is refused.",
+        "Documents, charts and other dense text lose most, and a tenth of the tokens ruins them: on Qwen3-VL-8B, "
+        "DocVQA falls from 94.5 to 45.3 at an eighth with the method that loses least in that comparison (EADP, Table "
+        "4; not measured here). Keep far more for them, or all: 1.0.",
     ]
+    if untried := untried_quantization(config):
+        lines.append(f"The weights are quantized ({untried}), with which pruning has not been run.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 

@@ -1,0 +1,97 @@
+"""The table of families in docs/compatibility.md, from what the tests of tests/families ran.
+
+    python docs/compatibility/families.py .nox/reports/*.xml
+
+reads pytest's reports, one for each version of transformers and named after it (`make test-all` leaves them there),
+keeps the counts in families.json beside this file, and writes the tables of the page from them.
+"""
+
+import json
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from pathlib import Path
+
+PAGE = Path(__file__).parents[1] / "compatibility.md"
+COUNTS = Path(__file__).with_name("families.json")
+# What a test shows, by the beginning of its name.
+MODES = {
+    "test_the_tokens_selected": "selection",
+    "test_generation_equals": "greedy, three caches",
+    "test_generation_of_the_other": "batches, several images",
+    "test_an_image_of_any_shape": "tall, wide, tiny",
+    "test_beams": "beams",
+    "test_prompt_lookup": "prompt lookup",
+    "test_a_video": "video",
+    "test_a_second_turn": "second turn",
+    "test_a_direct_forward": "forward, loss",
+    "test_a_training_step": "gradients",
+    "test_nothing_pruned": "keep ratio 1",
+    "test_compact": "compact",
+    "test_a_token_depends": "drawn where it lies",
+    "test_it_": "convert to push",
+}
+
+
+def mode_of(test: str) -> str | None:
+    return next((mode for beginning, mode in MODES.items() if test.startswith(beginning)), None)
+
+
+def counted(reports: list[Path], families: list[str]) -> dict[str, dict[str, dict[str, dict[str, int]]]]:
+    """Family → version → mode → outcome → how many tests."""
+    found: dict = {}
+    for report in reports:
+        for case in ElementTree.parse(report).getroot().iter("testcase"):
+            mode = mode_of(case.get("name", ""))
+            named = re.findall(r"[a-z][a-z0-9_]*", case.get("name", "").partition("[")[2])
+            family = next((name for name in named if name in families), None)
+            if mode is None or family is None or ".families." not in f".{case.get('classname')}.":
+                continue
+            outcome = next((child.tag for child in case if child.tag in ("failure", "error", "skipped")), "passed")
+            modes = found.setdefault(family, {}).setdefault(report.stem, {})
+            modes.setdefault(mode, Counter())[outcome] += 1
+    return found
+
+
+def tables(counts: dict, versions: list[str]) -> str:
+    """The page's tables: family by version, and family by mode on the newest version."""
+    families = sorted(counts)
+    lines = ["| passed tests on transformers |" + "".join(f" {version} |" for version in versions)]
+    lines += ["|---|" + "---|" * len(versions)]
+    lines += [f"| `{f}` |" + "".join(f" {_total(counts[f].get(v))} |" for v in versions) for f in families]
+    modes = list(dict.fromkeys(MODES.values()))
+    lines += ["", f"| {versions[-1]} |" + "".join(f" {mode} |" for mode in modes), "|---|" + "---|" * len(modes)]
+    newest = {f: counts[f].get(versions[-1], {}) for f in families}
+    lines += [f"| `{f}` |" + "".join(f" {_total({m: newest[f][m]}) if m in newest[f] else '–'} |" for m in modes)
+              for f in families]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _total(modes: dict | None) -> str:
+    """Passed tests, and of how many where not all passed."""
+    if not modes:
+        return "–"
+    passed = sum(outcomes.get("passed", 0) for outcomes in modes.values())
+    ran = sum(count for outcomes in modes.values() for count in outcomes.values())
+    return str(passed) if passed == ran else f"{passed} of {ran}"
+
+
+def with_tables(page: str, text: str) -> str:
+    begin, end = "<!-- table families -->\n", "<!-- end -->"
+    before, _, rest = page.partition(begin)
+    return before + begin + text + "\n" + end + rest.partition(end)[2]
+
+
+def main(arguments: list[str]) -> None:
+    from hf_zspa.checkpoints.families import FAMILIES
+    from hf_zspa.version import TESTED_TRANSFORMERS
+
+    counts = counted([Path(name) for name in arguments if Path(name).stem in TESTED_TRANSFORMERS], list(FAMILIES))
+    COUNTS.write_text(json.dumps(counts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    text = tables(counts, list(TESTED_TRANSFORMERS))
+    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
