@@ -203,6 +203,10 @@ def test_images_and_videos_equal_the_oracles(load, family, case):
 @every_family_with_videos
 def test_beams_of_images_and_videos_give_each_row_what_it_gives_alone(load, family):
     pair, case = load(family), VIDEO_CASES["an image between videos"]
+    if tiny.transformers_version() < (5,) and family.startswith("qwen3"):
+        with pytest.raises(RuntimeError, match="split_sizes"):  # it takes each frame for a video
+            pair.stock.model.generate(**pair.inputs(*case), num_beams=2, max_new_tokens=3)
+        return
     together = pair.generate(pair.inputs(*case), num_beams=2, max_new_tokens=3)
     for tokens, row in zip(together, case, strict=True):
         assert torch.equal(pair.generate(pair.inputs(row), num_beams=2, max_new_tokens=3)[0], tokens)

@@ -5,6 +5,7 @@ from tokenizers import Tokenizer
 from .qwen import QWEN_SPECIAL
 from .recipe import Recipe, byte_level_tokenizer, text_config
 
+_EXPERTS_WIDTH = 24
 # What the published one renders, but for the list of tools.
 _CONTENT = (
     "{% if message.content is string %}{{ message.content }}{% else %}{% for content in message.content %}"
@@ -60,6 +61,25 @@ def _qwen3_vl_config(tokenizer: Tokenizer) -> dict:
     return _config(tokenizer, "Qwen3VLForConditionalGeneration", "qwen3_vl", text, deepstack)
 
 
+def _qwen3_vl_moe_config(tokenizer: Tokenizer) -> dict:
+    text = _text_config(tokenizer, "qwen3_vl_moe_text") | {
+        "decoder_sparse_step": 1, "mlp_only_layers": [], "moe_intermediate_size": _EXPERTS_WIDTH,
+        "norm_topk_prob": True, "num_experts": 4, "num_experts_per_tok": 2,
+    }  # fmt: skip
+    deepstack = {"deepstack_visual_indexes": [0, 1]}
+    return _config(tokenizer, "Qwen3VLMoeForConditionalGeneration", "qwen3_vl_moe", text, deepstack)
+
+
+def _experts_as_on_the_hub(state: dict) -> dict:
+    """The weights of experts as `(experts, in, out)`; transformers 5 has them as `(experts, out, in)`."""
+
+    def turned(name, weights):
+        incoming = _EXPERTS_WIDTH if name.endswith("experts.down_proj") else 64
+        return weights if weights.shape[1] == incoming else weights.transpose(1, 2).contiguous()
+
+    return {name: turned(name, tensor) if ".mlp.experts." in name else tensor for name, tensor in state.items()}
+
+
 def _processor(tokenizer: Tokenizer) -> dict[str, dict]:
     common = {
         "patch_size": 16, "temporal_patch_size": 2, "merge_size": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
@@ -76,7 +96,15 @@ def _processor(tokenizer: Tokenizer) -> dict[str, dict]:
     }  # fmt: skip
 
 
-QWEN3_VL = Recipe(
-    "qwen3_vl", "Qwen3VLForConditionalGeneration", lambda: byte_level_tokenizer(QWEN_SPECIAL), _qwen3_vl_config,
-    _processor, QWEN3_VL_TEMPLATE, "<|im_start|>", "<|im_end|>", "<|endoftext|>", video=True,
+def _recipe(family: str, stock: str, config, **options) -> Recipe:
+    return Recipe(
+        family, stock, lambda: byte_level_tokenizer(QWEN_SPECIAL), config, _processor, QWEN3_VL_TEMPLATE,
+        "<|im_start|>", "<|im_end|>", "<|endoftext|>", video=True, **options,
+    )  # fmt: skip
+
+
+QWEN3_VL = _recipe("qwen3_vl", "Qwen3VLForConditionalGeneration", _qwen3_vl_config)
+QWEN3_VL_MOE = _recipe(
+    "qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", _qwen3_vl_moe_config, hub_weights=_experts_as_on_the_hub,
+    stock_fails=((5, 0),),
 )  # fmt: skip

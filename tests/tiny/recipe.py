@@ -35,6 +35,7 @@ class Recipe:
         bos, eos, pad: special tokens.
         hub_weights: the state dict of the stock class as the Hub's repositories name its weights.
         since: the first version of transformers in which our class of the family is exact.
+        stock_fails: versions of transformers since then, major and minor, whose stock class cannot load it.
         render: the prompt for a list of parts, {"type": "image"}, {"type": "video"} or {"type": "text", "text": ...},
             given the processor; None renders the chat template, which must leave the parts where they stand.
         nested: whether the processor takes a list of images for each prompt, not all in one.
@@ -54,6 +55,7 @@ class Recipe:
     pad: str
     hub_weights: Callable[[dict], dict] = dict
     since: tuple[int, ...] = (4, 57)
+    stock_fails: tuple[tuple[int, ...], ...] = ()
     render: Callable[[object, list[dict]], str] | None = None
     nested: bool = False
     video: bool = False

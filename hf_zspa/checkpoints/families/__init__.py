@@ -2,7 +2,7 @@
 
 from .gemma import GEMMA3, GEMMA4
 from .llava import LLAVA, LLAVA_NEXT
-from .qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_VL
+from .qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE
 from .record import Config, Family, Grid, Layout
 
 __all__ = ["FAMILIES", "Config", "Family", "Grid", "Layout"]
@@ -12,6 +12,7 @@ _ALL = (
     QWEN2_VL,
     QWEN2_5_VL,
     QWEN3_VL,
+    QWEN3_VL_MOE,
     GEMMA3,
     GEMMA4,
 )

@@ -32,3 +32,4 @@ def _family(model_type: str, stock: str, patch: int = 14, vllm: str | None = Non
 QWEN2_VL = _family("qwen2_vl", "Qwen2VLForConditionalGeneration")
 QWEN2_5_VL = _family("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", vllm="qwen2_5_vl")
 QWEN3_VL = _family("qwen3_vl", "Qwen3VLForConditionalGeneration", patch=16)
+QWEN3_VL_MOE = _family("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", patch=16)
