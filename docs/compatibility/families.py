@@ -24,6 +24,7 @@ MODES = {
     "test_beams": "beams",
     "test_prompt_lookup": "prompt lookup",
     "test_a_video": "video",
+    "test_images_and_videos": "video",
     "test_a_second_turn": "second turn",
     "test_a_direct_forward": "forward, loss",
     "test_a_training_step": "gradients",

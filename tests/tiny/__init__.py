@@ -138,6 +138,7 @@ def transformers_version() -> tuple[int, ...]:
 OTHER_FAMILIES = tuple(
     family
     for family, recipe in RECIPES.items()
-    if transformers_version() >= recipe.since and (family not in FAMILIES or os.environ.get("TEST_ALL"))
+    if transformers_version() >= recipe.since
+    and (family not in FAMILIES or os.environ.get("TEST_ALL"))
     and transformers_version()[:2] not in recipe.stock_fails
 )
