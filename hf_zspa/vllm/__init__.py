@@ -17,6 +17,7 @@ ARCHITECTURES = {  # ours → its module, and where vLLM has the stock class
     for family in FAMILIES.values()
     if family.vllm
 }  # fmt: skip
+UNSERVED = [family.model_class for family in FAMILIES.values() if not family.vllm]
 
 
 def register() -> None:
@@ -37,7 +38,12 @@ def register() -> None:
     try:
         from . import internals
 
-        internals.install(ARCHITECTURES)
+        internals.install([*ARCHITECTURES, *UNSERVED])
+        for architecture in UNSERVED:  # any class of text will do: the check refuses them before one is made
+            if architecture not in ModelRegistry.get_supported_archs():
+                ModelRegistry.register_model(
+                    architecture, "vllm.model_executor.models.llama:LlamaForCausalLM"
+                )
     except Exception:
         if good:
             raise

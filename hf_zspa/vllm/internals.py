@@ -39,11 +39,13 @@ class ZspaConfig(VerifyAndUpdateConfig):
     @staticmethod
     def verify_and_update_model_config(model_config: Any) -> None:
         config = model_config.hf_config
-        if not supported(vllm.__version__):
+        why = None if supported(vllm.__version__) else refusal(vllm.__version__)
+        if not FAMILIES[config.model_type].vllm:
+            why = f"hf_zspa does not prune {config.model_type} in vLLM: use transformers"
+        if why:
             stock = config.architectures[-1]
             raise ValueError(
-                f"{refusal(vllm.__version__)}, or serve the stock model unpruned with "
-                f'--hf-overrides \'{{"architectures": ["{stock}"]}}\''
+                f'{why}, or serve the stock model unpruned with --hf-overrides \'{{"architectures": ["{stock}"]}}\''
             )
         _complete(config)
         _check_options(model_config.multimodal_config)

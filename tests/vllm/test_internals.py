@@ -5,9 +5,11 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import tiny
 from transformers import LlamaConfig, LlavaConfig
 
 from hf_zspa import vllm as plugin
+from hf_zspa.checkpoints.convert import convert_checkpoint
 from hf_zspa.vllm import internals
 
 
@@ -82,6 +84,16 @@ def test_fields_are_checked_and_those_that_lack_have_their_defaults():
         verify(config(zspa_vision_cache_mb=-1))
     with pytest.raises(ValueError, match="zspa_keep_raito, did you mean zspa_keep_ratio"):
         verify(config(zspa_keep_raito=0.5))
+
+
+def test_a_family_that_is_not_served_is_refused_and_not_served_unpruned(tmp_path):
+    """vLLM would take the second of its architectures, the stock one, if it did not know the first."""
+    base = tiny.build_base("qwen2_vl", tmp_path / "base")
+    folder = convert_checkpoint(base, tmp_path / "zspa")
+    code = f"from vllm.engine.arg_utils import EngineArgs; EngineArgs(model={str(folder)!r}).create_engine_config()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode and "hf_zspa does not prune qwen2_vl in vLLM: use transformers, or serve" in done.stderr
+    assert '["Qwen2VLForConditionalGeneration"]' in done.stderr
 
 
 @pytest.mark.parametrize("hook", [True, False])
