@@ -68,7 +68,7 @@ def load_processor(folder: Path):
     """The processor of a checkpoint's folder.
 
     Raises:
-        ValueError: it needs torchvision and there is none, or `config.json` cannot be read.
+        ValueError: it needs torchvision, or another package, and there is none, or `config.json` cannot be read.
     """
     from transformers import AutoProcessor  # imports torchvision, which a picture needs not
 
@@ -76,9 +76,9 @@ def load_processor(folder: Path):
         with _read_from(folder):
             return AutoProcessor.from_pretrained(folder)
     except ImportError as error:
-        if "torchvision" not in str(error).lower():
-            raise
-        raise ValueError(f"the processor of {folder} needs torchvision: pip install torchvision") from error
+        if "torchvision" in str(error).lower():
+            raise ValueError(f"the processor of {folder} needs torchvision: pip install torchvision") from error
+        raise ValueError(f"the processor of {folder} cannot be loaded: {error}") from error
 
 
 def load_model(folder: Path, *, trusted: bool, device: torch.device | None, **options: Any):

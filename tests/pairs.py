@@ -11,6 +11,8 @@ import torch
 import transformers
 from PIL import Image
 
+from hf_zspa.checkpoints.families import FAMILIES
+
 KEEP, CORE = 30, 40  # percent
 QUESTION, OTHER = "what colour is the star?", "how many cats are there, and where?"
 
@@ -113,7 +115,7 @@ def load(family: str, path) -> Pair:
     stock = getattr(transformers, tiny.STOCK[family]).from_pretrained(path).eval()
     processor = transformers.AutoProcessor.from_pretrained(path)
     processor.tokenizer.padding_side = "left"
-    special = sorted(processor.tokenizer.all_special_ids)
+    special, vocabulary = sorted(processor.tokenizer.all_special_ids), processor.tokenizer.get_vocab()
     model_class = pruning_class(family)
     config = model_class.config_class.from_pretrained(
         path,
@@ -121,6 +123,7 @@ def load(family: str, path) -> Pair:
         zspa_core_ratio=CORE / 100,
         zspa_prompt_scope="text",
         zspa_special_token_ids=special,
+        zspa_image_marker_ids=[vocabulary[token] for token in FAMILIES[family].image_markers] or None,
     )
     model = model_class.from_pretrained(path, config=config).eval()
     return Pair(family, oracle.Stock(stock, special), model, processor)

@@ -100,7 +100,7 @@ class EncoderOutput:
         layers: Any = self.layers
         if self.form.stacked:
             even = len({len(image) for image in features}) == 1
-            features = torch.stack(features) if even else torch.cat(features)[None]
+            features = torch.stack(features) if even else torch.cat(features)[:, None]
         if self.form.flat_layers:
             layers = [torch.cat(layer) for layer in layers]
         if self.form.bare:

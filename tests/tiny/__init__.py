@@ -10,11 +10,14 @@ import torchvision_operators  # noqa: F401  lets torchvision be imported later
 from huggingface_hub import save_torch_state_dict
 from PIL import Image
 
+from .cohere import AYA_VISION, COHERE2_VISION
 from .gemma import GEMMA3, GEMMA4
+from .internvl import INTERNVL
 from .llava import LLAVA, LLAVA_NEXT, LLAVA_TEMPLATE, MISTRAL_TEMPLATE
 from .qwen import QWEN2_5_VL, QWEN2_VL, QWEN_SPECIAL, QWEN_TEMPLATE
 from .qwen3 import QWEN3_VL, QWEN3_VL_MOE
 from .recipe import Recipe
+from .smolvlm import IDEFICS3, SMOLVLM
 
 __all__ = [
     "FAMILIES",
@@ -41,6 +44,11 @@ _ALL = (
     QWEN3_VL_MOE,
     GEMMA3,
     GEMMA4,
+    INTERNVL,
+    AYA_VISION,
+    COHERE2_VISION,
+    SMOLVLM,
+    IDEFICS3,
 )
 RECIPES = {recipe.family: recipe for recipe in _ALL}
 FAMILIES = ("llava", "llava_next", "qwen2_5_vl")  # the paper's, which every test of behaviour runs on

@@ -4,6 +4,7 @@ from .gemma import GEMMA3, GEMMA4
 from .llava import LLAVA, LLAVA_NEXT
 from .qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE
 from .record import Config, Family, Grid, Layout
+from .tiled import AYA_VISION, COHERE2_VISION, IDEFICS3, INTERNVL, SMOLVLM
 
 __all__ = ["FAMILIES", "Config", "Family", "Grid", "Layout"]
 _ALL = (
@@ -15,5 +16,10 @@ _ALL = (
     QWEN3_VL_MOE,
     GEMMA3,
     GEMMA4,
+    INTERNVL,
+    AYA_VISION,
+    COHERE2_VISION,
+    SMOLVLM,
+    IDEFICS3,
 )
 FAMILIES = {family.model_type: family for family in _ALL}

@@ -21,7 +21,7 @@ class Grid:
         cropped: whether it covers what the processor left of the image, which is its first pixels, not all of it.
     """
 
-    rows: tuple[range, ...]
+    rows: tuple[Sequence[int], ...]
     part: str = ""
     cropped: bool = False
 
@@ -46,7 +46,8 @@ class Family:
         layout: from a config and the size of an image to its visual tokens.
         typical: from a config to sizes of images to show as examples, each with what it is called; none where the
             config does not tell.
-        size: the processor's output that says the size of each image; None where all are alike.
+        size: the processor's output that says the size of each image; None where it is what the image itself says:
+            height, width and, of the prompt, the number of its visual tokens.
         needs_torchvision: whether its processor does.
         image_markers: tokens of its vocabulary that tell an image's first tile, or its last, from the others, as the
             loaded model's class says; none where its images can be told apart without.
