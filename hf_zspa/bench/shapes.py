@@ -107,6 +107,19 @@ _QWEN3 = {
         "deepstack_visual_indexes": [8, 16, 24],
     },
 }  # fmt: skip
+_GEMMA3 = {
+    "model_type": "gemma3", "boi_token_index": 255999, "eoi_token_index": 256000, "image_token_index": 262144,
+    "mm_tokens_per_image": 256,
+    "text_config": {
+        "model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240, "num_attention_heads": 8,
+        "num_hidden_layers": 34, "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 262208,
+        "sliding_window": 1024, "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+    },
+    "vision_config": {
+        "model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304, "image_size": 896,
+        "num_attention_heads": 16, "num_hidden_layers": 27, "patch_size": 14, "vision_use_head": False,
+    },
+}  # fmt: skip
 _AROUND = ("vision_start_token_id", "vision_end_token_id")
 SHAPES = {
     "llava-1.5-7b": Shape(_LLAVA, pixels=(3, 336, 336)),
@@ -115,6 +128,7 @@ SHAPES = {
         pixels=(5, 3, 336, 336), size=(672, 672),
     ),
     "qwen2.5-vl-7b": Shape(_QWEN, pixels=(3 * 2 * 14 * 14,), packed=True, around=_AROUND),
+    "gemma-3-4b": Shape(_GEMMA3, pixels=(3, 896, 896), around=("boi_token_index", "eoi_token_index")),
     "qwen3-vl-8b": Shape(_QWEN3, pixels=(3 * 2 * 16 * 16,), packed=True, around=_AROUND),
 }  # fmt: skip
 SHAPES |= {f"{name}-small": shape.small() for name, shape in SHAPES.items()}
@@ -180,6 +194,7 @@ def inputs(name: str, model, prompt: Prompt = Prompt()) -> dict[str, torch.Tenso
     text = torch.randint(5, 30000, (prompt.batch, TEXT), generator=generator)
     ids = torch.cat([text[:, : TEXT // 4], *[image] * prompt.images, text[:, TEXT // 4 :]], 1)
     given = {"input_ids": ids, "attention_mask": torch.ones_like(ids)} | visual
-    if "mm_token_type_ids" in inspect.signature(model.forward).parameters:  # from 5.4 or so on
-        given["mm_token_type_ids"] = (ids == placeholder) * (2 if prompt.frames else 1)
+    types = {"token_type_ids", "mm_token_type_ids"} & {*inspect.signature(model.forward).parameters}
+    for name in types:  # the second from 5.4 or so on
+        given[name] = (ids == placeholder) * (2 if prompt.frames else 1)
     return {key: value.to(model.device) for key, value in given.items()}

@@ -41,9 +41,7 @@ def register() -> None:
         internals.install([*ARCHITECTURES, *UNSERVED])
         for architecture in UNSERVED:  # any class of text will do: the check refuses them before one is made
             if architecture not in ModelRegistry.get_supported_archs():
-                ModelRegistry.register_model(
-                    architecture, "vllm.model_executor.models.llama:LlamaForCausalLM"
-                )
+                ModelRegistry.register_model(architecture, "vllm.model_executor.models.llama:LlamaForCausalLM")
     except Exception:
         if good:
             raise

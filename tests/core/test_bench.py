@@ -149,10 +149,10 @@ def test_the_inputs_of_a_shape_fit_its_model(name):
     with torch.device("meta"):
         model = shapes.build(name, torch.device("meta"), torch.bfloat16)
         layers = model.config.get_text_config().num_hidden_layers
-    known = {"qwen2.5-vl-7b": 28, "qwen3-vl-8b": 36}
+    known = {"qwen2.5-vl-7b": 28, "qwen3-vl-8b": 36, "gemma-3-4b": 34}
     assert layers == known.get(name, 32) and model.dtype == torch.bfloat16
     given = shapes.inputs(name, model)
-    counts = {"llava-1.5-7b": 576, "llava-next-7b": 576 + 48 * 49}
+    counts = {"llava-1.5-7b": 576, "llava-next-7b": 576 + 48 * 49, "gemma-3-4b": 256 + 2}
     assert given["input_ids"].shape == (1, shapes.TEXT + counts.get(name, 36 * 36 + 2))
 
 

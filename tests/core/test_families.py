@@ -93,6 +93,7 @@ def test_a_llava_that_takes_all_features_has_a_class_token_where_its_tower_has_o
     [
         ("llava-1.5-7b", [("any", 576)]),
         ("llava-next-7b", [("672 × 672 pixels", 576 + 48 * 49)]),
+        ("gemma-3-4b", [("any", 256)]),
         ("qwen2.5-vl-7b", [("448 × 448 pixels", 256), ("1008 × 1008 pixels", 1296)]),
     ],
 )
