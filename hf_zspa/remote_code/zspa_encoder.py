@@ -15,7 +15,8 @@ MODALITIES = ("image", "video")
 
 
 def encoder_arguments(base) -> dict[str, tuple[str, ...]]:
-    """Modality → the arguments of `get_<modality>_features` of a base model, the pixels first."""
+    """Modality → the arguments of `get_<modality>_features` of a base model, as `forward` names them, the pixels
+    first."""
     found = {}
     for modality in MODALITIES:
         encode = getattr(base, f"get_{modality}_features", None)
@@ -25,6 +26,8 @@ def encoder_arguments(base) -> dict[str, tuple[str, ...]]:
             # 4.57's LLaVA hands it on without naming it.
             unnamed = ["image_sizes"] if len(names) < len(parameters) and "image_sizes" not in names else []
             others = ("return_dict", "output_hidden_states", "output_attentions")
+            if modality == "video":  # before 5.19 some call them pixel_values here, as they do an image's
+                names = ["pixel_values_videos", *names[1:]]
             found[modality] = tuple(name for name in names + unnamed if name not in others)
     return found
 
@@ -146,13 +149,18 @@ class HandedOver(dict):
     """Encoder outputs of a prompt that is packed already."""
 
 
+def takes_encoder_outputs(base) -> bool:
+    """Whether a base model can be given what its encoder would return: from 5.19 on."""
+    return "mm_encoder_outputs" in inspect.signature(base.forward).parameters
+
+
 def hand_over(base, outputs: dict[str, EncoderOutput]) -> dict[str, Any]:
     """The arguments by which a base model is given what its encoder would return, by modality.
 
     From 5.19 on they are `mm_encoder_outputs`. Before, the model is given `Encoded` pixels, and `answered` is how it
     gets them back when it asks for features.
     """
-    if "mm_encoder_outputs" in inspect.signature(base.forward).parameters:
+    if takes_encoder_outputs(base):
         return {"mm_encoder_outputs": HandedOver({modality: output.stock() for modality, output in outputs.items()})}
     return {base.visual_inputs[m][0]: Encoded(output.stock(), len(output.images)) for m, output in outputs.items()}
 

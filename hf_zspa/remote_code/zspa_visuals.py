@@ -10,7 +10,7 @@ from torch import Tensor
 from .zspa_calling import choose
 from .zspa_compat import check_version
 from .zspa_config import check_fields, fields_of, meant_by, pruner_from_config
-from .zspa_encoder import EncoderOutput, as_output, loaded
+from .zspa_encoder import EncoderOutput, as_output, loaded, takes_encoder_outputs
 from .zspa_prefill import PrunedVisuals
 from .zspa_prompt import prompt_mask
 from .zspa_selection import VisualTokenPruner, ZspaPruner
@@ -27,10 +27,13 @@ class ZspaVisualsMixin:
         images_are: what an image is: "entries" of the encoder's output, "runs" of placeholders, or, where its tiles
             have text between them, "runs from a marker", a token of `zspa_image_marker_ids` being in front of the first
             one, or "runs to a marker", one being in front of the last.
+        completed_by_forward: modalities to whose features `forward` adds tokens of its own before 5.19, so that none of
+            them can be left out there.
     """
 
     visual_inputs: dict[str, tuple[str, ...]]
     images_are = "entries"
+    completed_by_forward: tuple[str, ...] = ()
 
     def pruner_for_call(
         self, visual_token_pruner=None, zspa_keep_ratio=None, zspa_core_ratio=None
@@ -76,6 +79,7 @@ class ZspaVisualsMixin:
         check_version(self.config_class.first_transformers)
         check_prompt(input_ids, attention_mask, call.get("inputs_embeds"))
         check_settings(call)
+        self._check_modalities(call)
         described = self._described(call | {"input_ids": input_ids, "attention_mask": attention_mask})
         ids, mask = described["input_ids"], described["attention_mask"]
         mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
@@ -121,6 +125,23 @@ class ZspaVisualsMixin:
         """Whether `kwargs` bring images or videos, as pixels or (from 5.19 on) encoded already."""
         pixels = [kwargs.get(name) for name in self._pixels]
         return any(v is not None for v in [*pixels, *(kwargs.get("mm_encoder_outputs") or {}).values()])
+
+    def _check_modalities(self, call: dict) -> None:
+        """Raises `ValueError` where a call brings what cannot be told apart, or not be pruned before 5.19."""
+        encoded = call.get("mm_encoder_outputs") or {}
+        names = self.visual_inputs.items()
+        brought = [m for m, (pixels, *_) in names if call.get(pixels) is not None or encoded.get(m) is not None]
+        if len({self.placeholder_id(modality) for modality in brought}) < len(brought):
+            raise ValueError(
+                f"{' and '.join(f'{modality}s' for modality in brought)} stand at the same placeholders in this model, "
+                "which takes one or the other in a call: make a call for each"
+            )
+        early = [modality for modality in brought if modality in self.completed_by_forward]
+        if early and not takes_encoder_outputs(self._base):
+            raise ValueError(
+                f"{early[0]}s of this model can be pruned with transformers 5.19 or later only: install it, or set "
+                "zspa_keep_ratio to 1.0"
+            )
 
     def placeholder_id(self, modality: str) -> int:
         """The token that a modality's visual tokens take the place of."""
@@ -175,8 +196,10 @@ class ZspaVisualsMixin:
         among those `given`; None where there are neither."""
         if outputs is not None or self.visual_inputs[modality][0] not in given:
             return outputs
+        pixels, *others = given
         with loaded(self._base):
-            return getattr(self._base, f"get_{modality}_features")(**given | as_output())
+            encode = getattr(self._base, f"get_{modality}_features")
+            return encode(given[pixels], **{name: given[name] for name in others} | as_output())
 
     def _returns_dict(self, kwargs: dict) -> bool:
         asked = kwargs.get("return_dict")

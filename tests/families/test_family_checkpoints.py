@@ -75,7 +75,10 @@ def test_it_can_be_pushed(family, converted):
 def without_attention(model):
     """Makes the vision tower see every patch alone, so that a token depends on its own pixels only."""
     for name, module in model.named_modules():
-        outputs = ("self_attn.out_proj", "attn.proj", "attention.projection_layer", "self_attn.o_proj", "o_proj.linear")
+        outputs = (
+            "self_attn.out_proj", "attn.proj", "attention.projection_layer", "self_attn.o_proj", "attention.o_proj",
+            "o_proj.linear",
+        )  # fmt: skip
         if name.endswith(outputs) and "language" not in name and hasattr(module, "weight"):
             module.weight.data.zero_()
             if getattr(module, "bias", None) is not None:

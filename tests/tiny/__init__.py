@@ -12,8 +12,10 @@ from PIL import Image
 
 from .cohere import AYA_VISION, COHERE2_VISION
 from .gemma import GEMMA3, GEMMA4
+from .glm import GLM4V, GLM46V
 from .internvl import INTERNVL
-from .llava import LLAVA, LLAVA_NEXT, LLAVA_TEMPLATE, MISTRAL_TEMPLATE
+from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION, LLAVA_TEMPLATE, MISTRAL_TEMPLATE
+from .mistral import MISTRAL3
 from .qwen import QWEN2_5_VL, QWEN2_VL, QWEN_SPECIAL, QWEN_TEMPLATE
 from .qwen3 import QWEN3_VL, QWEN3_VL_MOE
 from .recipe import Recipe
@@ -49,6 +51,10 @@ _ALL = (
     COHERE2_VISION,
     SMOLVLM,
     IDEFICS3,
+    MISTRAL3,
+    LLAVA_ONEVISION,
+    GLM4V,
+    GLM46V,
 )
 RECIPES = {recipe.family: recipe for recipe in _ALL}
 FAMILIES = ("llava", "llava_next", "qwen2_5_vl")  # the paper's, which every test of behaviour runs on

@@ -1,8 +1,8 @@
-"""LLaVA and LLaVA-NeXT."""
+"""LLaVA, LLaVA-NeXT and LLaVA-OneVision."""
 
 from tokenizers import Tokenizer
 
-from .recipe import IMAGE_PROCESSOR, Recipe, llama_tokenizer, text_config
+from .recipe import IMAGE_PROCESSOR, Recipe, byte_level_tokenizer, llama_tokenizer, text_config
 
 LLAVA_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] != 'system' %}{{ message['role'].upper() + ': '}}{% endif %}"
@@ -101,3 +101,61 @@ def _recipe(family: str, stock: str, config, template: str) -> Recipe:
 
 LLAVA = _recipe("llava", "LlavaForConditionalGeneration", _llava_config, LLAVA_TEMPLATE)
 LLAVA_NEXT = _recipe("llava_next", "LlavaNextForConditionalGeneration", _llava_next_config, MISTRAL_TEMPLATE)
+
+ONEVISION_TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'video') %}{{ '<video>' }}{% endfor %}"
+    "{% for content in message['content'] | selectattr('type', 'equalto', 'text') %}{{ '\n' + content['text'] }}"
+    "{% endfor %}{{ '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+ONEVISION_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>"]
+ONEVISION_PINPOINTS = [[30, 30], [30, 60], [60, 30], [60, 60], [30, 90], [90, 30]]
+TILES = "anyres_max_3"  # four tiles are scaled down
+
+
+def _onevision_config(tokenizer: Tokenizer) -> dict:
+    token = tokenizer.token_to_id
+    text = {"rope_theta": 1000000.0, "sliding_window": 32768, "use_sliding_window": False, "max_window_layers": 2}
+    return {
+        "architectures": ["LlavaOnevisionForConditionalGeneration"], "model_type": "llava_onevision",
+        "ignore_index": -100, "image_grid_pinpoints": ONEVISION_PINPOINTS, "image_token_index": token("<image>"),
+        "projector_hidden_act": "gelu", "text_config": text_config(tokenizer, "qwen2") | text,
+        "tie_word_embeddings": False, "torch_dtype": "float32", "transformers_version": "4.45.0.dev0",
+        "use_image_newline_parameter": True, "video_token_index": token("<video>"), "vision_aspect_ratio": TILES,
+        "vision_config": {
+            "model_type": "siglip_vision_model", "hidden_size": 32, "image_size": 30, "intermediate_size": 48,
+            "num_attention_heads": 2, "num_hidden_layers": 2, "patch_size": 7, "vision_use_head": False,
+        },
+        "vision_feature_layer": -1, "vision_feature_select_strategy": "full",
+    }  # fmt: skip
+
+
+def _onevision_processor(tokenizer: Tokenizer) -> dict[str, dict]:
+    own = {"processor_class": "LlavaOnevisionProcessor"}
+    return {
+        "tokenizer_config.json": own | {
+            "tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
+            "additional_special_tokens": ["<|im_start|>", "<|im_end|>"],
+        },
+        "preprocessor_config.json": own | IMAGE_PROCESSOR | {
+            "image_processor_type": "LlavaOnevisionImageProcessor", "image_grid_pinpoints": ONEVISION_PINPOINTS,
+            "do_pad": True, "size": {"height": 30, "width": 30}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
+        },
+        "processor_config.json": own | {
+            "image_token": "<image>", "num_image_tokens": 16, "video_token": "<video>", "vision_aspect_ratio": TILES,
+            "vision_feature_select_strategy": "full",
+        },
+    }  # fmt: skip
+
+
+def _render_onevision(processor, content: list[dict]) -> str:
+    parts = [part.get("text", f"<{part['type']}>") for part in content]
+    return f"<|im_start|>user {' '.join(parts)}<|im_end|><|im_start|>assistant\n"
+
+
+LLAVA_ONEVISION = Recipe(
+    "llava_onevision", "LlavaOnevisionForConditionalGeneration", lambda: byte_level_tokenizer(ONEVISION_SPECIAL),
+    _onevision_config, _onevision_processor, ONEVISION_TEMPLATE, "<|im_start|>", "<|im_end|>", "<|endoftext|>",
+    _hub_weights, render=_render_onevision, video=True, video_since=(5, 19),
+)  # fmt: skip

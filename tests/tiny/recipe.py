@@ -40,6 +40,7 @@ class Recipe:
             given the processor; None renders the chat template, which must leave the parts where they stand.
         nested: whether the processor takes a list of images for each prompt, not all in one.
         video: whether the family takes videos.
+        video_since: the first version in which our class is exact on them.
         tiled: whether an image's visual tokens are those of its tiles, of which the encoder's output has an entry each.
         exact_when_masked: whether attention alone reads other columns, so that the masked oracle is one too.
     """
@@ -59,6 +60,7 @@ class Recipe:
     render: Callable[[object, list[dict]], str] | None = None
     nested: bool = False
     video: bool = False
+    video_since: tuple[int, ...] = (4, 57)
     tiled: bool = False
     exact_when_masked: bool = True
 

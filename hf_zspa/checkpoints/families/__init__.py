@@ -1,7 +1,9 @@
 """The families of models whose checkpoints can be converted, a record each."""
 
 from .gemma import GEMMA3, GEMMA4
-from .llava import LLAVA, LLAVA_NEXT
+from .glm import GLM4V, GLM46V
+from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION
+from .mistral import MISTRAL3
 from .qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE
 from .record import Config, Family, Grid, Layout
 from .tiled import AYA_VISION, COHERE2_VISION, IDEFICS3, INTERNVL, SMOLVLM
@@ -21,5 +23,9 @@ _ALL = (
     COHERE2_VISION,
     SMOLVLM,
     IDEFICS3,
+    MISTRAL3,
+    LLAVA_ONEVISION,
+    GLM4V,
+    GLM46V,
 )
 FAMILIES = {family.model_type: family for family in _ALL}

@@ -1,6 +1,7 @@
-"""LLaVA and LLaVA-NeXT."""
+"""LLaVA, LLaVA-NeXT and LLaVA-OneVision."""
 
 from collections.abc import Sequence
+from math import sqrt
 
 from .record import Config, Family, Grid, Layout, are_sizes, rows
 
@@ -35,12 +36,11 @@ def _any_image(config: Config) -> list[tuple[str, tuple[int, ...]]]:
 _PINPOINTS = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 
 
-def _llava_next(config: Config, size: Sequence[int]) -> Layout:
-    """The whole image, then its tiles without their padding and with a newline token after each row.
+def _unpadded(config: Config, size: Sequence[int], side: int) -> tuple[int, int]:
+    """Rows and columns of patches in the tiles of an image, without their padding.
 
     Which tiles, and what of them is padding, is what transformers' `select_best_resolution` and `unpad_image` say.
     """
-    side, before = _square(config)
     height, width = size
 
     def fit(tiles: Sequence[int]) -> tuple[int, int]:
@@ -54,9 +54,30 @@ def _llava_next(config: Config, size: Sequence[int]) -> Layout:
         lines -= (lines - int(round(height * (columns / width), 7))) // 2 * 2
     else:
         columns -= (columns - int(round(width * (lines / height), 7))) // 2 * 2
+    return lines, columns
+
+
+def _whole_and_tiles(before: int, side: int, lines: int, columns: int) -> Layout:
+    """The whole image, then its tiles with a newline token after each row."""
     whole = before + side * side
     grids = [Grid(rows(before, side, side), "whole image"), Grid(rows(whole, lines, columns, gap=1), "tiles")]
     return Layout(whole + lines * (columns + 1), tuple(grids if lines * columns else grids[:1]))
+
+
+def _llava_next(config: Config, size: Sequence[int]) -> Layout:
+    side, before = _square(config)
+    return _whole_and_tiles(before, side, *_unpadded(config, size, side))
+
+
+def _llava_onevision(config: Config, size: Sequence[int]) -> Layout:
+    """As in LLaVA-NeXT, with many tiles scaled down to the area of as many as the config names."""
+    side, before = _square(config)
+    lines, columns = _unpadded(config, size, side)
+    most = int(config.get("vision_aspect_ratio", "anyres_max_9").removeprefix("anyres_max_"))
+    ratio = sqrt(lines * columns / (most * side**2))
+    if ratio > 1.1:
+        lines, columns = int(lines // ratio), int(columns // ratio)
+    return _whole_and_tiles(before, side, lines, columns)
 
 
 def _four_tiles(config: Config) -> list[tuple[str, tuple[int, ...]]]:
@@ -70,4 +91,8 @@ LLAVA = Family(
 LLAVA_NEXT = Family(
     "llava_next", "LlavaNextForConditionalGeneration", _TEXT, _VISION,
     layout=_llava_next, typical=_four_tiles, size="image_sizes", vllm="llava",
+)  # fmt: skip
+LLAVA_ONEVISION = Family(
+    "llava_onevision", "LlavaOnevisionForConditionalGeneration", ("qwen2",), ("siglip_vision_model",),
+    layout=_llava_onevision, typical=_four_tiles, size="image_sizes", needs_torchvision=True,
 )  # fmt: skip

@@ -20,16 +20,19 @@ def _small_and_large(config: Config, usual_patch: int) -> list[tuple[str, tuple[
     return [(f"{side * patch} × {side * patch} pixels", (1, side, side)) for side in sides]
 
 
-def _family(model_type: str, stock: str, patch: int = 14, vllm: str | None = None) -> Family:
-    # It has its own two models whatever its config says. What that is differs between versions of transformers.
-    own = (model_type, f"{model_type}_text", f"{model_type}_vision")
+def merged_patches(
+    model_type: str, stock: str, own: str = "", patch: int = 14, vllm: str | None = None, **others
+) -> Family:
+    """A family of `own` two models, whatever its config calls them, which differs between versions of transformers."""
+    own = own or model_type
+    parts = (own, f"{own}_text", f"{own}_vision")
     return Family(
-        model_type, stock, own, own, layout=_qwen, typical=lambda config: _small_and_large(config, patch),
-        size="image_grid_thw", needs_torchvision=True, vllm=vllm,
+        model_type, stock, parts, parts, layout=_qwen, typical=lambda config: _small_and_large(config, patch),
+        size="image_grid_thw", needs_torchvision=True, vllm=vllm, **others,
     )  # fmt: skip
 
 
-QWEN2_VL = _family("qwen2_vl", "Qwen2VLForConditionalGeneration")
-QWEN2_5_VL = _family("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", vllm="qwen2_5_vl")
-QWEN3_VL = _family("qwen3_vl", "Qwen3VLForConditionalGeneration", patch=16)
-QWEN3_VL_MOE = _family("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", patch=16)
+QWEN2_VL = merged_patches("qwen2_vl", "Qwen2VLForConditionalGeneration")
+QWEN2_5_VL = merged_patches("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", vllm="qwen2_5_vl")
+QWEN3_VL = merged_patches("qwen3_vl", "Qwen3VLForConditionalGeneration", patch=16)
+QWEN3_VL_MOE = merged_patches("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", patch=16)

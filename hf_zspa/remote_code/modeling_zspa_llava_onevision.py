@@ -1,0 +1,41 @@
+"""LLaVA-OneVision that prunes its own visual tokens, of images and, from transformers 5.19 on, of videos."""
+
+from transformers import LlavaOnevisionConfig, LlavaOnevisionForConditionalGeneration, LlavaOnevisionModel
+
+# Every helper is imported here, used or not: transformers 4.x copies only the files that this one names.
+from .zspa_cache import PrunedPrompt  # noqa: F401
+from .zspa_calling import choose  # noqa: F401
+from .zspa_compat import find_cache  # noqa: F401
+from .zspa_config import ZspaConfigMixin
+from .zspa_encoder import EncoderOutput  # noqa: F401
+from .zspa_forward import ZspaBaseModelMixin
+from .zspa_generation import ZspaGenerationMixin
+from .zspa_kernels import select_on_gpu  # noqa: F401
+from .zspa_lookahead import select_on_cpu  # noqa: F401
+from .zspa_packing import Packed  # noqa: F401
+from .zspa_prefill import PackedRows  # noqa: F401
+from .zspa_prompt import prompt_mask  # noqa: F401
+from .zspa_selection import ZspaPruner  # noqa: F401
+from .zspa_similarity import Cosines  # noqa: F401
+from .zspa_visuals import ZspaVisualsMixin  # noqa: F401
+
+
+class ZspaLlavaOnevisionConfig(ZspaConfigMixin, LlavaOnevisionConfig):
+    """`LlavaOnevisionConfig` with the fields of pruning."""
+
+    allowed_position_ids = ("preserve", "compact")
+
+
+class ZspaLlavaOnevisionModel(ZspaBaseModelMixin, LlavaOnevisionModel):
+    """`LlavaOnevisionModel` that prunes when it is called with images."""
+
+    config_class = ZspaLlavaOnevisionConfig
+    completed_by_forward = ("video",)
+
+
+class ZspaLlavaOnevisionForConditionalGeneration(ZspaGenerationMixin, LlavaOnevisionForConditionalGeneration):
+    """`LlavaOnevisionForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
+
+    config_class = ZspaLlavaOnevisionConfig
+    base_class = ZspaLlavaOnevisionModel
+    completed_by_forward = ZspaLlavaOnevisionModel.completed_by_forward
