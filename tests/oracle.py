@@ -9,7 +9,7 @@ same positions. The two agree where nothing but attention reads another column.
 import copy
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import reference
 import torch
@@ -270,18 +270,21 @@ class ShortRow:
                 del base.__dict__[name]
 
 
+@torch.no_grad()
 def beam_search(stock, inputs, keep, beams: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """What a plain beam search over the oracle's logits finds, best first, and the sums of their log scores."""
-    ids, scores = inputs["input_ids"], torch.zeros(1)
-    mask = inputs["attention_mask"]
+    """What a plain beam search over the short oracle's logits finds for one prompt, best first, and the sums of their
+    log scores."""
     suppressed = sorted({*stock.special_ids, *stock.placeholder_ids})
-    for step in range(steps):
-        copies = len(ids)
-        repeated = {k: (v.repeat(copies, *[1] * (v.ndim - 1)) if torch.is_tensor(v) else v) for k, v in inputs.items()}
-        seen, real = (torch.nn.functional.pad(m.repeat(copies, 1).long(), (0, step), value=1) for m in (keep, mask))
-        likely = stock.logits(repeated, ids, real, seen.bool())[:, -1].float().log_softmax(-1)
+    (row,) = stock.short_rows(inputs, keep)
+    rows, scores = [row], torch.zeros(1)
+    for _ in range(steps):
+        likely = torch.cat([row.logits()[:, -1] for row in rows]).float().log_softmax(-1)
         likely[:, suppressed] = -torch.inf
         scores, best = (scores[:, None] + likely).flatten().topk(beams)
-        rows, tokens = best // likely.shape[1], best % likely.shape[1]
-        ids = torch.cat([ids[rows], tokens[:, None]], 1)
-    return ids[:, inputs["input_ids"].shape[1] :], scores
+        longer = []
+        for place in best.tolist():
+            before, token = rows[place // likely.shape[1]], place % likely.shape[1]
+            longer.append(replace(before, inputs=dict(before.inputs)))
+            longer[-1].append(torch.tensor([[token]]))
+        rows = longer
+    return torch.cat([row.ids[:, -steps:] for row in rows]), scores

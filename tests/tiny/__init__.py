@@ -17,7 +17,7 @@ from .internvl import INTERNVL
 from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION, LLAVA_TEMPLATE, MISTRAL_TEMPLATE
 from .mistral import MISTRAL3
 from .qwen import QWEN2_5_VL, QWEN2_VL, QWEN_SPECIAL, QWEN_TEMPLATE
-from .qwen3 import QWEN3_VL, QWEN3_VL_MOE
+from .qwen3 import QWEN3_5, QWEN3_5_MOE, QWEN3_VL, QWEN3_VL_MOE
 from .recipe import Recipe
 from .smolvlm import IDEFICS3, SMOLVLM
 
@@ -44,6 +44,8 @@ _ALL = (
     QWEN2_VL,
     QWEN3_VL,
     QWEN3_VL_MOE,
+    QWEN3_5,
+    QWEN3_5_MOE,
     GEMMA3,
     GEMMA4,
     INTERNVL,

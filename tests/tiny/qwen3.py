@@ -1,4 +1,5 @@
-"""Qwen3-VL: deepstack, timestamps between the frames of a video."""
+"""Qwen3-VL: deepstack, timestamps between the frames of a video. Qwen3.5: the same without deepstack, and with a
+recurrence in three layers of four."""
 
 from tokenizers import Tokenizer
 
@@ -24,6 +25,23 @@ QWEN3_VL_TEMPLATE = (
     "{% elif message.role != 'system' or loop.first %}<|im_start|>{{ message.role }}\n"
     f"{_CONTENT}<|im_end|>\n"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+# A question is trimmed, an answer thought about; images must not stand in a system prompt.
+QWEN3_5_TEMPLATE = (
+    "{% set images = namespace(value=0) %}{% set videos = namespace(value=0) %}{% macro render(message) %}"
+    f"{_CONTENT}"
+    "{% endmacro %}{% for message in messages %}{% set content = render(message)|trim %}"
+    "{% if message.role == 'tool' %}{% if loop.first or loop.previtem.role != 'tool' %}<|im_start|>user{% endif %}\n"
+    "<tool_response>\n{{ content }}\n</tool_response>"
+    "{% if loop.last or loop.nextitem.role != 'tool' %}<|im_end|>\n{% endif %}"
+    "{% elif message.role == 'system' and not loop.first %}"
+    "{{ raise_exception('System message must be at the beginning.') }}"
+    "{% else %}<|im_start|>{{ message.role }}\n{{ content }}<|im_end|>\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n"
+    "{% else %}<think>\n{% endif %}{% endif %}"
 )
 
 
@@ -61,6 +79,44 @@ def _qwen3_vl_config(tokenizer: Tokenizer) -> dict:
     return _config(tokenizer, "Qwen3VLForConditionalGeneration", "qwen3_vl", text, deepstack)
 
 
+def _qwen3_5_text_config(tokenizer: Tokenizer, model_type: str) -> dict:
+    token = tokenizer.token_to_id
+    config = text_config(tokenizer, model_type) | {
+        "attention_bias": False, "attention_dropout": 0.0, "attn_output_gate": True,
+        "eos_token_id": token("<|endoftext|>"), "full_attention_interval": 4, "hidden_act": "silu",
+        "layer_types": ["linear_attention"] * 3 + ["full_attention"], "linear_conv_kernel_dim": 4,
+        "linear_key_head_dim": 16, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+        "linear_value_head_dim": 16, "mamba_ssm_dtype": "float32", "mtp_num_hidden_layers": 1,
+        "mtp_use_dedicated_embeddings": False, "num_hidden_layers": 4, "rms_norm_eps": 1e-06, "use_cache": True,
+        "rope_parameters": {
+            "mrope_interleaved": True, "mrope_section": [2, 1, 1], "rope_type": "default", "rope_theta": 10000000,
+            "partial_rotary_factor": 0.25,
+        },
+    }  # fmt: skip
+    return {name: value for name, value in config.items() if name not in ("architectures", "rope_theta")}
+
+
+def _qwen3_5_config(tokenizer: Tokenizer) -> dict:
+    text = _qwen3_5_text_config(tokenizer, "qwen3_5_text")
+    no_deepstack: dict = {"deepstack_visual_indexes": []}
+    return _config(tokenizer, "Qwen3_5ForConditionalGeneration", "qwen3_5", text, no_deepstack)
+
+
+def _qwen3_5_moe_config(tokenizer: Tokenizer) -> dict:
+    text = _qwen3_5_text_config(tokenizer, "qwen3_5_moe_text") | {
+        "moe_intermediate_size": _EXPERTS_WIDTH, "num_experts": 4, "num_experts_per_tok": 2,
+        "output_router_logits": False, "router_aux_loss_coef": 0.001, "shared_expert_intermediate_size": 24,
+    }  # fmt: skip
+    del text["intermediate_size"]
+    no_deepstack: dict = {"deepstack_visual_indexes": []}
+    return _config(tokenizer, "Qwen3_5MoeForConditionalGeneration", "qwen3_5_moe", text, no_deepstack)
+
+
+def _with_a_draft_layer(state: dict) -> dict:
+    """With weights of the layer that predicts a second token, which transformers does not load."""
+    return state | {"mtp.fc.weight": state["lm_head.weight"][:64].repeat(1, 2)}
+
+
 def _qwen3_vl_moe_config(tokenizer: Tokenizer) -> dict:
     text = _text_config(tokenizer, "qwen3_vl_moe_text") | {
         "decoder_sparse_step": 1, "mlp_only_layers": [], "moe_intermediate_size": _EXPERTS_WIDTH,
@@ -96,10 +152,10 @@ def _processor(tokenizer: Tokenizer) -> dict[str, dict]:
     }  # fmt: skip
 
 
-def _recipe(family: str, stock: str, config, **options) -> Recipe:
+def _recipe(family: str, stock: str, config, template: str = QWEN3_VL_TEMPLATE, **options) -> Recipe:
     return Recipe(
-        family, stock, lambda: byte_level_tokenizer(QWEN_SPECIAL), config, _processor, QWEN3_VL_TEMPLATE,
-        "<|im_start|>", "<|im_end|>", "<|endoftext|>", video=True, **options,
+        family, stock, lambda: byte_level_tokenizer(QWEN_SPECIAL), config, _processor, template, "<|im_start|>",
+        "<|im_end|>", "<|endoftext|>", video=True, **options,
     )  # fmt: skip
 
 
@@ -107,4 +163,12 @@ QWEN3_VL = _recipe("qwen3_vl", "Qwen3VLForConditionalGeneration", _qwen3_vl_conf
 QWEN3_VL_MOE = _recipe(
     "qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", _qwen3_vl_moe_config, hub_weights=_experts_as_on_the_hub,
     stock_fails=((5, 0),),
+)  # fmt: skip
+QWEN3_5 = _recipe(
+    "qwen3_5", "Qwen3_5ForConditionalGeneration", _qwen3_5_config, QWEN3_5_TEMPLATE, hub_weights=_with_a_draft_layer,
+    since=(5, 16), exact_when_masked=False,
+)  # fmt: skip
+QWEN3_5_MOE = _recipe(
+    "qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration", _qwen3_5_moe_config, QWEN3_5_TEMPLATE,
+    hub_weights=_with_a_draft_layer, since=(5, 16), exact_when_masked=False,
 )  # fmt: skip

@@ -4,7 +4,7 @@ from .gemma import GEMMA3, GEMMA4
 from .glm import GLM4V, GLM46V
 from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION
 from .mistral import MISTRAL3
-from .qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_VL, QWEN3_VL_MOE
+from .qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_5, QWEN3_5_MOE, QWEN3_VL, QWEN3_VL_MOE
 from .record import Config, Family, Grid, Layout
 from .tiled import AYA_VISION, COHERE2_VISION, IDEFICS3, INTERNVL, SMOLVLM
 
@@ -16,6 +16,8 @@ _ALL = (
     QWEN2_5_VL,
     QWEN3_VL,
     QWEN3_VL_MOE,
+    QWEN3_5,
+    QWEN3_5_MOE,
     GEMMA3,
     GEMMA4,
     INTERNVL,
