@@ -7,10 +7,9 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 PATIENCE = 900  # seconds until a server has to be ready
 # A server that closes idle connections after seconds may do so just when a busy client takes one up again.
@@ -32,9 +31,7 @@ def serving(checkpoint: Path, log: Path, *flags: str, environment: Mapping[str, 
     Raises:
         RuntimeError: it stops before it is ready, or takes longer than `PATIENCE`; the message ends with its log's end.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(checkpoint)]
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -44,7 +41,7 @@ def serving(checkpoint: Path, log: Path, *flags: str, environment: Mapping[str, 
         )  # fmt: skip
     address = f"http://127.0.0.1:{port}"
     try:
-        _wait(process, address, log)
+        wait_until_ready(lambda: process.poll() is None, address, log)
         yield address
     finally:
         for order in (signal.SIGTERM, signal.SIGKILL):  # to the processes it started, too: they are its group
@@ -54,13 +51,21 @@ def serving(checkpoint: Path, log: Path, *flags: str, environment: Mapping[str, 
                 process.wait(timeout=20)
 
 
-def _wait(process: Any, address: str, log: Path) -> None:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def wait_until_ready(runs: Callable[[], bool], address: str, log: Path) -> None:
+    """Returns once the server answers, and raises `RuntimeError` once its process does not run or `PATIENCE` ends."""
     end = time.monotonic() + PATIENCE
     while True:
         with suppress(OSError):
             if urllib.request.urlopen(f"{address}/health", timeout=5).status == 200:
                 return
-        if process.poll() is not None or time.monotonic() > end:
+        if not runs() or time.monotonic() > end:
             raise RuntimeError(f"the server did not start: {log.read_text(errors='replace')[-3000:]}")
         time.sleep(0.2)
 

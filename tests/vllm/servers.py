@@ -1,15 +1,21 @@
 """A real vLLM server on loopback, asked through the real `openai` client, and what transformers answers."""
 
 import base64
+import contextlib
 import io
+import os
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import openai
 import torch
 import transformers
+import worker
+from conftest import ENVIRONMENT, FORK_SERVER
 from PIL import Image
-from server import serving
+from server import ENVIRONMENT as SERVING
+from server import free_port, wait_until_ready
 
 from hf_zspa.checkpoints.resolve import checkpoint_folder
 
@@ -72,13 +78,20 @@ class Transformers:
 
 
 class Server:
-    """A server of a checkpoint."""
+    """A server of a checkpoint, forked with its engines from a process that has imported vLLM."""
 
-    def __init__(self, checkpoint: Path, log: Path, *flags: str, environment: dict):
-        self.log = log
-        self._block = serving(checkpoint, log, *FLAGS, *flags, environment=environment)
-        self.address = self._block.__enter__()
+    def __init__(self, checkpoint: Path, log: Path, *flags: str):
+        self.log, port = log, free_port()
+        self.address = f"http://127.0.0.1:{port}"
+        arguments = ["--model", str(checkpoint), "--host", "127.0.0.1", "--port", str(port), *FLAGS, *flags]
+        self.process = FORK_SERVER.Process(target=worker.listen, args=(arguments, SERVING | ENVIRONMENT, str(log)))
+        self.process.start()
         self.client = openai.OpenAI(base_url=f"{self.address}/v1", api_key="none", timeout=PATIENCE, max_retries=0)
+        try:
+            wait_until_ready(self.process.is_alive, self.address, log)
+        except RuntimeError:
+            self.stop()
+            raise
 
     def ask(self, ask: Ask, steps: int = 8, **options):
         extra = {"extra_body": {"mm_processor_kwargs": ask.ratios}} if ask.ratios else {}
@@ -87,4 +100,7 @@ class Server:
         )
 
     def stop(self) -> None:
-        self._block.__exit__(None, None, None)
+        for order in (signal.SIGTERM, signal.SIGKILL):  # to the processes it started, too: they are its group
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, order)
+            self.process.join(timeout=20)

@@ -221,9 +221,11 @@ def test_two_ranks_of_a_tensor_parallel_engine_equal_transformers(reference, sta
 def test_two_stages_of_a_pipeline_equal_transformers(reference, start, family):
     """Only the first stage sees the images, and with them where the kept tokens stand.
 
-    Compiled, because the CPU's eager runner never makes the buffers that a later stage receives into, with any model.
+    Traced as for a compilation, because the CPU's eager runner never makes the buffers that a later stage receives
+    into, with any model.
     """
-    options = {"pipeline_parallel_size": 2, "distributed_executor_backend": "mp", "enforce_eager": False}
+    traced = {"enforce_eager": False, "compilation_config": {"mode": "DYNAMO_TRACE_ONCE", "backend": "eager"}}
+    options = {"pipeline_parallel_size": 2, "distributed_executor_backend": "mp"} | traced
     assert_equal(start(reference(family), in_process=False, **options), list(prompts(reference(family)).values())[:6])
 
 

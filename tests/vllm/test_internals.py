@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 import tiny
+import worker
+from conftest import FORK_SERVER
 from transformers import LlamaConfig, LlavaConfig
 
 from hf_zspa import vllm as plugin
@@ -90,29 +93,19 @@ def test_a_family_that_is_not_served_is_refused_and_not_served_unpruned(tmp_path
     """vLLM would take the second of its architectures, the stock one, if it did not know the first."""
     base = tiny.build_base("qwen2_vl", tmp_path / "base")
     folder = convert_checkpoint(base, tmp_path / "zspa")
-    code = f"from vllm.engine.arg_utils import EngineArgs; EngineArgs(model={str(folder)!r}).create_engine_config()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode and "hf_zspa does not prune qwen2_vl in vLLM: use transformers, or serve" in done.stderr
-    assert '["Qwen2VLForConditionalGeneration"]' in done.stderr
+    with ProcessPoolExecutor(1, FORK_SERVER) as process:
+        refusal = process.submit(worker.refusal, str(folder)).result()
+    assert "hf_zspa does not prune qwen2_vl in vLLM: use transformers, or serve" in refusal
+    assert '["Qwen2VLForConditionalGeneration"]' in refusal
 
 
 @pytest.mark.parametrize("hook", [True, False])
-def test_another_version_serves_other_models_and_refuses_ours(tmp_path, hook):
+def test_another_version_serves_other_models_and_refuses_ours(hook):
     """As in a new version of vLLM, which may have moved what the refusal is hooked into."""
-    code = f"""
-import logging, sys
-import vllm
-vllm.__version__ = "0.33.1"
-if not {hook}:
-    sys.modules["vllm.model_executor.models.config"] = None
-import hf_zspa.vllm as plugin
-plugin.register()
-from vllm import ModelRegistry
-print(ModelRegistry.models["ZspaLlavaForConditionalGeneration"].module_name)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "vllm.model_executor.models.llava", done.stderr[-2000:]
-    assert ("are served UNPRUNED: hf_zspa prunes in vLLM 0.32, but 0.33.1" in done.stdout + done.stderr) != hook
+    with ProcessPoolExecutor(1, FORK_SERVER) as process:
+        module, warnings = process.submit(worker.registered_in_another_version, hook).result()
+    assert module == "vllm.model_executor.models.llava"
+    assert any("are served UNPRUNED: hf_zspa prunes in vLLM 0.32, but 0.33.1" in said for said in warnings) != hook
 
 
 def test_without_vllm_the_plug_in_does_nothing():

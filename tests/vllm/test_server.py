@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import openai
 import pytest
-from conftest import ENVIRONMENT
 from PIL import Image
 from server import metric
 from servers import CHECKPOINTS, Ask, Server, Transformers
@@ -21,7 +20,7 @@ RATIOS = [
     {"zspa_keep_ratio": 0.25, "zspa_core_ratio": 0.5},
     {"zspa_keep_ratio": 1.0},
 ]
-REQUESTS = 300
+REQUESTS = 120
 
 
 @pytest.fixture(scope="module", params=CHECKPOINTS)
@@ -29,7 +28,7 @@ def served(request, tmp_path_factory):
     """A server that takes ratios from requests, and the same checkpoint in transformers."""
     checkpoint = CHECKPOINTS[request.param]
     log = tmp_path_factory.mktemp("server") / "log"
-    server = Server(checkpoint, log, "--trust-request-mm-kwargs", environment=ENVIRONMENT)
+    server = Server(checkpoint, log, "--trust-request-mm-kwargs")
     yield server, Transformers(checkpoint)
     server.stop()
 
@@ -69,7 +68,7 @@ def test_two_images_and_none(served, questions):
         assert got.usage.prompt_tokens == reference.prompt_tokens(ask)
 
 
-def test_hundreds_of_interleaved_requests_get_their_own_answers(served, questions):
+def test_many_interleaved_requests_get_their_own_answers(served, questions):
     """Several questions about each image and several ratios for each question, sixteen at a time, in random order."""
     server, reference = served
     asks = [Ask(a.images, a.question, ratios) for a, ratios in zip(islice(cycle(questions), REQUESTS), cycle(RATIOS))]
@@ -123,25 +122,26 @@ def test_a_repeated_request_hits_the_prefix_cache_and_is_answered_alike(served, 
     assert metric(server.address, "vllm:prefix_cache_hits_total") > before
 
 
-def test_a_server_that_does_not_trust_requests_says_so(questions, tmp_path):
-    server = Server(CHECKPOINTS["llava"], tmp_path / "log", environment=ENVIRONMENT)
-    try:
-        with pytest.raises(openai.BadRequestError, match="--trust-request-mm-kwargs"):
-            server.ask(Ask(questions[0].images, questions[0].question, {"zspa_keep_ratio": 0.5}))
-        assert server.ask(questions[0]).choices[0].message.content
-    finally:
-        server.stop()
+@pytest.fixture(scope="module")
+def replicas(tmp_path_factory):
+    """A server of two engines (data parallel) that takes no ratios from requests."""
+    log = tmp_path_factory.mktemp("replicas") / "log"
+    server = Server(CHECKPOINTS["qwen"], log, "--data-parallel-size", "2")
+    yield server
+    server.stop()
 
 
-def test_two_replicas_answer_as_one(questions, tmp_path):
-    """Data parallel: a request may come to either, whichever has seen its image before."""
-    server = Server(CHECKPOINTS["qwen"], tmp_path / "log", "--data-parallel-size", "2", environment=ENVIRONMENT)
-    try:
-        reference = Transformers(CHECKPOINTS["qwen"])
-        with ThreadPoolExecutor(8) as threads:
-            answers = list(threads.map(server.ask, questions[:48]))
-        found = [answer.choices[0].message.content.strip() for answer in answers]
-        assert found == [reference.answer(ask).strip() for ask in questions[:48]]
-        assert all(metric(server.address, "vllm:request_success_total", f'engine="{i}"') for i in (0, 1))
-    finally:
-        server.stop()
+def test_two_replicas_answer_as_one(replicas, questions):
+    """A request may come to either, whichever has seen its image before."""
+    reference = Transformers(CHECKPOINTS["qwen"])
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(replicas.ask, questions[:48]))
+    found = [answer.choices[0].message.content.strip() for answer in answers]
+    assert found == [reference.answer(ask).strip() for ask in questions[:48]]
+    assert all(metric(replicas.address, "vllm:request_success_total", f'engine="{i}"') for i in (0, 1))
+
+
+def test_a_server_that_does_not_trust_requests_says_so(replicas, questions):
+    with pytest.raises(openai.BadRequestError, match="--trust-request-mm-kwargs"):
+        replicas.ask(Ask(questions[0].images, questions[0].question, {"zspa_keep_ratio": 0.5}))
+    assert replicas.ask(questions[0]).choices[0].message.content
