@@ -1,5 +1,6 @@
 """A Hub on loopback, a client of it in another process, and a checkpoint to publish."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -26,7 +27,6 @@ class Client:
     """Runs commands and Python where `HF_ENDPOINT` is the server."""
 
     process: subprocess.Popen
-    environment: dict[str, str]
 
     def run(self, *arguments: object, token: str | None = WRITER) -> SimpleNamespace:
         """`hf-zspa` with these arguments: its status, out and err."""
@@ -61,23 +61,40 @@ def server():
         server.shutdown()
 
 
-@pytest.fixture(scope="session")
-def client(server, tmp_path_factory):
+@contextlib.contextmanager
+def started(server, home: Path, *before: Path, **more: str):
+    path = [*map(str, before), *(place for place in sys.path if place != HF_MODULES_CACHE)]  # it has code of its own
     off = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
-    path = [place for place in sys.path if place != HF_MODULES_CACHE]  # the client has code of checkpoints of its own
     environment = off | {
-        "HF_ENDPOINT": server.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HOME": str(tmp_path_factory.mktemp("hf-home")), "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "PYTHONPATH": os.pathsep.join(path), "NO_PROXY": "*", "HF_HUB_DOWNLOAD_TIMEOUT": "10",
+        "HF_ENDPOINT": server.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HOME": str(home),
+        "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONPATH": os.pathsep.join(path),
+        "NO_PROXY": "*", "HF_HUB_DOWNLOAD_TIMEOUT": "10",
     }  # fmt: skip
     worker = Path(__file__).with_name("worker.py")
     process = subprocess.Popen(
         [sys.executable, str(worker)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        text=True, env=environment,
+        text=True, env=environment | more,
     )  # fmt: skip
-    yield Client(process, environment)
+    yield Client(process)
     process.stdin.close()
     process.wait(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def client(server, tmp_path_factory):
+    with started(server, tmp_path_factory.mktemp("hf-home")) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def offline(server, tmp_path_factory):
+    """A client without the Hub, and with a torchvision that cannot be imported."""
+    folder = tmp_path_factory.mktemp("offline")
+    broken = folder / "site" / "torchvision"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")')
+    with started(server, folder, broken.parent, HF_HUB_OFFLINE="1", COLUMNS="160") as client:
+        yield client
 
 
 @pytest.fixture

@@ -50,6 +50,7 @@ class Refused(Exception):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # the second half of an answer would wait for the acknowledgement of the first
     server: Any  # the `HubServer`
     fault: Fault | None = None
 

@@ -2,6 +2,11 @@
 
 import hashlib
 import json
+from pathlib import Path
+
+from hf_zspa.remote_code import zspa_compat
+
+IMPORT = Path(zspa_compat.__file__).read_text().splitlines().index("import inspect") + 1  # a line to tamper with
 
 
 def edit(path, old, new):
@@ -215,12 +220,12 @@ def a_misspelt_field(folder):
 TAMPERING = {
     a_value_out_of_range: "config.json cannot be loaded: zspa_keep_ratio is 3, but must be a number in (0, 1]",
     a_misspelt_field: "config.json cannot be loaded: config.json has zspa_keep_ratios, did you mean zspa_keep_ratio?",
-    tampered_line: "zspa_compat.py: line 4 is 'import inspect, os', but installed 'import inspect'",
+    tampered_line: f"zspa_compat.py: line {IMPORT} is 'import inspect, os', but installed 'import inspect'",
     tampered_end: "is \"print('more')\", but installed ''",
-    tampered_with_its_digest: "zspa_compat.py: line 4 is 'import inspect, os', but installed 'import inspect'",
+    tampered_with_its_digest: f"zspa_compat.py: line {IMPORT} is 'import inspect, os', but installed 'import inspect'",
     another_digest: "zspa_compat.py: is as installed, but config.json has 0",
     cut_short: "is no such line, but installed ''",
-    no_text: "zspa_compat.py: line 4 is 'import inspect\\\\xff', but installed 'import inspect'",
+    no_text: f"zspa_compat.py: line {IMPORT} is 'import inspect\\\\xff', but installed 'import inspect'",
     missing_file: "zspa_prompt.py: is missing",
     strange_file: "helper.py: does not belong to a zspa checkpoint",
     strange_folder: "custom_generate/generate.py: does not belong to a zspa checkpoint",

@@ -1,13 +1,10 @@
 """A dry run tells the whole truth, and without the Hub as much of it as there is."""
 
-import subprocess
-import sys
-
 import pytest
 
 from hf_zspa.scenes import EXAMPLES
 from hub.contents import local
-from hub.protocol import WRITER, Fault
+from hub.protocol import Fault
 
 OPENED = "a pull request would be opened, and the branch would stay as it is"
 
@@ -36,24 +33,13 @@ def test_it_tells_of_the_pull_request(hub, client, checkpoint, repository):
     assert OPENED not in said(client, checkpoint, repository)
 
 
-def offline(client, tmp_path, *arguments):
-    """A command of hf-zspa without the Hub, and with a torchvision that cannot be imported."""
-    broken = tmp_path / "site" / "torchvision"
-    broken.mkdir(parents=True)
-    (broken / "__init__.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")')
-    environment = client.environment | {"HF_HUB_OFFLINE": "1", "HF_TOKEN": WRITER, "COLUMNS": "160"}
-    environment["PYTHONPATH"] = f"{broken.parent}:{environment['PYTHONPATH']}"
-    command = [sys.executable, "-m", "hf_zspa", *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
-
-
-def test_without_the_hub_it_lists_the_folder(hub, client, checkpoint, tmp_path):
+def test_without_the_hub_it_lists_the_folder(hub, offline, checkpoint):
     before = local(checkpoint)
-    done = offline(client, tmp_path, "push", checkpoint, "org/x", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    listed = dict(line.split()[:2] for line in done.stdout.splitlines() if "not compared" in line)
+    done = offline.run("push", checkpoint, "org/x", "--dry-run")
+    assert done.status == 0, done.err
+    listed = dict(line.split()[:2] for line in done.out.splitlines() if "not compared" in line)
     assert listed == {name: f"{len(content):,}" for name, content in before.items()}
-    assert "HF_HUB_OFFLINE is set: the Hub was not asked what org/x has of it" in done.stdout
+    assert "HF_HUB_OFFLINE is set: the Hub was not asked what org/x has of it" in done.out
     assert not hub.requests and local(checkpoint) == before
 
 
@@ -64,18 +50,18 @@ def test_where_the_hub_is_out_of_reach_it_lists_the_folder(hub, client, checkpoi
     assert out.count("not compared") == len(local(checkpoint))
 
 
-def test_without_the_hub_nothing_is_pushed(hub, client, checkpoint, tmp_path):
-    done = offline(client, tmp_path, "push", checkpoint, "org/x")
-    assert done.returncode == 1 and "HF_HUB_OFFLINE is set: unset it to publish" in done.stderr, done.stderr
+def test_without_the_hub_nothing_is_pushed(hub, offline, checkpoint):
+    done = offline.run("push", checkpoint, "org/x")
+    assert done.status == 1 and "HF_HUB_OFFLINE is set: unset it to publish" in done.err, done.err
     assert not hub.requests
 
 
-def test_a_torchvision_that_does_not_fit_is_one_line(client, checkpoint, tmp_path):
+def test_a_torchvision_that_does_not_fit_is_one_line(offline, checkpoint, tmp_path):
     picture = EXAMPLES / "relation.png"
     options = ["--image", picture, "--prompt", "what is it ?", "--output", tmp_path / "out.png"]
-    done = offline(client, tmp_path, "visualize", checkpoint, *options)
-    assert done.returncode == 1
-    assert done.stderr.strip() == (
+    done = offline.run("visualize", checkpoint, *options)
+    assert done.status == 1
+    assert done.err == (
         "hf-zspa: torchvision and torch do not fit each other (operator torchvision::nms does not exist): install the "
         "torchvision of the installed torch"
     )
