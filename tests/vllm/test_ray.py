@@ -17,7 +17,7 @@ OPTIONS = {"dtype": "float32", "enforce_eager": True, "block_size": 32, "max_num
 RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 if not os.environ.get("TEST_ALL"):  # then an engine has processes of its own, each of which imports vLLM again
     RAY["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-PATIENCE = 300  # seconds
+PATIENCE = 900  # seconds
 
 
 ON_A_CLUSTER = """
