@@ -152,7 +152,7 @@ class ZspaVisualsMixin:
         output says it.
 
         Raises:
-            ValueError: the config does not say what marks an image.
+            ValueError: the config does not say what marks an image, or nothing marks one.
         """
         if self.images_are == "entries":
             return None
@@ -170,7 +170,13 @@ class ZspaVisualsMixin:
             markers = torch.isin(ids, torch.tensor(self.config.zspa_image_marker_ids, device=ids.device)).cumsum(1)
             found = markers[row, column]
             marked = found > found.roll(1).masked_fill(opens, 0)
-            opens |= marked if self.images_are == "runs from a marker" else marked.roll(1)
+            from_marker = self.images_are == "runs from a marker"
+            if not marked[opens if from_marker else opens.roll(-1)].all():
+                raise ValueError(
+                    f"none of the tokens {self.config.zspa_image_marker_ids} marks an image of input_ids, so that its "
+                    "tiles cannot be told from another's: pass the processor's outputs unchanged"
+                )
+            opens |= marked if from_marker else marked.roll(1)
         image = opens.cumsum(0)[begins.flatten().cumsum(0)[spots.flatten()] - 1] - 1
         return image.bincount().tolist()
 

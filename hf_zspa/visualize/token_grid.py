@@ -38,7 +38,10 @@ def token_views(model, processor, inputs, image: Image.Image, count: int) -> lis
         ValueError: the tokens of this model form no grid that is known here.
     """
     family = FAMILIES[model.config.model_type]
-    size = inputs[family.size][0].tolist() if family.size else (image.height, image.width, count)
+    size = (image.height, image.width, count)
+    if family.size:
+        found = inputs[family.size].tolist()
+        size = found[0] if len(found) == 1 else found
     layout = family.layout(model.config.to_dict(), size)
     if layout.count != count or not layout.grids:
         raise ValueError(f"the {count} visual tokens of a {family.model_type} model cannot be placed in the image")

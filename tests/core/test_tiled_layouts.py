@@ -62,3 +62,14 @@ def test_tiles_along_the_longer_side(family, processor, height, width, longest):
 def test_examples(family, vision, expected):
     assert FAMILIES[family].examples({"vision_config": vision}) == expected
     assert FAMILIES[family].examples({}) == FAMILIES[family].examples({"vision_config": {"image_size": "a"}}) == []
+
+
+def test_a_small_image_of_lfm2_vl_keeps_its_shape_and_a_large_one_has_tiles_before_it():
+    layout = FAMILIES["lfm2_vl"].layout
+    assert [len(grid.rows) for grid in layout({}, (12, 20)).grids] == [6]
+    large = layout({}, [(32, 32)] * 6 + [(24, 36)])
+    whole, tiles = large.grids
+    assert large.count == 6 * 256 + 12 * 18
+    assert (len(whole.rows), len(whole.rows[0]), whole.rows[0][0]) == (12, 18, 6 * 256)
+    assert (len(tiles.rows), len(tiles.rows[0])) == (2 * 16, 3 * 16)
+    assert FAMILIES["lfm2_vl"].examples({}) == [("512 × 512 pixels", 256), ("1024 × 1024 pixels", 1280)]

@@ -36,7 +36,7 @@ def test_an_image_has_one_budget_over_its_tiles(load, family):
     pair = load(family)
     inputs = pair.inputs([MANY, OTHERS, QUESTION])
     sizes = inputs.visual_tokens["image"]
-    assert len(inputs["pixel_values"].flatten(0, -4)) >= 6, "both have several tiles"
+    assert min(sizes) > 2 * 16, "both have several tiles"
     kept = pair.model.select_visual_tokens(**inputs, zspa_keep_ratio=1 / max(sizes))
     assert [len(indices) for indices in kept] == [1, 1]
     assert [len(i) for i in pair.model.select_visual_tokens(**inputs)] == [int(n * KEEP / 100 + 0.5) for n in sizes]
@@ -52,14 +52,24 @@ def test_a_config_that_does_not_say_what_marks_an_image_is_refused(load, family)
                 call(**inputs)
 
 
+@pytest.mark.parametrize("family", MARKED)
+def test_an_image_without_its_marker_is_refused(load, family):
+    pair = load(family)
+    inputs = pair.inputs([MANY, QUESTION], [MANY, "and", OTHERS, QUESTION])
+    markers = torch.isin(inputs["input_ids"], torch.tensor(pair.model.config.zspa_image_marker_ids))
+    assert markers.sum(1).tolist() == [1, 2]
+    inputs["input_ids"][0, markers[0]] = inputs["input_ids"][0, -1]
+    with pytest.raises(ValueError, match=r"marks an image of input_ids.*unchanged"):
+        pair.model.generate(**inputs, **pair.greedy)
+
+
 @pytest.mark.parametrize("family", TILED)
 def test_tiles_that_are_missing_are_refused(load, family):
     pair = load(family)
     inputs = pair.inputs(*CASES["one image"])
-    pixels = inputs["pixel_values"]
-    inputs["pixel_values"] = pixels[:, :-1] if pixels.ndim > 4 else pixels[:-1]
-    if inputs.get("pixel_attention_mask") is not None:
-        inputs["pixel_attention_mask"] = inputs["pixel_attention_mask"][:, :-1]
+    by_row = inputs["pixel_values"].ndim == 5
+    for name in {"pixel_values", "pixel_attention_mask", "spatial_shapes"} & set(inputs):
+        inputs[name] = inputs[name][:, :-1] if by_row else inputs[name][:-1]
     with pytest.raises(ValueError, match="pass the processor's outputs unchanged"):
         pair.model.generate(**inputs, **pair.greedy)
 

@@ -14,6 +14,7 @@ from .cohere import AYA_VISION, COHERE2_VISION
 from .gemma import GEMMA3, GEMMA4
 from .glm import GLM4V, GLM46V
 from .internvl import INTERNVL
+from .lfm2 import LFM2_VL
 from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION, LLAVA_TEMPLATE, MISTRAL_TEMPLATE
 from .mistral import MISTRAL3
 from .qwen import QWEN2_5_VL, QWEN2_VL, QWEN_SPECIAL, QWEN_TEMPLATE
@@ -53,6 +54,7 @@ _ALL = (
     COHERE2_VISION,
     SMOLVLM,
     IDEFICS3,
+    LFM2_VL,
     MISTRAL3,
     LLAVA_ONEVISION,
     GLM4V,

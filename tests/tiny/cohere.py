@@ -2,7 +2,7 @@
 
 from tokenizers import Tokenizer
 
-from .recipe import IMAGE_PROCESSOR, Recipe, byte_level_tokenizer, text_config
+from .recipe import IMAGE_PROCESSOR, Recipe, byte_level_tokenizer, text_config, tied_siglip_weights
 
 _TEMPLATE = (
     "{{{{ bos_token }}}}{{% for message in messages %}}<|START_OF_TURN_TOKEN|>{{{{ {{'user': '<|USER_TOKEN|>', "
@@ -89,18 +89,7 @@ _COHERE_PROCESSOR = _processor(
 def _aya_weights(state: dict) -> dict:
     """Named as transformers 4.50 wrote them."""
     names = {name: name.removeprefix("model.").replace("language_model.", "language_model.model.") for name in state}
-    return {_siglip(names[name]): tensor for name, tensor in state.items() if name != "lm_head.weight"}
-
-
-def _cohere_weights(state: dict) -> dict:
-    """Named as transformers 4.54 wrote them."""
-    return {_siglip(name): tensor for name, tensor in state.items() if name != "lm_head.weight"}
-
-
-def _siglip(name: str) -> str:
-    return name.replace("vision_tower.vision_model.", "vision_tower.").replace(
-        "vision_tower.", "vision_tower.vision_model."
-    )
+    return tied_siglip_weights({names[name]: tensor for name, tensor in state.items()})
 
 
 def _recipe(family: str, stock: str, config, processor: dict, image: str, hub_weights) -> Recipe:
@@ -115,5 +104,5 @@ AYA_VISION = _recipe(
 )
 COHERE2_VISION = _recipe(
     "cohere2_vision", "Cohere2VisionForConditionalGeneration", _cohere_config, _COHERE_PROCESSOR, "<|IMG_PATCH|>",
-    _cohere_weights,
+    tied_siglip_weights,
 )  # fmt: skip

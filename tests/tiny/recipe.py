@@ -116,3 +116,12 @@ def text_config(tokenizer: Tokenizer, model_type: str) -> dict:
         "head_dim": 32, "vocab_size": tokenizer.get_vocab_size(), "max_position_embeddings": 2048,
         "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "torch_dtype": "float32",
     }  # fmt: skip
+
+
+def tied_siglip_weights(state: dict) -> dict:
+    """Named as before transformers 5, of a model with a SigLIP tower whose output embeddings are those of its input."""
+    names = {name: name.replace("vision_tower.vision_model.", "vision_tower.") for name in state}
+    return {
+        names[name].replace("vision_tower.", "vision_tower.vision_model."): tensor
+        for name, tensor in state.items() if name != "lm_head.weight"
+    }  # fmt: skip

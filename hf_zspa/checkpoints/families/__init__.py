@@ -6,7 +6,7 @@ from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION
 from .mistral import MISTRAL3
 from .qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_5, QWEN3_5_MOE, QWEN3_VL, QWEN3_VL_MOE
 from .record import Config, Family, Grid, Layout
-from .tiled import AYA_VISION, COHERE2_VISION, IDEFICS3, INTERNVL, SMOLVLM
+from .tiled import AYA_VISION, COHERE2_VISION, IDEFICS3, INTERNVL, LFM2_VL, SMOLVLM
 
 __all__ = ["FAMILIES", "Config", "Family", "Grid", "Layout"]
 _ALL = (
@@ -25,6 +25,7 @@ _ALL = (
     COHERE2_VISION,
     SMOLVLM,
     IDEFICS3,
+    LFM2_VL,
     MISTRAL3,
     LLAVA_ONEVISION,
     GLM4V,

@@ -46,8 +46,8 @@ class Family:
         layout: from a config and the size of an image to its visual tokens.
         typical: from a config to sizes of images to show as examples, each with what it is called; none where the
             config does not tell.
-        size: the processor's output that says the size of each image; None where it is what the image itself says:
-            height, width and, of the prompt, the number of its visual tokens.
+        size: the processor's output that says the size of each image, or of each tile of one; None where it is the
+            image's own height and width, and the number of its visual tokens.
         needs_torchvision: whether its processor does.
         image_markers: tokens of its vocabulary that tell an image's first tile, or its last, from the others, as the
             loaded model's class says; none where its images can be told apart without.

@@ -7,8 +7,9 @@ behind them comes the whole image in one more tile. An image of one tile has tha
 
 from collections.abc import Callable, Sequence
 from math import log
+from typing import Any
 
-from .record import Config, Family, Grid, Layout, rows
+from .record import Config, Family, Grid, Layout, are_sizes, rows
 
 Number = Callable[[Config], int]
 Cut = Callable[[int, int, int, int], tuple[int, int]]
@@ -42,13 +43,8 @@ def _family(
         if tiles < 2:
             return Layout(each, (Grid(rows(0, across, across)),))
         down, columns = cut(height, width, tiles - 1, pixels(config))
-        grid = tuple(
-            tuple(t * each + line * across + c for t in range(r * columns, (r + 1) * columns) for c in range(across))
-            for r in range(down)
-            for line in range(across)
-        )
         whole = rows((tiles - 1) * each, across, across)
-        return Layout(tiles * each, (Grid(whole, "whole image"), Grid(grid, "tiles")))
+        return Layout(tiles * each, (Grid(whole, "whole image"), _over(down, columns, across)))
 
     def typical(config: Config) -> list[tuple[str, tuple[int, ...]]]:
         try:
@@ -62,6 +58,16 @@ def _family(
         model_type, stock, text, vision, layout=layout, typical=typical, image_markers=markers,
         needs_torchvision=needs_torchvision,
     )  # fmt: skip
+
+
+def _over(down: int, columns: int, side: int) -> Grid:
+    """A grid over tiles that lie in `down` rows."""
+    lines = tuple(
+        tuple(t * side**2 + line * side + c for t in range(r * columns, (r + 1) * columns) for c in range(side))
+        for r in range(down)
+        for line in range(side)
+    )
+    return Grid(lines, "tiles")
 
 
 def _shapes(tiles: int) -> list[tuple[int, int]]:
@@ -129,3 +135,32 @@ def _idefics(model_type: str, stock: str, vision: tuple[str, ...], needs_torchvi
 
 SMOLVLM = _idefics("smolvlm", "SmolVLMForConditionalGeneration", ("smolvlm_vision",), True)
 IDEFICS3 = _idefics("idefics3", "Idefics3ForConditionalGeneration", ("idefics3_vision", "idefics3"), False)
+
+
+def _lfm2_vl(config: Config, size: Sequence[Any]) -> Layout:
+    """`size` is the rows and columns of patches of the image, which keeps its shape, or of each of its tiles and of the
+    whole image behind them."""
+    factor = config.get("downsample_factor", 2)
+    shapes = [size] if isinstance(size[0], int) else size
+    *tiles, (down, across) = ((lines // factor, columns // factor) for lines, columns in shapes)
+    before = sum(h * w for h, w in tiles)
+    whole = Grid(rows(before, down, across), "whole image" if tiles else "")
+    if not tiles:
+        return Layout(down * across, (whole,))
+    grid = _over(*_nearest_ratio(down, across, len(tiles), 0), tiles[0][0])
+    return Layout(before + down * across, (whole, grid))
+
+
+def _lfm2_vl_examples(config: Config) -> list[tuple[str, tuple[Any, ...]]]:
+    patch = (config.get("vision_config") or {}).get("patch_size", 16)
+    tile = config.get("tile_size", 512)
+    if not are_sizes(patch, tile):
+        return []
+    one = (tile // patch, tile // patch)
+    return [(f"{tile} × {tile} pixels", one), (f"{2 * tile} × {2 * tile} pixels", (one,) * 5)]
+
+
+LFM2_VL = Family(
+    "lfm2_vl", "Lfm2VlForConditionalGeneration", ("lfm2",), ("siglip2_vision_model",), layout=_lfm2_vl,
+    typical=_lfm2_vl_examples, size="spatial_shapes", needs_torchvision=True, image_markers=("<|image_start|>",),
+)  # fmt: skip

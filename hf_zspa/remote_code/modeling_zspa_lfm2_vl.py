@@ -1,0 +1,42 @@
+"""LFM2-VL that prunes its own visual tokens."""
+
+from transformers import Lfm2VlConfig, Lfm2VlForConditionalGeneration, Lfm2VlModel
+
+# Every helper is imported here, used or not: transformers 4.x copies only the files that this one names.
+from .zspa_cache import PrunedPrompt  # noqa: F401
+from .zspa_calling import choose  # noqa: F401
+from .zspa_compat import find_cache  # noqa: F401
+from .zspa_config import ZspaConfigMixin
+from .zspa_encoder import EncoderOutput  # noqa: F401
+from .zspa_forward import ZspaBaseModelMixin
+from .zspa_generation import ZspaGenerationMixin
+from .zspa_kernels import select_on_gpu  # noqa: F401
+from .zspa_lookahead import select_on_cpu  # noqa: F401
+from .zspa_packing import Packed  # noqa: F401
+from .zspa_prefill import PackedRows  # noqa: F401
+from .zspa_prompt import prompt_mask  # noqa: F401
+from .zspa_selection import ZspaPruner  # noqa: F401
+from .zspa_similarity import Cosines  # noqa: F401
+from .zspa_visuals import ZspaVisualsMixin  # noqa: F401
+
+
+class ZspaLfm2VlConfig(ZspaConfigMixin, Lfm2VlConfig):
+    """`Lfm2VlConfig` with the fields of pruning."""
+
+    allowed_position_ids = ("preserve", "compact")
+    first_transformers = "5.16"  # 5.0 has a cache of its own, 5.10 no static one for convolutions
+
+
+class ZspaLfm2VlModel(ZspaBaseModelMixin, Lfm2VlModel):
+    """`Lfm2VlModel` that prunes when it is called with images."""
+
+    config_class = ZspaLfm2VlConfig
+    images_are = "runs from a marker"
+
+
+class ZspaLfm2VlForConditionalGeneration(ZspaGenerationMixin, Lfm2VlForConditionalGeneration):
+    """`Lfm2VlForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
+
+    config_class = ZspaLfm2VlConfig
+    base_class = ZspaLfm2VlModel
+    images_are = "runs from a marker"
