@@ -71,6 +71,11 @@ class Encoding:
         return cut(features) if layers is None else (cut(features), layers)
 
 
+def type_of_new_tokens(model) -> int:
+    """PaliGemma sees a prompt both ways, type 0, and what follows it one way, type 1."""
+    return int(model.config.model_type == "paligemma")
+
+
 def flat(features) -> torch.Tensor:
     return (features if torch.is_tensor(features) else torch.cat(list(features))).flatten(0, -2)
 
@@ -163,7 +168,10 @@ class Stock:
         if hasattr(self.model.model, "get_rope_index"):
             return {}
         found = {name: inputs[name] for name in COLUMN_ARGUMENTS if inputs.get(name) is not None}
-        return {name: torch.nn.functional.pad(v, (0, ids.shape[1] - v.shape[1])) for name, v in found.items()}
+        return {
+            name: torch.nn.functional.pad(v, (0, ids.shape[1] - v.shape[1]), value=type_of_new_tokens(self.model))
+            for name, v in found.items()
+        }
 
     @torch.no_grad()
     def logits(self, inputs, ids, mask, keep, compact=False) -> torch.Tensor:
@@ -253,7 +261,7 @@ class ShortRow:
         self.positions = torch.nn.functional.pad(self.positions, (0, 1), value=self.next_position)
         self.next_position += 1
         for name in set(COLUMN_ARGUMENTS) & set(self.inputs):
-            self.inputs[name] = torch.nn.functional.pad(self.inputs[name], (0, 1))
+            self.inputs[name] = torch.nn.functional.pad(self.inputs[name], (0, 1), value=type_of_new_tokens(self.model))
 
     def logits(self) -> torch.Tensor:
         """`(1, P, vocabulary)`."""

@@ -65,7 +65,12 @@ class Pair:
         if images and tiny.RECIPES[self.family].nested:
             given = [[part for part in row if isinstance(part, Image.Image)] for row in rows]
         visual = {"images": given or None} | ({"videos": videos} if videos else {})
+        if tiny.RECIPES[self.family].needs_images and not images:  # as rows of a batch that has one
+            full = self.inputs(*rows, [image()], **options)
+            real = full["attention_mask"][:-1].bool().any(0)
+            return {name: full[name][:-1, real] for name in ("input_ids", "attention_mask", "token_type_ids")}
         inputs = self.processor(text=texts, **visual, padding=True, return_tensors="pt", **options)
+        inputs.pop("labels", None)  # of a prompt without an answer, all of which PaliGemma's masks
         if tiny.RECIPES[self.family].tiled:
             inputs.visual_tokens = {"image": [self._count_tokens(image) for image in images]}
         return inputs

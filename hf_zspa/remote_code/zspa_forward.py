@@ -108,7 +108,7 @@ class ZspaBaseModelMixin(ZspaPackingMixin):
                 f"attention_mask is {shape}, but must be {(batch, total)}, with a column for each token of the full "
                 "sequence so far"
             )
-        positions = prompt.later_positions(mask, batch, total, count)
+        positions = prompt.later_positions(mask, batch, total, count) + self.first_position
         kwargs = kwargs | {"attention_mask": prompt.pack_mask(mask), "position_ids": positions}
         if kwargs.get("cache_position") is not None:
             kwargs["cache_position"] = torch.arange(cached, cached + count, device=mask.device)

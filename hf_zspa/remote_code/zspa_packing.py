@@ -33,7 +33,16 @@ class Packed:
 
 
 class ZspaPackingMixin(ZspaVisualsMixin):
-    """Packs the kept columns of a prompt, and of a call."""
+    """Packs the kept columns of a prompt, and of a call.
+
+    Attributes:
+        first_position: what the stock class's `forward` counts positions from, where they are one row. `generate`
+            counts them from 0, as is done here too, and the stock class adds it.
+        type_of_new_tokens: the token type of those that follow the prompt.
+    """
+
+    first_position = 0
+    type_of_new_tokens = 0
 
     def pack_call(self, pruner: VisualTokenPruner, call: dict[str, Any]) -> Packed:
         """A direct call of `forward` on its pruned prompt.
@@ -51,7 +60,10 @@ class ZspaPackingMixin(ZspaVisualsMixin):
             positions = self._on_device(self._rope_positions(pruned.described), input_ids.device)
         if positions is None:  # as stock text models count, over padding too
             positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
+        elif self.first_position:
+            positions = positions - self.first_position
         packed = self.pack(input_ids, mask, positions, pruned, call)
+        packed.inputs["position_ids"] = packed.inputs["position_ids"] + self.first_position
         rest = self._without_pixels({name: v for name, v in call.items() if name != "cache_position"})
         packed.inputs = rest | packed.inputs | packed.visuals
         return packed
@@ -95,8 +107,7 @@ class ZspaPackingMixin(ZspaVisualsMixin):
         inputs = {"input_ids": ids, "attention_mask": rows.mask, "position_ids": positions}
         for name in COLUMN_ARGUMENTS:
             if columns.get(name) is not None:
-                missing = size + later - columns[name].shape[1]  # where candidates follow
-                full = torch.nn.functional.pad(columns[name], (0, missing))
+                full = torch.nn.functional.pad(columns[name][:, :size], (0, later), value=self.type_of_new_tokens)
                 inputs[name] = rows.take(full) * rows.mask.to(full.dtype)
         return Packed(inputs, hand_over(self._base, pruned.repeated(copies)), rows, prompt)
 

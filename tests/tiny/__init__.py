@@ -11,7 +11,7 @@ from huggingface_hub import save_torch_state_dict
 from PIL import Image
 
 from .cohere import AYA_VISION, COHERE2_VISION
-from .gemma import GEMMA3, GEMMA4
+from .gemma import GEMMA3, GEMMA4, PALIGEMMA
 from .glm import GLM4V, GLM46V
 from .internvl import INTERNVL
 from .lfm2 import LFM2_VL
@@ -59,6 +59,7 @@ _ALL = (
     LLAVA_ONEVISION,
     GLM4V,
     GLM46V,
+    PALIGEMMA,
 )
 RECIPES = {recipe.family: recipe for recipe in _ALL}
 FAMILIES = ("llava", "llava_next", "qwen2_5_vl")  # the paper's, which every test of behaviour runs on
@@ -99,7 +100,8 @@ def build_base(
     common = {"model_max_length": 2048, "clean_up_tokenization_spaces": False}
     for name, content in recipe.processor(tokenizer).items():
         write_json(path / name, content | (common if name == "tokenizer_config.json" else {}))
-    write_json(path / "chat_template.json", {"chat_template": recipe.template})
+    if recipe.template:
+        write_json(path / "chat_template.json", {"chat_template": recipe.template})
     _write_weights(recipe, path, layout, sharded, seed)
     write_json(
         path / "generation_config.json",

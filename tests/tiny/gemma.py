@@ -161,3 +161,46 @@ GEMMA4 = Recipe(
     lambda state: {name: tensor for name, tensor in state.items() if not name.startswith("lm_head")},
     since=(5, 23), nested=True, video=True,
 )  # fmt: skip
+
+PALIGEMMA_SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<image>"]
+
+
+def _paligemma_config(tokenizer: Tokenizer) -> dict:
+    token = tokenizer.token_to_id
+    return {
+        "architectures": ["PaliGemmaForConditionalGeneration"], "model_type": "paligemma", "hidden_size": 64,
+        "bos_token_id": token("<bos>"), "eos_token_id": token("<eos>"), "pad_token_id": token("<pad>"),
+        "ignore_index": -100, "image_token_index": token("<image>"), "projection_dim": 64, "torch_dtype": "float32",
+        "transformers_version": "4.41.0.dev0",
+        "text_config": {
+            "model_type": "gemma", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2,
+            "num_hidden_layers": 2, "num_image_tokens": 64, "num_key_value_heads": 1, "head_dim": 32,
+            "vocab_size": tokenizer.get_vocab_size() + 7, "torch_dtype": "float32", "rope_theta": 10000.0,
+        },
+        "vision_config": {
+            "model_type": "siglip_vision_model", "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2,
+            "num_hidden_layers": 2, "num_image_tokens": 64, "image_size": 56, "patch_size": 7, "projection_dim": 64,
+            "projector_hidden_act": "gelu_fast", "vision_use_head": False,
+        },
+    }  # fmt: skip
+
+
+def _paligemma_processor(tokenizer: Tokenizer) -> dict[str, dict]:
+    return {
+        "tokenizer_config.json": {
+            "tokenizer_class": "GemmaTokenizer", "processor_class": "PaliGemmaProcessor", "bos_token": "<bos>",
+            "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>", "additional_special_tokens": ["<image>"],
+        },
+        "preprocessor_config.json": IMAGE_PROCESSOR | {
+            "image_processor_type": "SiglipImageProcessor", "processor_class": "PaliGemmaProcessor",
+            "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5], "image_seq_length": 64,
+            "size": {"height": 56, "width": 56},
+        },
+    }  # fmt: skip
+
+
+PALIGEMMA = Recipe(
+    "paligemma", "PaliGemmaForConditionalGeneration", lambda: gemma_tokenizer(PALIGEMMA_SPECIAL), _paligemma_config,
+    _paligemma_processor, "", "<bos>", "<eos>", "<pad>", _hub_weights, since=(5, 19), needs_images=True,
+    render=lambda processor, content: " ".join(part.get("text", "<image>") for part in content),
+)  # fmt: skip

@@ -31,13 +31,14 @@ class Recipe:
             had the family.
         processor: file name → JSON of the processor's files (`tokenizer_config.json`, `preprocessor_config.json`,
             `processor_config.json`...), but for the chat template.
-        template: the chat template of the published checkpoints.
+        template: the chat template of the published checkpoints; empty where they have none.
         bos, eos, pad: special tokens.
         hub_weights: the state dict of the stock class as the Hub's repositories name its weights.
         since: the first version of transformers in which our class of the family is exact.
         stock_fails: versions of transformers since then, major and minor, whose stock class cannot load it.
         render: the prompt for a list of parts, {"type": "image"}, {"type": "video"} or {"type": "text", "text": ...},
             given the processor; None renders the chat template, which must leave the parts where they stand.
+        needs_images: whether the processor refuses prompts without any image.
         nested: whether the processor takes a list of images for each prompt, not all in one.
         video: whether the family takes videos.
         video_since: the first version in which our class is exact on them.
@@ -58,6 +59,7 @@ class Recipe:
     since: tuple[int, ...] = (4, 57)
     stock_fails: tuple[tuple[int, ...], ...] = ()
     render: Callable[[object, list[dict]], str] | None = None
+    needs_images: bool = False
     nested: bool = False
     video: bool = False
     video_since: tuple[int, ...] = (4, 57)

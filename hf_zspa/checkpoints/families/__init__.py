@@ -1,6 +1,6 @@
 """The families of models whose checkpoints can be converted, a record each."""
 
-from .gemma import GEMMA3, GEMMA4
+from .gemma import GEMMA3, GEMMA4, PALIGEMMA
 from .glm import GLM4V, GLM46V
 from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION
 from .mistral import MISTRAL3
@@ -30,5 +30,6 @@ _ALL = (
     LLAVA_ONEVISION,
     GLM4V,
     GLM46V,
+    PALIGEMMA,
 )
 FAMILIES = {family.model_type: family for family in _ALL}

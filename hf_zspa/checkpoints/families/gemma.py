@@ -43,3 +43,21 @@ GEMMA4 = Family(
     "gemma4", "Gemma4ForConditionalGeneration", ("gemma4_text",), ("gemma4_vision",),
     layout=_pooled, typical=_square, size="image_position_ids", needs_torchvision=True,
 )  # fmt: skip
+
+
+def _patches(config: Config, size: Sequence[int]) -> Layout:
+    """A square of patches over the whole resized image."""
+    vision = config.get("vision_config") or {}
+    side = vision.get("image_size", 224) // vision.get("patch_size", 14)
+    return Layout(side * side, (Grid(rows(0, side, side)),))
+
+
+def _any_square(config: Config) -> list[tuple[str, tuple[int, ...]]]:
+    vision = config.get("vision_config") or {}
+    return [("any", ())] if are_sizes(vision.get("image_size", 224), vision.get("patch_size", 14)) else []
+
+
+PALIGEMMA = Family(
+    "paligemma", "PaliGemmaForConditionalGeneration", ("gemma", "gemma2"), ("siglip_vision_model",),
+    layout=_patches, typical=_any_square,
+)  # fmt: skip
