@@ -24,7 +24,7 @@ class ZspaPaliGemmaConfig(ZspaConfigMixin, PaliGemmaConfig):
     """`PaliGemmaConfig` with the fields of pruning."""
 
     allowed_position_ids = ("preserve", "compact")
-    first_transformers = "5.19"
+    first_transformers = "5.0"  # 4.57 sees generated tokens both ways, too, where there is no cache
 
 
 class ZspaPaliGemmaModel(ZspaBaseModelMixin, PaliGemmaModel):

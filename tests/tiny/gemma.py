@@ -201,6 +201,6 @@ def _paligemma_processor(tokenizer: Tokenizer) -> dict[str, dict]:
 
 PALIGEMMA = Recipe(
     "paligemma", "PaliGemmaForConditionalGeneration", lambda: gemma_tokenizer(PALIGEMMA_SPECIAL), _paligemma_config,
-    _paligemma_processor, "", "<bos>", "<eos>", "<pad>", _hub_weights, since=(5, 19), needs_images=True,
+    _paligemma_processor, "", "<bos>", "<eos>", "<pad>", _hub_weights, since=(5, 0), needs_images=True,
     render=lambda processor, content: " ".join(part.get("text", "<image>") for part in content),
 )  # fmt: skip
