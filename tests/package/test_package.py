@@ -82,13 +82,13 @@ def test_a_clone_on_a_system_with_other_line_ends_has_the_same_bytes(tmp_path):
 
 
 def test_the_wheels_demo_runs_in_an_empty_environment(release, tmp_path):
-    venv.create(tmp_path / "fresh", with_pip=True)
+    venv.create(tmp_path / "fresh")
     python = tmp_path / "fresh" / "bin" / "python"
     site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
     for place in set(torch_here()):  # to install it would take longer than all else
         (Path(site) / place.name).symlink_to(place)
     clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    run(python, "-m", "pip", "install", "--quiet", "--no-compile", release[0], env=clean)
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-compile", release[0], env=clean)
     where = run(python, "-c", "import hf_zspa; print(hf_zspa.__file__)", cwd=tmp_path, env=clean)
     assert where.startswith(str(tmp_path))
     command = tmp_path / "fresh" / "bin" / "hf-zspa"
