@@ -93,6 +93,12 @@ class Stock:
         names = ("image_token_id", "image_token_index", "video_token_id")
         return sorted({getattr(config, n) for n in names if isinstance(getattr(config, n, None), int)})
 
+    @property
+    def suppressed_ids(self) -> list[int]:
+        """What is never generated; a placeholder may have no logit of its own."""
+        logits = self.model.config.get_text_config().vocab_size
+        return sorted(i for i in {*self.special_ids, *self.placeholder_ids} if i < logits)
+
     @torch.no_grad()
     def encodings(self, inputs) -> list[Encoding]:
         """Images, then videos. An image has as many tokens as `inputs.visual_tokens` says, where it does: else it is an
@@ -190,7 +196,7 @@ class Stock:
         scores = []
         for _ in range(steps):
             logits = self.logits(inputs, ids, mask, keep, compact)[:, -1].float()
-            logits[:, sorted({*self.special_ids, *self.placeholder_ids})] = SUPPRESSED
+            logits[:, self.suppressed_ids] = SUPPRESSED
             scores.append(logits)
             token = logits.argmax(-1, keepdim=True)
             one = torch.ones_like(token)
@@ -204,7 +210,7 @@ class Stock:
         for row in self.short_rows(inputs, keep, compact):
             for _ in range(steps):
                 logits = row.logits()[:, -1].float()
-                logits[:, sorted({*self.special_ids, *self.placeholder_ids})] = SUPPRESSED
+                logits[:, self.suppressed_ids] = SUPPRESSED
                 scores.append(logits)
                 row.append(logits.argmax(-1, keepdim=True))
             tokens.append(row.ids[:, -steps:])
@@ -282,12 +288,11 @@ class ShortRow:
 def beam_search(stock, inputs, keep, beams: int, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
     """What a plain beam search over the short oracle's logits finds for one prompt, best first, and the sums of their
     log scores."""
-    suppressed = sorted({*stock.special_ids, *stock.placeholder_ids})
     (row,) = stock.short_rows(inputs, keep)
     rows, scores = [row], torch.zeros(1)
     for _ in range(steps):
         likely = torch.cat([row.logits()[:, -1] for row in rows]).float().log_softmax(-1)
-        likely[:, suppressed] = -torch.inf
+        likely[:, stock.suppressed_ids] = -torch.inf
         scores, best = (scores[:, None] + likely).flatten().topk(beams)
         longer = []
         for place in best.tolist():

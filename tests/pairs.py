@@ -91,8 +91,7 @@ class Pair:
     @property
     def greedy(self) -> dict:
         """Arguments of a greedy generation in which a random model cannot emit placeholders or end."""
-        suppressed = sorted({*self.stock.special_ids, *self.stock.placeholder_ids})
-        return {"do_sample": False, "suppress_tokens": suppressed, "max_new_tokens": 6}
+        return {"do_sample": False, "suppress_tokens": self.stock.suppressed_ids, "max_new_tokens": 6}
 
     def generate(self, inputs, **options) -> torch.Tensor:
         """New tokens `(batch, steps)` of the pruning model."""

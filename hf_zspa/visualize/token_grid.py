@@ -49,9 +49,18 @@ def token_views(model, processor, inputs, image: Image.Image, count: int) -> lis
     for grid in layout.grids:
         tokens = torch.tensor([list(row) for row in grid.rows])
         rows, columns = tokens.shape
-        seen = _unnormalised(inputs["pixel_values"][0], processor.image_processor) if grid.cropped else image
+        seen = image
+        if grid.cropped or grid.patches:
+            pixels = inputs["pixel_values"]
+            pixels = _joined(pixels, *grid.patches) if grid.patches else pixels[0]
+            seen = _unnormalised(pixels, processor.image_processor)
         views.append(View(f"{grid.part}, {rows} x {columns} tokens".removeprefix(", "), seen, tokens))
     return views
+
+
+def _joined(patches: Tensor, rows: int, columns: int) -> Tensor:
+    """The pixels `(3, height, width)` of which `(rows * columns, 3, h, w)` are the patches, row by row."""
+    return patches.unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4).flatten(3).flatten(1, 2)
 
 
 def _unnormalised(pixels: Tensor, image_processor) -> Image.Image:

@@ -87,7 +87,7 @@ def without_attention(model):
 
 
 @every_family
-@pytest.mark.parametrize("size", [(150, 90), (90, 200)])
+@pytest.mark.parametrize("size", [(150, 90), (90, 200), (36, 280)])
 def test_a_token_depends_on_the_pixels_where_it_is_drawn(base_checkpoint, family, size):
     pair = pairs.load(family, base_checkpoint(family))
     model = without_attention(pair.model)

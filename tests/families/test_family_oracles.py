@@ -212,6 +212,11 @@ def why_refused(pair, inputs) -> str | None:
 def test_images_and_videos_equal_the_oracles_or_are_refused(load, family, case):
     pair = load(family)
     inputs = pair.inputs(*VIDEO_CASES[case])
+    if tiny.transformers_version() < recipe(pair).video_since and not pair.model.completed_by_forward:
+        for model in (pair.stock.model, pair.model):
+            with pytest.raises(RuntimeError, match=r"split_sizes|Sizes of tensors"):  # it cannot merge frames
+                model.generate(**inputs, **pair.greedy)
+        return
     if why := why_refused(pair, inputs):
         for call in (pair.generate, lambda given: pair.model(**given), lambda given: pair.model.model(**given)):
             with pytest.raises(ValueError, match=why):

@@ -14,6 +14,7 @@ from .cohere import AYA_VISION, COHERE2_VISION
 from .gemma import GEMMA3, GEMMA4, PALIGEMMA
 from .glm import GLM4V, GLM46V
 from .internvl import INTERNVL
+from .kimi import KIMI_K25
 from .lfm2 import LFM2_VL
 from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION, LLAVA_TEMPLATE, MISTRAL_TEMPLATE
 from .mistral import MISTRAL3
@@ -60,6 +61,7 @@ _ALL = (
     GLM4V,
     GLM46V,
     PALIGEMMA,
+    KIMI_K25,
 )
 RECIPES = {recipe.family: recipe for recipe in _ALL}
 FAMILIES = ("llava", "llava_next", "qwen2_5_vl")  # the paper's, which every test of behaviour runs on

@@ -41,7 +41,8 @@ class Recipe:
         needs_images: whether the processor refuses prompts without any image.
         nested: whether the processor takes a list of images for each prompt, not all in one.
         video: whether the family takes videos.
-        video_since: the first version in which our class is exact on them.
+        video_since: the first version in which our class is exact on them; before, it refuses them by name, or the
+            stock class fails on them as well.
         tiled: whether an image's visual tokens are those of its tiles, of which the encoder's output has an entry each.
         exact_when_masked: whether attention alone reads other columns, so that the masked oracle is one too.
     """

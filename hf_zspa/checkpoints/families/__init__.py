@@ -2,6 +2,7 @@
 
 from .gemma import GEMMA3, GEMMA4, PALIGEMMA
 from .glm import GLM4V, GLM46V
+from .kimi import KIMI_K25
 from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION
 from .mistral import MISTRAL3
 from .qwen import QWEN2_5_VL, QWEN2_VL, QWEN3_5, QWEN3_5_MOE, QWEN3_VL, QWEN3_VL_MOE
@@ -31,5 +32,6 @@ _ALL = (
     GLM4V,
     GLM46V,
     PALIGEMMA,
+    KIMI_K25,
 )
 FAMILIES = {family.model_type: family for family in _ALL}

@@ -19,11 +19,14 @@ class Grid:
         rows: the tokens of each row from left to right, by their place among those of the image.
         part: what the grid is of, where an image has several.
         cropped: whether it covers what the processor left of the image, which is its first pixels, not all of it.
+        patches: rows and columns of the patches that are the image's pixels, row by row, where the processor has padded
+            it; the grid covers them all.
     """
 
     rows: tuple[Sequence[int], ...]
     part: str = ""
     cropped: bool = False
+    patches: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

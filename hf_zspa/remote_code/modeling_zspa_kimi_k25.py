@@ -1,0 +1,40 @@
+"""Kimi K2.5 that prunes its own visual tokens, of images and of the chunks of videos, each as if it were an image."""
+
+from transformers import Kimi_K25Config, Kimi_K25ForConditionalGeneration, Kimi_K25Model
+
+# Every helper is imported here, used or not: transformers 4.x copies only the files that this one names.
+from .zspa_cache import PrunedPrompt  # noqa: F401
+from .zspa_calling import choose  # noqa: F401
+from .zspa_compat import find_cache  # noqa: F401
+from .zspa_config import ZspaConfigMixin
+from .zspa_encoder import EncoderOutput  # noqa: F401
+from .zspa_forward import ZspaBaseModelMixin
+from .zspa_generation import ZspaGenerationMixin
+from .zspa_kernels import select_on_gpu  # noqa: F401
+from .zspa_lookahead import select_on_cpu  # noqa: F401
+from .zspa_packing import Packed  # noqa: F401
+from .zspa_prefill import PackedRows  # noqa: F401
+from .zspa_prompt import prompt_mask  # noqa: F401
+from .zspa_selection import ZspaPruner  # noqa: F401
+from .zspa_similarity import Cosines  # noqa: F401
+from .zspa_visuals import ZspaVisualsMixin  # noqa: F401
+
+
+class ZspaKimi_K25Config(ZspaConfigMixin, Kimi_K25Config):
+    """`Kimi_K25Config` with the fields of pruning."""
+
+    allowed_position_ids = ("preserve", "compact")
+    first_transformers = "5.16"
+
+
+class ZspaKimi_K25Model(ZspaBaseModelMixin, Kimi_K25Model):
+    """`Kimi_K25Model` that prunes when it is called with images."""
+
+    config_class = ZspaKimi_K25Config
+
+
+class ZspaKimi_K25ForConditionalGeneration(ZspaGenerationMixin, Kimi_K25ForConditionalGeneration):
+    """`Kimi_K25ForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
+
+    config_class = ZspaKimi_K25Config
+    base_class = ZspaKimi_K25Model
