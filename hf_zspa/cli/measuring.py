@@ -98,9 +98,8 @@ def bench_command(
     shape: Annotated[
         str | None,
         typer.Option(
-            help="Random weights instead: llava-1.5-7b, llava-next-7b, qwen2.5-vl-7b, qwen3-vl-8b "
-            "or gemma-3-4b; with -small, two "
-            "layers."
+            help="Random weights instead: llava-1.5-7b, llava-next-7b, qwen2.5-vl-7b, qwen3-vl-8b or gemma-3-4b; with "
+            "-small, two layers."
         ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="With --shape: prompts at once.")] = 1,
