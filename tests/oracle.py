@@ -125,17 +125,16 @@ class Stock:
         return [image for encoding in self.encodings(inputs) for image in encoding.tokens.split(encoding.sizes)]
 
     def images(self, inputs) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
-        """Per image, then per video: its row, its columns `(n,)`, and the prompt tokens `(m, d)` of that row."""
+        """Per image, then per video: its row, its columns `(n,)`, and the prompt tokens `(m, d)` of that row, without
+        the text between two tokens of one image."""
         ids = inputs["input_ids"]
         text = inputs.get("attention_mask", torch.ones_like(ids)).bool()
         text = text & ~torch.isin(ids, torch.tensor([*self.special_ids, *self.placeholder_ids]))
         embed = self.model.get_input_embeddings().weight.detach()
-        found = []
-        for encoding in self.encodings(inputs):
-            for mine in encoding.spots.nonzero().split(encoding.sizes):
-                row = int(mine[0, 0])
-                found.append((row, mine[:, 1], embed[ids[row][text[row]]]))
-        return found
+        places = [p for e in self.encodings(inputs) for p in e.spots.nonzero().split(e.sizes)]
+        for mine in places:
+            text[mine[0, 0], mine[0, 1] : mine[-1, 1]] = False
+        return [(int(mine[0, 0]), mine[:, 1], embed[ids[mine[0, 0]][text[mine[0, 0]]]]) for mine in places]
 
     def columns(self, inputs, kept: list[list[int]]) -> torch.Tensor:
         """Columns `(batch, S)` that are seen when these indices of each image are kept."""

@@ -31,6 +31,13 @@ HAS_OUTPUT_OBJECTS = register_checkpoint_conversion_mapping is not None
 COLUMN_ARGUMENTS = ("token_type_ids", "mm_token_type_ids", "moe_mm_token_type_ids")
 
 
+def to_device(counted: Tensor, device: torch.device) -> Tensor:
+    """What was counted on the CPU, on its way to `device`."""
+    if device.type == "cuda":
+        counted = counted.pin_memory()  # else the copy may wait for what the GPU does
+    return counted.to(device, non_blocking=True)
+
+
 def check_version(first: str) -> None:
     """Raises `ValueError` where this is an earlier version of transformers than `first`, such as "5.19"."""
     here, needed = ([int(part) for part in version.split(".")[:2]] for version in (__version__, first))

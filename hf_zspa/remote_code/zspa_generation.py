@@ -66,7 +66,7 @@ class ZspaGenerationMixin(ZspaForwardMixin):
     def _prune_for_generation(self, input_ids, attention_mask, pruner, call) -> PrunedVisuals:
         pruned = self.prune_visuals(input_ids, attention_mask, pruner, call)
         if call.get("position_ids") is None:
-            pruned.positions = self._on_device(self._rope_positions(pruned.described), input_ids.device)
+            pruned.positions = self._rope_positions(pruned.described, input_ids.device)
         return pruned
 
     def _prepare_cache_for_generation(self, generation_config, model_kwargs, mode, batch_size, max_cache_length):

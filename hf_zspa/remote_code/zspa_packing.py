@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .zspa_cache import PrunedPrompt
-from .zspa_compat import COLUMN_ARGUMENTS, cached_length, find_cache, named_arguments
+from .zspa_compat import COLUMN_ARGUMENTS, cached_length, find_cache, named_arguments, to_device
 from .zspa_encoder import hand_over
 from .zspa_prefill import PackedRows, PrunedVisuals
 from .zspa_selection import VisualTokenPruner
@@ -57,7 +57,7 @@ class ZspaPackingMixin(ZspaVisualsMixin):
         mask, positions = call.get("attention_mask"), call.get("position_ids")
         pruned = self.prune_visuals(input_ids, mask, pruner, call)
         if positions is None:
-            positions = self._on_device(self._rope_positions(pruned.described), input_ids.device)
+            positions = self._rope_positions(pruned.described, input_ids.device)
         if positions is None:  # as stock text models count, over padding too
             positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         elif self.first_position:
@@ -111,9 +111,9 @@ class ZspaPackingMixin(ZspaVisualsMixin):
                 inputs[name] = rows.take(full) * rows.mask.to(full.dtype)
         return Packed(inputs, hand_over(self._base, pruned.repeated(copies)), rows, prompt)
 
-    def _rope_positions(self, described: dict[str, Any]) -> Tensor | None:
-        """Positions `(3, batch, S)` of the full prompt, on the CPU, by the base model's own function; None where it
-        counts along the rows."""
+    def _rope_positions(self, described: dict[str, Any], device: torch.device) -> Tensor | None:
+        """Positions `(3, batch, S)` of the full prompt by the base model's own function, counted on the CPU; None where
+        it counts along the rows."""
         rope_index = getattr(self._base, "get_rope_index", None)
         if rope_index is None:
             return None
@@ -122,14 +122,7 @@ class ZspaPackingMixin(ZspaVisualsMixin):
             return None
         if given["attention_mask"] is None:
             given["attention_mask"] = torch.ones_like(given["input_ids"])
-        return rope_index(**given)[0]
-
-    @staticmethod
-    def _on_device(positions: Tensor | None, device: torch.device) -> Tensor | None:
-        """Positions counted on the CPU, on their way to `device`."""
-        if positions is not None and device.type == "cuda":
-            positions = positions.pin_memory()  # else the copy may wait for what the GPU does
-        return None if positions is None else positions.to(device, non_blocking=True)
+        return to_device(rope_index(**given)[0], device)
 
     def _text_id(self) -> int:
         placeholders = [self.placeholder_id(modality) for modality in self.visual_inputs]

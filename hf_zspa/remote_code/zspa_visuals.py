@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .zspa_calling import choose
-from .zspa_compat import check_version
+from .zspa_compat import check_version, to_device
 from .zspa_config import check_fields, fields_of, meant_by, pruner_from_config
 from .zspa_encoder import EncoderOutput, as_output, loaded, takes_encoder_outputs
 from .zspa_prefill import PrunedVisuals
@@ -84,19 +84,25 @@ class ZspaVisualsMixin:
         ids, mask = described["input_ids"], described["attention_mask"]
         mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
         check_one_sample_per_row(described)
-        prompts = self._prompt_tokens(ids, mask, input_ids.device)
         pruned = PrunedVisuals(torch.ones_like(input_ids, dtype=torch.bool), described=described)
         pruned.tail = _common_end(mask & ~self._is_placeholder(ids), described.get("position_ids"))
-        lengths = mask.sum(1).tolist()
+        lengths, encoded, text = mask.sum(1).tolist(), [], mask.clone()
         for modality, names in self.visual_inputs.items():
             given = {name: call[name] for name in names if call.get(name) is not None}
             output = self._encode(modality, given, (call.get("mm_encoder_outputs") or {}).get(modality))
             if output is None:
                 continue
-            spots, to_fill = ids == self.placeholder_id(modality), input_ids == self.placeholder_id(modality)
+            spots = ids == self.placeholder_id(modality)
             output = EncoderOutput.of(output, self._sizes_of_images(ids, spots))
-            sizes = [len(image) for image in output.images]
-            rows = rows_of_images(spots.sum(1).tolist(), sizes, modality)
+            rows = rows_of_images(spots.sum(1).tolist(), [len(image) for image in output.images], modality)
+            for row, first, last in _spans(spots, output.images):
+                text[row, first : last + 1] = False
+            encoded.append((modality, spots, output, rows))
+            pruned.inputs.update(given)
+        prompts = self._prompt_tokens(ids, text, input_ids.device)
+        while encoded:
+            modality, spots, output, rows = encoded.pop(0)
+            sizes, to_fill = [len(image) for image in output.images], input_ids == self.placeholder_id(modality)
             shown = [s.nonzero()[:, 0] for s in mask[spots].split(sizes)]  # the mask may hide some
             indices = self._select(output.images, [prompts[row] for row in rows], shown, pruner)
             pruned.keep = pruned.keep.masked_scatter(to_fill, _kept_placeholders(sizes, indices).to(to_fill.device))
@@ -105,7 +111,6 @@ class ZspaVisualsMixin:
             for row, visible, chosen in zip(rows, shown, indices):
                 lengths[row] -= len(visible) - len(chosen)
             pruned.indices += indices
-            pruned.inputs.update(given)
         pruned.width, pruned.padded = max(lengths), min(lengths) < max(lengths)
         return pruned
 
@@ -187,14 +192,15 @@ class ZspaVisualsMixin:
         return found
 
     def _prompt_tokens(self, ids: Tensor, mask: Tensor, device: torch.device) -> list[Tensor]:
-        """Per row the embeddings `(m, d)` of its prompt's text within the scope; `ids` and `mask` are on the CPU."""
+        """Per row the embeddings `(m, d)` of its prompt's text within the scope; `ids`, and the `mask` of what may be
+        text, are on the CPU."""
         config = self.config
         special = torch.tensor(config.zspa_special_token_ids or [], dtype=torch.long, device=ids.device)
         is_text = mask & ~torch.isin(ids, special) & ~self._is_placeholder(ids)
         is_prompt = prompt_mask(
             ids, is_text, config.zspa_prompt_scope, config.zspa_query_start_ids, config.zspa_query_end_ids
         )
-        tokens = self.get_input_embeddings()(ids[is_prompt].to(device, non_blocking=True))
+        tokens = self.get_input_embeddings()(to_device(ids[is_prompt], device))
         return list(tokens.split(is_prompt.sum(1).tolist()))
 
     def _encode(self, modality: str, given: dict[str, Any], outputs) -> Any:
@@ -223,6 +229,13 @@ class ZspaVisualsMixin:
         for k, of_shown in zip(seen, chosen):
             indices[k] = part[k][of_shown] if k in part else of_shown
         return indices
+
+
+def _spans(spots: Tensor, images: list[Tensor]) -> list[tuple[int, int, int]]:
+    """Per image its row, and the columns of its first and its last placeholder; `spots` `(batch, S)` has them all. Text
+    between them, such as times between the frames of a video, belongs to it, and is no part of what is asked."""
+    places = [p for p in spots.nonzero().split([len(image) for image in images]) if len(p)]
+    return [(int(p[0, 0]), int(p[0, 1]), int(p[-1, 1])) for p in places]
 
 
 def _common_end(stays: Tensor, positions: Tensor | None) -> int:
