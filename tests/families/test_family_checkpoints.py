@@ -66,6 +66,15 @@ def test_it_loads_as_the_stock_class_without_trust_and_prunes_with_it(family, co
 
 
 @every_family
+def test_the_hubs_names_load_to_the_weights_that_transformers_own_names_do(family, base_checkpoint):
+    hub, own = (
+        transformers.AutoModelForImageTextToText.from_pretrained(base_checkpoint(family, layout=layout)).state_dict()
+        for layout in ("old", "new")
+    )
+    assert hub.keys() == own.keys() and all(torch.equal(hub[name], own[name]) for name in own)
+
+
+@every_family
 def test_it_can_be_pushed(family, converted):
     """All that `push` asks of a folder before it asks the Hub; tests/hub does the rest."""
     config = check_publishable(converted(family))
