@@ -47,6 +47,10 @@ def _family(
         return Layout(tiles * each, (Grid(whole, "whole image"), _over(down, columns, across)))
 
     def typical(config: Config) -> list[tuple[str, tuple[int, ...]]]:
+        vision = config.get("vision_config") or {}
+        given = [vision[name] for name in ("image_size", "patch_size") if vision.get(name) is not None]
+        if not are_sizes(*(size for sizes in given for size in (sizes if isinstance(sizes, list) else [sizes]))):
+            return []
         try:
             tile, each = pixels(config), side(config) ** 2
         except (LookupError, TypeError, ZeroDivisionError):  # missing, or no numbers
