@@ -134,7 +134,7 @@ for folder in sys.argv[2:]:
 @pytest.mark.slow
 def test_it_works_where_hf_zspa_is_not_installed(base_checkpoint, tmp_path):
     folders = [convert_checkpoint(base_checkpoint(family), tmp_path / family) for family in tiny.FAMILIES]
-    command = [sys.executable, "-I", "-c", ELSEWHERE, str(Path(tiny.__file__).parent), *map(str, folders)]
+    command = [sys.executable, "-I", "-c", ELSEWHERE, str(Path(tiny.__file__).parents[1]), *map(str, folders)]
     finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     lines = [line.split() for line in finished.stdout.splitlines()]

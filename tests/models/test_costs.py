@@ -130,27 +130,29 @@ def test_nothing_waits_for_a_gpu_during_a_selection_in_plain_torch(as_on_a_gpu, 
 def test_nothing_waits_for_a_gpu_from_the_selection_to_the_stock_class(pair, inputs, as_on_a_gpu, monkeypatch):
     """The stock class then compares the numbers of placeholders and features, on the device."""
     monkeypatch.setattr(zspa_selection, "select_on_gpu", lambda *arguments: None)
-    operations = Operations()
+    operations, counting = Operations(), []
     choose, count = zspa_visuals.choose, type(pair.model)._rope_positions
     on_cpu, cpu = [], torch.Tensor.cpu
 
-    def on_the_cpu(model, described):  # here everything is on one; there, what was brought before the selection
+    def on_the_cpu(model, described, device):  # here everything is on one; there, what was brought before the selection
         with torch._C.DisableTorchFunction(), _disable_current_modes():
             tensors = [value for value in described.values() if isinstance(value, torch.Tensor)]
             assert len(tensors) > 1 and all(value.data_ptr() in on_cpu for value in tensors)
-            return count(model, described)
+            return count(model, described, device)
 
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: on_cpu.append(tensor.data_ptr()) or cpu(tensor))
     monkeypatch.setattr(type(pair.model), "_rope_positions", on_the_cpu)
-    monkeypatch.setattr(zspa_visuals, "choose", lambda *a: operations.__enter__() and choose(*a))
+    monkeypatch.setattr(zspa_visuals, "choose", lambda *a: counting.append(operations.__enter__()) or choose(*a))
     embedding = pair.model.get_input_embeddings()
     handle = embedding.register_forward_pre_hook(
-        lambda *_: operations.__exit__(None, None, None) if operations.launches else None
+        lambda *_: counting.pop().__exit__(None, None, None) if counting else None
     )
     try:
         pair.model(**inputs, logits_to_keep=1)
     finally:
         handle.remove()
+        for unfinished in counting:  # else it would count in other tests
+            unfinished.__exit__(None, None, None)
     assert operations.largest and operations.waits == []
 
 
