@@ -127,13 +127,24 @@ class ZspaVisualsMixin:
         return {name: value.cpu() if isinstance(value, Tensor) else value for name, value in small.items()}
 
     def _has_visuals(self, kwargs: dict) -> bool:
-        """Whether `kwargs` bring images or videos, as pixels or (from 5.19 on) encoded already."""
-        pixels = [kwargs.get(name) for name in self._pixels]
-        return any(v is not None for v in [*pixels, *(kwargs.get("mm_encoder_outputs") or {}).values()])
+        """Whether `kwargs` bring images or videos, as pixels or encoded already."""
+        encoded = kwargs.get("mm_encoder_outputs")  # from 5.19 on
+        if isinstance(encoded, dict):
+            encoded = next((output for output in encoded.values() if output is not None), None)
+        brought = [encoded, kwargs.get("image_hidden_states"), *(kwargs.get(name) for name in self._pixels)]
+        return any(value is not None for value in brought)
 
     def _check_modalities(self, call: dict) -> None:
-        """Raises `ValueError` where a call brings what cannot be told apart, or not be pruned before 5.19."""
-        encoded = call.get("mm_encoder_outputs") or {}
+        """Raises `ValueError` where a call brings what cannot be told apart, or not be pruned: features in other forms
+        than an encoder's output, or what 5.19 was the first version to encode whole."""
+        encoded = call.get("mm_encoder_outputs")
+        bare = "mm_encoder_outputs" if not isinstance(encoded, dict | None) else "image_hidden_states"
+        if not isinstance(encoded, dict | None) or call.get("image_hidden_states") is not None:
+            raise ValueError(
+                f"{bare} are features that were encoded elsewhere, which cannot be pruned: pass the pixels, or set "
+                "zspa_keep_ratio to 1.0"
+            )
+        encoded = encoded or {}
         names = self.visual_inputs.items()
         brought = [m for m, (pixels, *_) in names if call.get(pixels) is not None or encoded.get(m) is not None]
         if len({self.placeholder_id(modality) for modality in brought}) < len(brought):

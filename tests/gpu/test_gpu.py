@@ -128,7 +128,7 @@ def test_flash_attention_gives_what_sdpa_gives(load, position_ids):
     answers = []
     with pair.fields(position_ids=position_ids):
         for attention in ("sdpa", "flash_attention_2"):
-            model = pairs.pruning_class["llava"](pair.model.config).cuda().bfloat16().eval()
+            model = pairs.pruning_class("llava")(pair.model.config).cuda().bfloat16().eval()
             model.load_state_dict(pair.model.state_dict())
             model.set_attn_implementation(attention)
             answers.append(model(**inputs.to(torch.bfloat16)).logits.float())

@@ -151,7 +151,7 @@ def _limits(config: dict) -> str:
         "Small images have few tokens, and pruning them saves little.",
         "Fewer tokens can change an answer, also one that the base has right; questions about many small things need "
         "more of them.",
-        "Documents, charts and other dense text lose most, and a tenth of the tokens ruins them: on Qwen3-VL-8B, "
+        "Documents, charts and other dense text lose most, and a tenth of the tokens can ruin them: on Qwen3-VL-8B, "
         "DocVQA falls from 94.5 to 45.3 at an eighth with the method that loses least in that comparison (EADP, Table "
         "4; not measured here). Keep far more for them, or all: 1.0.",
     ]
