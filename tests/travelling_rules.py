@@ -6,6 +6,8 @@ import builtins
 import re
 from collections.abc import Collection, Iterable
 
+from hf_zspa.checkpoints.families import FAMILIES
+
 MODULES = {
     "bisect", "collections.abc", "contextlib", "copy", "dataclasses", "difflib", "functools", "inspect", "itertools",
     "math", "threading", "torch", "triton", "triton.language", "typing", "warnings",
@@ -20,7 +22,11 @@ IMPORTED = {
     "transformers.utils.generic": {"_CAN_RECORD_REGISTRY"},
     "transformers.utils.output_capturing": {"_CAN_RECORD_REGISTRY"},
 }  # fmt: skip
-STOCK_CLASS = re.compile(r"(?!Auto)[A-Z][A-Za-z0-9_]*(Config|Model|ForConditionalGeneration)")  # of transformers itself
+STOCK_CLASSES = {
+    family.stock.removesuffix("ForConditionalGeneration") + part
+    for family in FAMILIES.values()
+    for part in ("Config", "Model", "ForConditionalGeneration")
+}
 # As a builtin, as an attribute of anything, as a name imported, and as a string that getattr could be given.
 FORBIDDEN = {
     "breakpoint", "builtins", "call", "check_call", "check_output", "compile", "cpp_extension", "ctypes",
@@ -74,7 +80,7 @@ def _problems(node: ast.AST, parents: dict, neighbours: Collection[str], kernels
         known = node.module in neighbours if node.level == 1 else node.level == 0 and node.module in MODULES
         allowed_names = IMPORTED.get(node.module or "", set()) if node.level == 0 else set()
         for alias in node.names:
-            is_stock = node.module == "transformers" and not node.level and STOCK_CLASS.fullmatch(alias.name)
+            is_stock = node.module == "transformers" and not node.level and alias.name in STOCK_CLASSES
             if not (known or is_stock or alias.name in allowed_names) or alias.name == "*" or _is_forbidden(alias.name):
                 yield f"imports {alias.name} from {'.' * node.level}{node.module or ''}"
     elif isinstance(node, ast.Name):

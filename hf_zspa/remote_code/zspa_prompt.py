@@ -1,4 +1,7 @@
-"""Which tokens of a prompt are the question: pure functions on token ids."""
+"""Which tokens of a prompt are the question, and where its images stand: pure functions on token ids."""
+
+from bisect import bisect_left
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -49,3 +52,34 @@ def _starts_with(input_ids: Tensor, marker: list[int]) -> Tensor:
     windows = input_ids.unfold(1, len(marker), 1)
     found[:, : length - len(marker) + 1] = (windows == torch.tensor(marker, device=input_ids.device)).all(2)
     return found
+
+
+def spans_of_images(spots: Tensor, images: list[Tensor]) -> list[tuple[int, int, int]]:
+    """Per image its row, and the columns of its first and its last placeholder; `spots` `(batch, S)` has them all. Text
+    between them, such as times between the frames of a video, belongs to it, and is no part of what is asked."""
+    places = [p for p in spots.nonzero().split([len(image) for image in images]) if len(p)]
+    return [(int(p[0, 0]), int(p[0, 1]), int(p[-1, 1])) for p in places]
+
+
+def rows_of_images(placeholders: list[int], sizes: list[int], modality: str) -> list[int]:
+    """The row of each image: a row's images fill its placeholders, one after the other.
+
+    Args:
+        placeholders: how many each row has.
+        sizes: the tokens `n_i` of each image, of all rows in order.
+        modality: "image" or "video", for the error.
+
+    Raises:
+        ValueError: the images do not fill the placeholders of whole rows.
+    """
+    row_ends, image_ends = list(accumulate(placeholders)), list(accumulate(sizes))
+    rows = [bisect_left(row_ends, end) for end in image_ends]
+    whole = all(
+        r < len(row_ends) and row_ends[r] - end + n <= placeholders[r] for r, end, n in zip(rows, image_ends, sizes)
+    )
+    if not whole or image_ends[-1] != row_ends[-1]:
+        raise ValueError(
+            f"the rows of input_ids have {placeholders} {modality} placeholders, but the {modality}s "
+            f"have {sizes} tokens: pass the processor's outputs unchanged"
+        )
+    return rows

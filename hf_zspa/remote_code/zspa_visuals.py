@@ -1,7 +1,5 @@
 """From a prompt with images to the visual tokens that are kept: encoding, matching images to rows, selection."""
 
-from bisect import bisect_left
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -12,7 +10,7 @@ from .zspa_compat import check_version, to_device
 from .zspa_config import check_fields, fields_of, meant_by, pruner_from_config
 from .zspa_encoder import EncoderOutput, as_output, loaded, takes_encoder_outputs
 from .zspa_prefill import PrunedVisuals
-from .zspa_prompt import prompt_mask
+from .zspa_prompt import prompt_mask, rows_of_images, spans_of_images
 from .zspa_selection import VisualTokenPruner, ZspaPruner
 
 CALL_ARGUMENTS = ("visual_token_pruner", "zspa_keep_ratio", "zspa_core_ratio")
@@ -95,7 +93,7 @@ class ZspaVisualsMixin:
             spots = ids == self.placeholder_id(modality)
             output = EncoderOutput.of(output, self._sizes_of_images(ids, spots))
             rows = rows_of_images(spots.sum(1).tolist(), [len(image) for image in output.images], modality)
-            for row, first, last in _spans(spots, output.images):
+            for row, first, last in spans_of_images(spots, output.images):
                 text[row, first : last + 1] = False
             encoded.append((modality, spots, output, rows))
             pruned.inputs.update(given)
@@ -242,13 +240,6 @@ class ZspaVisualsMixin:
         return indices
 
 
-def _spans(spots: Tensor, images: list[Tensor]) -> list[tuple[int, int, int]]:
-    """Per image its row, and the columns of its first and its last placeholder; `spots` `(batch, S)` has them all. Text
-    between them, such as times between the frames of a video, belongs to it, and is no part of what is asked."""
-    places = [p for p in spots.nonzero().split([len(image) for image in images]) if len(p)]
-    return [(int(p[0, 0]), int(p[0, 1]), int(p[-1, 1])) for p in places]
-
-
 def _common_end(stays: Tensor, positions: Tensor | None) -> int:
     """How many columns at the end of `(batch, S)` stay in all rows, at positions that rise by one."""
     at_end = stays.all(0)
@@ -291,30 +282,6 @@ def check_one_sample_per_row(described: dict[str, Any]) -> None:
             f"{' and '.join(named)} say that several samples are packed into one row, which cannot be pruned: give "
             "each sample a row of its own, or set zspa_keep_ratio to 1.0"
         )
-
-
-def rows_of_images(placeholders: list[int], sizes: list[int], modality: str) -> list[int]:
-    """The row of each image: a row's images fill its placeholders, one after the other.
-
-    Args:
-        placeholders: how many each row has.
-        sizes: the tokens `n_i` of each image, of all rows in order.
-        modality: "image" or "video", for the error.
-
-    Raises:
-        ValueError: the images do not fill the placeholders of whole rows.
-    """
-    row_ends, image_ends = list(accumulate(placeholders)), list(accumulate(sizes))
-    rows = [bisect_left(row_ends, end) for end in image_ends]
-    whole = all(
-        r < len(row_ends) and row_ends[r] - end + n <= placeholders[r] for r, end, n in zip(rows, image_ends, sizes)
-    )
-    if not whole or image_ends[-1] != row_ends[-1]:
-        raise ValueError(
-            f"the rows of input_ids have {placeholders} {modality} placeholders, but the {modality}s "
-            f"have {sizes} tokens: pass the processor's outputs unchanged"
-        )
-    return rows
 
 
 def _kept_placeholders(sizes: list[int], indices: list[Tensor]) -> Tensor:

@@ -2,12 +2,12 @@
 
 import json
 
-import numpy as np
 import pairs
 import pytest
 import tiny
 import torch
 import transformers
+from drawn import assert_drawn_where_it_lies
 from PIL import Image
 
 from hf_zspa.checkpoints.convert import convert_checkpoint
@@ -16,8 +16,6 @@ from hf_zspa.checkpoints.verify import verify_checkpoint
 from hf_zspa.hub.publishable import check_publishable
 from hf_zspa.loading import load_zspa, question_inputs
 from hf_zspa.visualize.checkpoint import visualize_checkpoint
-from hf_zspa.visualize.panels import enlarged
-from hf_zspa.visualize.token_grid import token_views
 
 every_family = pytest.mark.parametrize("family", tiny.OTHER_FAMILIES)
 
@@ -81,48 +79,10 @@ def test_it_can_be_pushed(family, converted):
     assert config["model_type"] == family
 
 
-def without_attention(model):
-    """Makes the vision tower see every patch alone, so that a token depends on its own pixels only."""
-    for name, module in model.named_modules():
-        outputs = (
-            "self_attn.out_proj", "attn.proj", "attention.projection_layer", "self_attn.o_proj", "attention.o_proj",
-            "o_proj.linear",
-        )  # fmt: skip
-        if name.endswith(outputs) and "language" not in name and hasattr(module, "weight"):
-            module.weight.data.zero_()
-            if getattr(module, "bias", None) is not None:
-                module.bias.data.zero_()
-    return model
-
-
 @every_family
 @pytest.mark.parametrize("size", [(150, 90), (90, 200), (36, 280)])
 def test_a_token_depends_on_the_pixels_where_it_is_drawn(base_checkpoint, family, size):
-    pair = pairs.load(family, base_checkpoint(family))
-    model = without_attention(pair.model)
-    width, height = size
-    dark, lit = Image.new("RGB", size, "black"), Image.new("RGB", size, "black")
-    lit.paste("white", (width * 5 // 10, height // 20, width * 8 // 10, height * 9 // 20))
-
-    def seen(image):
-        inputs = question_inputs(model, pair.processor, image, "what is this?")
-        tokens = model.visual_and_prompt_tokens(**inputs)[0][0]
-        return tokens, token_views(model, pair.processor, inputs, image, len(tokens))
-
-    (dark_tokens, dark_views), (lit_tokens, lit_views) = seen(dark), seen(lit)
-    changed = (dark_tokens - lit_tokens).abs().amax(1) > 1e-3
-    placed = torch.cat([view.tokens.flatten() for view in dark_views])
-    assert len(placed) == len(placed.unique())
-    for before, after in zip(dark_views, lit_views, strict=True):
-        light = np.asarray(enlarged(after).convert("L"), dtype=float) - np.asarray(enlarged(before).convert("L"))
-        rows, columns = after.tokens.shape
-        share = light.reshape(rows, light.shape[0] // rows, columns, -1).mean((1, 3)) / 255
-        places = changed[after.tokens].numpy()
-        assert places[share > 0.5].all()
-        near = np.array([[share[max(0, r - 1) : r + 2, max(0, c - 1) : c + 2].max() for c in range(columns)]
-                         for r in range(rows)])  # fmt: skip
-        assert not places[near == 0].any()
-    assert any(0 < changed[view.tokens].float().mean() < 1 for view in lit_views)
+    assert_drawn_where_it_lies(pairs.load(family, base_checkpoint(family)), size)
 
 
 @every_family

@@ -5,6 +5,7 @@ import pairs
 import pytest
 import tiny
 import torch
+from drawn import assert_drawn_where_it_lies
 from PIL import Image
 
 from hf_zspa import cli
@@ -41,38 +42,8 @@ def cells(view: View, panel: Image.Image):
         yield int(view.tokens[row, column]), np.asarray(panel.crop(patch_box(view, panel.size, row, column)))
 
 
-def without_attention(model):
-    """Makes the vision tower see every patch alone, so that a token depends on its own pixels only."""
-    for name, module in model.named_modules():
-        if name.endswith(("self_attn.out_proj", "attn.proj")) and ("vision" in name or "visual" in name):
-            module.weight.data.zero_()
-            module.bias.data.zero_()
-    return model
-
-
-def test_a_token_depends_on_the_pixels_where_it_is_drawn(base_checkpoint, request, pair):
-    pair = pairs.load(pair.family, base_checkpoint(pair.family))
-    model = without_attention(pair.model)
-    dark, lit = Image.new("RGB", (150, 90), "black"), Image.new("RGB", (150, 90), "black")
-    lit.paste("white", (80, 5, 118, 40))
-
-    def seen(image):
-        inputs = question_inputs(model, pair.processor, image, "what is this?")
-        tokens = model.visual_and_prompt_tokens(**inputs)[0][0]
-        return tokens, token_views(model, pair.processor, inputs, image, len(tokens))
-
-    (dark_tokens, dark_views), (lit_tokens, lit_views) = seen(dark), seen(lit)
-    changed = (dark_tokens - lit_tokens).abs().amax(1) > 1e-3
-    for before, after in zip(dark_views, lit_views, strict=True):
-        light = np.asarray(enlarged(after).convert("L"), dtype=float) - np.asarray(enlarged(before).convert("L"))
-        rows, columns = after.tokens.shape
-        share = light.reshape(rows, light.shape[0] // rows, columns, -1).mean((1, 3)) / 255
-        places = changed[after.tokens].numpy()
-        assert places.any() and not places.all()
-        assert places[share > 0.5].all()
-        near = np.array([[share[max(0, r - 1) : r + 2, max(0, c - 1) : c + 2].max() for c in range(columns)]
-                         for r in range(rows)])  # fmt: skip
-        assert not places[near == 0].any()
+def test_a_token_depends_on_the_pixels_where_it_is_drawn(base_checkpoint, pair):
+    assert_drawn_where_it_lies(pairs.load(pair.family, base_checkpoint(pair.family)), (150, 90))
 
 
 def test_every_token_but_the_newlines_has_one_place(pair):
