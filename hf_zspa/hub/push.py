@@ -5,25 +5,22 @@ known to the Hub, so that the same push goes on where it was interrupted. A tag 
 same push where it is missing.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi, get_token
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.constants import ENDPOINT
+from huggingface_hub.errors import HfHubHTTPError
 
-from ..checkpoints.card import PICTURE, chosen, metadata_of, pinned_tag, read_card, write_card
+from ..checkpoints.card import PICTURE
 from ..checkpoints.resolve import FAILURES
 from ..output import replace_file
-from .copies import Say, check_bases, failed_to_copy, with_copies, without_copies
+from .copies import Say, failed_to_copy, without_copies
 from .errors import AGAIN, hub_errors, said
-from .plan import Content, Plan, Remote, Step, compared, files_at, look_up, operations, size_of
-from .publishable import check_publishable, checkpoint_files
-from .replaced import sorted_out
-from .request import Request, check_fits, check_request
-from .results import eval_results, read_results
-
-CARD = "README.md"
+from .plan import Content, Plan, Remote, operations
+from .planning import CARD, Planning
+from .request import Request, check_request
 
 
 @dataclass(frozen=True)
@@ -85,36 +82,22 @@ def push_checkpoint(
     files = [None if path is None else Path(path) for path in (results, picture)]
     request = Request(Path(checkpoint), repo_id, private, revision, create_pr, tag, message, *files)
     check_request(request)
-    push = _Push(request, say)
-    return push.plan() if dry_run else push.run()
+    planning = Planning(request, HfApi(), say)
+    if not dry_run:
+        return _Push(planning).run()
+    with hub_errors(repo_id, revision):
+        return Pushed(planning.as_far_as_it_can_be_seen(), request.url(), None)
 
 
 class _Push:
     """One push: what it was asked for, and how far it has come."""
 
-    def __init__(self, request: Request, say: Say):
-        self.request, self.say = request, say
-        self.folder = request.checkpoint.expanduser().resolve()
-        self.config = check_publishable(self.folder)
-        self.card = self._card_here()
-        self.results = eval_results(read_results(request.results), self.config) if request.results else None
-        self.api = HfApi()
+    def __init__(self, planning: Planning):
+        self.planning, self.request, self.api, self.say = planning, planning.request, planning.api, planning.say
         self.made = ""  # on the way to the commit
         self.start: str | None = None  # the commit before it
         self.started = False  # the commit may have been sent
         self.commit: str | None = None
-
-    def plan(self) -> Pushed:
-        with hub_errors(self.request.repository, self.request.revision):
-            try:
-                plan, _ = self._plan()
-            except OfflineModeIsEnabled:
-                plan = self._not_compared("HF_HUB_OFFLINE is set")
-            except FAILURES as error:
-                if getattr(error, "response", None) is not None:
-                    raise
-                plan = self._not_compared("the Hub is out of reach")
-            return Pushed(plan, self._url(), None)
 
     def run(self) -> Pushed:
         request = self.request
@@ -122,9 +105,9 @@ class _Push:
             raise ValueError("there is no token to write to the Hub with: run hf auth login, or set HF_TOKEN")
         with hub_errors(request.repository, request.revision, self._left):
             self.api.whoami()
-            plan, files = self._plan()
+            plan, files = self.planning.plan()
             self._make_room(plan.remote)
-            url, head = self._url(), self.start
+            url, head = request.url(), self.start
             if plan.changes:
                 self.started = True
                 commit, plan = self._commit(plan, files)
@@ -135,82 +118,6 @@ class _Push:
             if plan.tag:
                 self._tag(plan.tag)
             return Pushed(plan, url, None if plan.is_done else head)
-
-    def _plan(self) -> tuple[Plan, dict[str, Content]]:
-        """What is to be done, and what is pushed, by name."""
-        request, remote = self.request, look_up(self.api, self.request.repository, self.request.revision)
-        check_fits(request, remote)
-        files = self._content()
-        steps = compared(files, remote.files)
-        files[CARD] = self._card(remote, is_same=all(step.action == "unchanged" for step in steps))
-        steps = sorted([*steps, *compared({CARD: files[CARD]}, remote.files)], key=lambda step: step.name)
-        removed, left, reported = sorted_out(remote.files, files, lambda name: self._there(remote, name))
-        for problem in reported:
-            self.say(f"it stays in the repository, which hf-zspa verify will not pass: {problem}")
-        plan = Plan(remote, [*steps, *(Step(name, remote.files[name].size, "remove") for name in removed)], left)
-        tagged = remote.tags.get(request.tag or "")
-        if tagged and (plan.changes or tagged != remote.head):
-            raise ValueError(
-                f"{request.repository} has the tag {request.tag} already, and a tag never moves: choose another --tag"
-            )
-        if request.create_pr and plan.changes:
-            self._check_no_second_pull_request()
-        bases = self._bases(bytes(files[CARD]).decode())
-        plan = with_copies(self.api, plan, files, request.repository, bases, self.say)
-        return replace(plan, tag=None if tagged else request.tag), files
-
-    def _not_compared(self, why: str) -> Plan:
-        """What would be compared with the Hub, if that could be asked."""
-        files = checkpoint_files(self.folder) | self._content()
-        steps = [Step(name, size_of(content), "not compared") for name, content in sorted(files.items())]
-        return Plan(Remote(False, None), steps, [], not_compared=why)
-
-    def _content(self) -> dict[str, Content]:
-        """What is pushed beside the card, by name."""
-        files: dict[str, Content] = {**checkpoint_files(self.folder)}
-        files.pop(CARD, None)
-        return files | ({PICTURE: self.request.picture} if self.request.picture else {})
-
-    def _card(self, remote: Remote, is_same: bool) -> bytes:
-        """The card to push; `is_same` where the repository has all else already."""
-        request, there = self.request, None
-        if CARD in remote.files:
-            there = read_card(self._there(remote, CARD), f"README.md in {request.repository}")
-        branch = "main" if request.to_pull_request else request.revision or "main"
-        return write_card(
-            self.config, request.repository, existing=chosen(self.card, there, request.repository),
-            tag=request.tag or (self._tag_there(remote, there) if is_same and there else None), branch=branch,
-            picture=PICTURE in self._content(), results=self.results,
-        ).encode()  # fmt: skip
-
-    def _tag_there(self, remote: Remote, card: str) -> str | None:
-        """The tag that the card of the repository names, if that has what the branch has."""
-        tag = pinned_tag(card)
-        if tag not in remote.tags:
-            return None
-        tagged = files_at(self.api, self.request.repository, remote.tags[str(tag)])
-        names = self._content()
-        same = all(name in tagged and tagged[name].blob_id == remote.files[name].blob_id for name in names)
-        return tag if same else None
-
-    def _bases(self, card: str) -> list[str]:
-        data = metadata_of(card)
-        if lacking := [name for name in ("license", "base_model") if not data.get(name)]:
-            self.say(f"the card has no {' and no '.join(lacking)}: add it to the metadata of {self.folder}/README.md")
-        bases = data.base_model if isinstance(data.base_model, list) else [data.base_model] if data.base_model else []
-        check_bases(bases)
-        return bases
-
-    def _card_here(self) -> str | None:
-        readme = self.folder / CARD
-        try:
-            return read_card(readme.read_bytes(), str(readme)) if readme.is_file() else None
-        except OSError as error:
-            raise ValueError(f"{readme} cannot be read: {error.strerror}") from error
-
-    def _there(self, remote: Remote, name: str) -> bytes:
-        """A file of the repository, downloaded."""
-        return Path(self.api.hf_hub_download(self.request.repository, name, revision=remote.head)).read_bytes()
 
     def _make_room(self, remote: Remote) -> None:
         """Makes the repository and the branch, where they are missing, for the commit to come."""
@@ -224,28 +131,13 @@ class _Push:
             self.api.create_branch(repository, branch=str(branch), revision=self.start)
             self.made += f"{' and ' * bool(self.made)}the branch {branch}"
 
-    def _title(self) -> str:
-        return self.request.message or f"{self.folder.name}: a checkpoint that prunes itself"
-
-    def _check_no_second_pull_request(self) -> None:
-        repository = self.request.repository
-        opened = self.api.get_repo_discussions(repository, discussion_type="pull_request", discussion_status="open")
-        for found in opened:
-            if found.title == self._title():
-                raise ValueError(
-                    f"the pull request {found.num} of {repository} is open and has the same title: add to it with "
-                    f"--revision refs/pr/{found.num} in the place of --create-pr, or give another --message"
-                )
-
     def _commit(self, plan: Plan, files: dict[str, Content]) -> tuple[CommitInfo, Plan]:
         """Commits the changes of a plan; with it comes the plan that was followed, without copies where they failed."""
         request = self.request
         arguments: dict[str, Any] = {
-            "commit_message": self._title(),
-            "revision": request.revision,
-            "create_pr": request.create_pr,
+            "commit_message": self.planning.title, "revision": request.revision, "create_pr": request.create_pr,
             "parent_commit": self.start,
-        }
+        }  # fmt: skip
         try:
             return self.api.create_commit(request.repository, operations(plan, files), **arguments), plan
         except Exception as error:
@@ -257,10 +149,8 @@ class _Push:
 
     def _keep(self, files: dict[str, Content]) -> None:
         """Writes the card and its picture into the folder, as they are on the Hub now."""
-        for name in (CARD, PICTURE):
-            path, content = self.folder / name, files.get(name)
-            if content is None or content == path:
-                continue
+        for name in {CARD, PICTURE} & files.keys():
+            path, content = self.planning.folder / name, files[name]
             data = content if isinstance(content, bytes) else content.read_bytes()
             if path.is_file() and path.read_bytes() == data:
                 continue
@@ -288,7 +178,7 @@ class _Push:
             return f"Commit {self.commit[:8]} is published{missing}. {AGAIN}"
         if self.started and not refused:
             if self.request.create_pr:
-                where = f"{self.api.endpoint}/{repository}/discussions"
+                where = f"{ENDPOINT}/{repository}/discussions"
                 return f"The pull request may have been opened all the same: look at {where} before you push again"
             try:
                 head = self.api.repo_info(repository, revision=branch).sha
@@ -300,9 +190,3 @@ class _Push:
             return ""
         made = f", but {self.made} was made" if self.made else ""
         return f"Nothing was published{made}" + ("" if refused else f". {AGAIN}")
-
-    def _url(self) -> str:
-        where = self.request.revision or ""
-        if self.request.to_pull_request and where.startswith("refs/"):
-            return f"{self.api.endpoint}/{self.request.repository}/discussions/{where.rpartition('/')[2]}"
-        return f"{self.api.endpoint}/{self.request.repository}" + (f"/tree/{where}" if where else "")

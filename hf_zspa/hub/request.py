@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
@@ -34,6 +35,13 @@ class Request:
     def to_pull_request(self) -> bool:
         """Whether what is sent waits for a merge, to be another commit then."""
         return self.create_pr or bool(self.revision and _PULL_REQUEST.fullmatch(self.revision))
+
+    def url(self) -> str:
+        """Where on the Hub to look at what is pushed."""
+        branch = self.revision or ""
+        if self.to_pull_request and branch.startswith("refs/"):
+            return f"{ENDPOINT}/{self.repository}/discussions/{branch.rpartition('/')[2]}"
+        return f"{ENDPOINT}/{self.repository}" + (f"/tree/{branch}" if branch else "")
 
 
 def check_request(request: Request) -> None:
