@@ -16,9 +16,9 @@ from ..output import output_folder, replace_file
 from ..pruners.registry import METHODS, readers, unread
 from ..remote_code.zspa_config import FIELDS
 from . import plots, tables
-from .benchmarks import check_data, task_manager
 from .cells import KEEP_RATIO, TABLE_1_METHODS, Cell, expand_tasks, plan, pooling_cells, table_methods, table_plan
 from .lmms_model import HfZspa
+from .lmms_tasks import check_data, task_manager
 from .report import build_results
 from .sweep import Measurement, Sweep, write_json
 

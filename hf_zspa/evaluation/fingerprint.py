@@ -13,8 +13,8 @@ CHECKPOINT_SUFFIXES = (*STOCK, ".py")
 DATA_SUFFIXES = (".parquet", ".arrow", ".json", ".md")
 # What decides a score: the methods that do not travel in a checkpoint, how they are run, the embedded questions.
 MEASURING = (
-    "evaluation/benchmark_list.py",
     "evaluation/benchmarks.py",
+    "evaluation/lmms_tasks.py",
     "evaluation/counting.py",
     "evaluation/lmms_model.py",
     "evaluation/loading.py",

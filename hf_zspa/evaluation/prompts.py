@@ -7,8 +7,8 @@ from typing import Any
 from lmms_eval.api.instance import Instance
 from lmms_eval.evaluator import simple_evaluate
 
-from .benchmarks import check_data, chosen_task, reaching_the_data, task_manager
 from .lmms_model import HfZspa
+from .lmms_tasks import check_data, chosen_task, reaching_the_data, task_manager
 from .requests import Batch, batches_of
 from .sweep import into_log
 

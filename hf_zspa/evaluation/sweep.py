@@ -21,10 +21,11 @@ from loguru import logger
 from ..checkpoints.files import read_json
 from ..output import replace_file
 from ..version import __version__
-from .benchmarks import BENCHMARKS, chosen_task, data_digest, reaching_the_data
+from .benchmarks import BENCHMARKS
 from .cells import Cell
 from .fingerprint import combined, folder_digests, source_digests
 from .lmms_model import HfZspa
+from .lmms_tasks import chosen_task, data_digest, reaching_the_data
 from .scoring import Score, aggregate_of, check_against, count_failures, score_of
 
 _LISTED = 6  # differences that an error names

@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import EvalResult
 
 from ..checkpoints.card import measured
-from ..evaluation.benchmark_list import BENCHMARKS
+from ..evaluation.benchmarks import BENCHMARKS
 from ..pruners.registry import method_of
 
 _FIELDS: dict[str, Callable[[Any], bool]] = {

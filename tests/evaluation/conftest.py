@@ -12,8 +12,8 @@ import datasets
 from lmms_eval.evaluator import simple_evaluate
 
 from hf_zspa.evaluation import command, scenes_task
-from hf_zspa.evaluation.benchmarks import task_manager
 from hf_zspa.evaluation.lmms_model import HfZspa
+from hf_zspa.evaluation.lmms_tasks import task_manager
 
 
 @pytest.fixture(scope="session", autouse=True)

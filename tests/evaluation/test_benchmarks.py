@@ -12,8 +12,9 @@ from lmms_eval.api.model import lmms
 from lmms_eval.evaluator import simple_evaluate
 
 from hf_zspa.evaluation import sweep
-from hf_zspa.evaluation.benchmarks import BENCHMARKS, check_data, chosen_task, data_digest
+from hf_zspa.evaluation.benchmarks import BENCHMARKS
 from hf_zspa.evaluation.cells import make_cell
+from hf_zspa.evaluation.lmms_tasks import check_data, chosen_task, data_digest
 from hf_zspa.evaluation.scoring import ScoreError, check_against, count_failures, score_of
 from hf_zspa.evaluation.sweep import Sweep, _metric_key
 

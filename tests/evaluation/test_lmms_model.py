@@ -200,7 +200,7 @@ def test_an_unconverted_checkpoint_runs_unpruned_and_says_how_to_convert_it(ask)
 
 def command_line(*arguments, folder, processes=1):
     """Runs lmms-eval's own command with the embedded tasks and returns its results file."""
-    from hf_zspa.evaluation.benchmarks import TASKS
+    from hf_zspa.evaluation.lmms_tasks import TASKS
 
     start = [sys.executable, "-m"]
     if processes > 1:
