@@ -38,4 +38,3 @@ class ZspaAyaVisionForConditionalGeneration(ZspaGenerationMixin, AyaVisionForCon
 
     config_class = ZspaAyaVisionConfig
     base_class = ZspaAyaVisionModel
-    images_are = "runs from a marker"

@@ -38,4 +38,3 @@ class ZspaCohere2VisionForConditionalGeneration(ZspaGenerationMixin, Cohere2Visi
 
     config_class = ZspaCohere2VisionConfig
     base_class = ZspaCohere2VisionModel
-    images_are = "runs from a marker"

@@ -1,4 +1,4 @@
-"""LLaVA (1.5, and every checkpoint of the same class) that prunes its own visual tokens."""
+"""Gemma 3 that prunes its own visual tokens."""
 
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Gemma3Model
 

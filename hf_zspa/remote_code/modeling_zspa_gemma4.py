@@ -1,4 +1,4 @@
-"""LLaVA (1.5, and every checkpoint of the same class) that prunes its own visual tokens, of images and of videos."""
+"""Gemma 4 that prunes its own visual tokens, of images and of videos."""
 
 from transformers import Gemma4Config, Gemma4ForConditionalGeneration, Gemma4Model
 

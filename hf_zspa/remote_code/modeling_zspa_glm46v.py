@@ -41,4 +41,3 @@ class ZspaGlm46VForConditionalGeneration(ZspaGenerationMixin, Glm46VForCondition
 
     config_class = ZspaGlm46VConfig
     base_class = ZspaGlm46VModel
-    placeholder_id = ZspaGlm46VModel.placeholder_id

@@ -39,4 +39,3 @@ class ZspaGlm4vForConditionalGeneration(ZspaGenerationMixin, Glm4vForConditional
 
     config_class = ZspaGlm4vConfig
     base_class = ZspaGlm4vModel
-    placeholder_id = ZspaGlm4vModel.placeholder_id

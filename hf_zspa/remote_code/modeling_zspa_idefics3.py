@@ -38,4 +38,3 @@ class ZspaIdefics3ForConditionalGeneration(ZspaGenerationMixin, Idefics3ForCondi
 
     config_class = ZspaIdefics3Config
     base_class = ZspaIdefics3Model
-    images_are = "runs to a marker"

@@ -38,4 +38,3 @@ class ZspaInternVLForConditionalGeneration(ZspaGenerationMixin, InternVLForCondi
 
     config_class = ZspaInternVLConfig
     base_class = ZspaInternVLModel
-    images_are = "runs"

@@ -39,4 +39,3 @@ class ZspaLfm2VlForConditionalGeneration(ZspaGenerationMixin, Lfm2VlForCondition
 
     config_class = ZspaLfm2VlConfig
     base_class = ZspaLfm2VlModel
-    images_are = "runs from a marker"

@@ -38,4 +38,3 @@ class ZspaLlavaOnevisionForConditionalGeneration(ZspaGenerationMixin, LlavaOnevi
 
     config_class = ZspaLlavaOnevisionConfig
     base_class = ZspaLlavaOnevisionModel
-    completed_by_forward = ZspaLlavaOnevisionModel.completed_by_forward

@@ -40,5 +40,3 @@ class ZspaPaliGemmaForConditionalGeneration(ZspaGenerationMixin, PaliGemmaForCon
 
     config_class = ZspaPaliGemmaConfig
     base_class = ZspaPaliGemmaModel
-    first_position = ZspaPaliGemmaModel.first_position
-    type_of_new_tokens = ZspaPaliGemmaModel.type_of_new_tokens

@@ -38,4 +38,3 @@ class ZspaSmolVLMForConditionalGeneration(ZspaGenerationMixin, SmolVLMForConditi
 
     config_class = ZspaSmolVLMConfig
     base_class = ZspaSmolVLMModel
-    images_are = "runs to a marker"

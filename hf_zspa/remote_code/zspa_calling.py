@@ -27,7 +27,7 @@ def selecting(get_features):
         output = get_features(self, *args, **kwargs)
         if visual_token_pruner is None:
             return output
-        if self.images_are != "entries":
+        if self._base.images_are != "entries":
             raise ValueError("of these features the prompt says which are one image's: use select_visual_tokens")
         return keep_tokens(EncoderOutput.of(output).images, prompt_tokens, visual_token_pruner)
 

@@ -79,13 +79,15 @@ def find_cache(kwargs: dict):
 def cached_length(cache) -> int:
     """Tokens in `cache`, which may be None.
 
-    A static cache of 4.57 and 5.0 counts the keys of its first row that are not zero, and padding may embed to zero.
+    A static cache of 4.57 and 5.0 counts the keys of its first row that are not zero, and padding may embed to zero:
+    the last column in which any row has one tells.
     """
     if cache is None:
         return 0
     layer = cache.layers[0] if _GENERATE_COUNTS_PLACES and getattr(cache, "layers", None) else None
     if layer is not None and layer.is_compileable and layer.is_initialized and not layer.is_sliding:
-        return int(layer.keys.any(dim=-1).flatten(0, 1).any(dim=0).sum())
+        filled = layer.keys.any(dim=-1).flatten(0, 1).any(dim=0).nonzero()
+        return int(filled[-1]) + 1 if len(filled) else 0
     return int(cache.get_seq_length())
 
 

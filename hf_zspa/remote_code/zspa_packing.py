@@ -60,10 +60,10 @@ class ZspaPackingMixin(ZspaVisualsMixin):
             positions = self._rope_positions(pruned.described, input_ids.device)
         if positions is None:  # as stock text models count, over padding too
             positions = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
-        elif self.first_position:
-            positions = positions - self.first_position
+        elif self._base.first_position:
+            positions = positions - self._base.first_position
         packed = self.pack(input_ids, mask, positions, pruned, call)
-        packed.inputs["position_ids"] = packed.inputs["position_ids"] + self.first_position
+        packed.inputs["position_ids"] = packed.inputs["position_ids"] + self._base.first_position
         rest = self._without_pixels({name: v for name, v in call.items() if name != "cache_position"})
         packed.inputs = rest | packed.inputs | packed.visuals
         return packed
@@ -107,7 +107,7 @@ class ZspaPackingMixin(ZspaVisualsMixin):
         inputs = {"input_ids": ids, "attention_mask": rows.mask, "position_ids": positions}
         for name in COLUMN_ARGUMENTS:
             if columns.get(name) is not None:
-                full = torch.nn.functional.pad(columns[name][:, :size], (0, later), value=self.type_of_new_tokens)
+                full = torch.nn.functional.pad(columns[name][:, :size], (0, later), value=self._base.type_of_new_tokens)
                 inputs[name] = rows.take(full) * rows.mask.to(full.dtype)
         return Packed(inputs, hand_over(self._base, pruned.repeated(copies)), rows, prompt)
 
@@ -125,7 +125,7 @@ class ZspaPackingMixin(ZspaVisualsMixin):
         return to_device(rope_index(**given)[0], device)
 
     def _text_id(self) -> int:
-        placeholders = [self.placeholder_id(modality) for modality in self.visual_inputs]
+        placeholders = [self._base.placeholder_id(modality) for modality in self.visual_inputs]
         return next(token for token in range(len(placeholders) + 1) if token not in placeholders)
 
     def _is_flash(self) -> bool:

@@ -18,7 +18,7 @@ CALL_ARGUMENTS = ("visual_token_pruner", "zspa_keep_ratio", "zspa_core_ratio")
 
 class ZspaVisualsMixin:
     """Selects visual tokens, for any model whose visual tokens stand at placeholders in its prompt. The generating
-    model and the base model inside it are both ones.
+    model and the base model inside it are both ones; what is a family's own stands on the class of its base model.
 
     Attributes:
         visual_inputs: modality → the arguments of `get_<modality>_features`, the pixels first.
@@ -85,12 +85,13 @@ class ZspaVisualsMixin:
         pruned = PrunedVisuals(torch.ones_like(input_ids, dtype=torch.bool), described=described)
         pruned.tail = _common_end(mask & ~self._is_placeholder(ids), described.get("position_ids"))
         lengths, encoded, text = mask.sum(1).tolist(), [], mask.clone()
+        unpruned = list(lengths)
         for modality, names in self.visual_inputs.items():
             given = {name: call[name] for name in names if call.get(name) is not None}
             output = self._encode(modality, given, (call.get("mm_encoder_outputs") or {}).get(modality))
             if output is None:
                 continue
-            spots = ids == self.placeholder_id(modality)
+            spots = ids == self._base.placeholder_id(modality)
             output = EncoderOutput.of(output, self._sizes_of_images(ids, spots))
             rows = rows_of_images(spots.sum(1).tolist(), [len(image) for image in output.images], modality)
             for row, first, last in spans_of_images(spots, output.images):
@@ -100,7 +101,7 @@ class ZspaVisualsMixin:
         prompts = self._prompt_tokens(ids, text, input_ids.device)
         while encoded:
             modality, spots, output, rows = encoded.pop(0)
-            sizes, to_fill = [len(image) for image in output.images], input_ids == self.placeholder_id(modality)
+            sizes, to_fill = [len(image) for image in output.images], input_ids == self._base.placeholder_id(modality)
             shown = [s.nonzero()[:, 0] for s in mask[spots].split(sizes)]  # the mask may hide some
             indices = self._select(output.images, [prompts[row] for row in rows], shown, pruner)
             pruned.keep = pruned.keep.masked_scatter(to_fill, _kept_placeholders(sizes, indices).to(to_fill.device))
@@ -109,7 +110,8 @@ class ZspaVisualsMixin:
             for row, visible, chosen in zip(rows, shown, indices):
                 lengths[row] -= len(visible) - len(chosen)
             pruned.indices += indices
-        pruned.width, pruned.padded = max(lengths), min(lengths) < max(lengths)
+        pruned.width = input_ids.shape[1] if lengths == unpruned else max(lengths)
+        pruned.padded = min(lengths) < pruned.width
         return pruned
 
     @property
@@ -145,12 +147,12 @@ class ZspaVisualsMixin:
         encoded = encoded or {}
         names = self.visual_inputs.items()
         brought = [m for m, (pixels, *_) in names if call.get(pixels) is not None or encoded.get(m) is not None]
-        if len({self.placeholder_id(modality) for modality in brought}) < len(brought):
+        if len({self._base.placeholder_id(modality) for modality in brought}) < len(brought):
             raise ValueError(
                 f"{' and '.join(f'{modality}s' for modality in brought)} stand at the same placeholders in this model, "
                 "which takes one or the other in a call: make a call for each"
             )
-        early = [modality for modality in brought if modality in self.completed_by_forward]
+        early = [modality for modality in brought if modality in self._base.completed_by_forward]
         if early and not takes_encoder_outputs(self._base):
             raise ValueError(
                 f"{early[0]}s of this model can be pruned with transformers 5.19 or later only: install it, or set "
@@ -168,12 +170,12 @@ class ZspaVisualsMixin:
         Raises:
             ValueError: the config does not say what marks an image, or nothing marks one.
         """
-        if self.images_are == "entries":
+        if self._base.images_are == "entries":
             return None
         begins = spots & ~torch.nn.functional.pad(spots, (1, 0))[:, :-1]
         row, column = begins.nonzero().unbind(1)
         opens = row.diff(prepend=row.new_full((1,), -1)) != 0
-        if self.images_are == "runs":
+        if self._base.images_are == "runs":
             opens[:] = True
         else:
             if not self.config.zspa_image_marker_ids:
@@ -184,7 +186,7 @@ class ZspaVisualsMixin:
             markers = torch.isin(ids, torch.tensor(self.config.zspa_image_marker_ids, device=ids.device)).cumsum(1)
             found = markers[row, column]
             marked = found > found.roll(1).masked_fill(opens, 0)
-            from_marker = self.images_are == "runs from a marker"
+            from_marker = self._base.images_are == "runs from a marker"
             if not marked[opens if from_marker else opens.roll(-1)].all():
                 raise ValueError(
                     f"none of the tokens {self.config.zspa_image_marker_ids} marks an image of input_ids, so that its "
@@ -197,7 +199,7 @@ class ZspaVisualsMixin:
     def _is_placeholder(self, ids: Tensor) -> Tensor:
         found = torch.zeros_like(ids, dtype=torch.bool)
         for modality in self.visual_inputs:  # compared with numbers, which no GPU is waited for to be given
-            found |= ids == self.placeholder_id(modality)
+            found |= ids == self._base.placeholder_id(modality)
         return found
 
     def _prompt_tokens(self, ids: Tensor, mask: Tensor, device: torch.device) -> list[Tensor]:

@@ -202,7 +202,7 @@ def why_refused(pair, inputs) -> str | None:
     """What an error says where videos, or images beside them, cannot be pruned; None where they can."""
     if tiny.transformers_version() < recipe(pair).video_since:
         return r"videos of this model can be pruned with transformers 5\.19 or later only"
-    one_placeholder = pair.model.placeholder_id("image") == pair.model.placeholder_id("video")
+    one_placeholder = pair.model.model.placeholder_id("image") == pair.model.model.placeholder_id("video")
     return "images and videos stand at the same" if one_placeholder and "pixel_values" in inputs else None
 
 
@@ -212,7 +212,7 @@ def why_refused(pair, inputs) -> str | None:
 def test_images_and_videos_equal_the_oracles_or_are_refused(load, family, case):
     pair = load(family)
     inputs = pair.inputs(*VIDEO_CASES[case])
-    if tiny.transformers_version() < recipe(pair).video_since and not pair.model.completed_by_forward:
+    if tiny.transformers_version() < recipe(pair).video_since and not pair.model.model.completed_by_forward:
         for model in (pair.stock.model, pair.model):
             with pytest.raises(RuntimeError, match=r"split_sizes|Sizes of tensors"):  # it cannot merge frames
                 model.generate(**inputs, **pair.greedy)
@@ -246,7 +246,7 @@ def test_a_video_has_one_budget_whatever_stands_between_its_frames(load, family)
     pair = load(family)
     inputs = pair.inputs([tiny.random_video(4, 160, 32), QUESTION])
     (kept,) = pair.model.select_visual_tokens(**inputs)
-    is_token = inputs["input_ids"][0] == pair.model.placeholder_id("video")
+    is_token = inputs["input_ids"][0] == pair.model.model.placeholder_id("video")
     runs = [sum(run) for token, run in groupby(is_token.tolist()) if token]
     assert len(kept) == round_half_up(sum(runs), KEEP)
     if len(runs) > 1:

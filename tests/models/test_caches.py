@@ -131,6 +131,17 @@ def test_padding_that_embeds_to_zero_is_no_shorter_prompt(pair, inputs):
     assert torch.equal(model.generate(**inputs, **pair.greedy | static), model.generate(**inputs, **pair.greedy))
 
 
+def test_a_hidden_column_that_embeds_to_zero_is_counted(pair):
+    inputs = pair.inputs([image(), QUESTION])
+    inputs["attention_mask"][:, -3] = 0
+    with pair.fields(keep_ratio=0.999):  # drops nothing, so that the hidden column stays, too
+        model = copy.deepcopy(pair.model)
+        with torch.no_grad():
+            model.get_input_embeddings().weight[inputs["input_ids"][0, -3]] = 0
+        static = {"cache_implementation": "static"}
+        assert torch.equal(model.generate(**inputs, **pair.greedy | static), model.generate(**inputs, **pair.greedy))
+
+
 def test_it_is_freed_with_its_last_reference_and_a_shallow_copy_is_its_own(pair, inputs):
     """Keys and values of a prompt do not wait for the garbage collector."""
     cache = prefilled(pair, inputs)

@@ -148,3 +148,13 @@ def test_a_second_turn_equals_the_stock_class(all_kept):
     (found, length), (stock, stock_length) = both(all_kept, turns)
     assert torch.equal(found, stock)
     assert length == stock_length
+
+
+def test_columns_that_every_row_hides_keep_their_room(all_kept):
+    inputs = all_kept.inputs([image(), QUESTION])
+    inputs["attention_mask"][:, -3] = 0
+    wanted = {"output_logits": True, "output_hidden_states": True, "return_dict_in_generate": True}
+    found, stock = both(all_kept, lambda model: model.generate(**inputs, **all_kept.greedy | wanted))
+    assert torch.equal(found.sequences, stock.sequences)
+    torch.testing.assert_close(found.logits, stock.logits, **CLOSE)
+    assert_same_fields(found, stock)
