@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     from .checkpoints.verify import verify_checkpoint
     from .hub.push import push_checkpoint
     from .loading import AutoModelForVision2Seq
-    from .remote_code.zspa_selection import VisualTokenPruner, ZspaPruner, select_tokens
+    from .remote_code.zspa_methods import DppPruner, MmtokPruner, WeightedPruner, select_tokens
+    from .remote_code.zspa_selection import VisualTokenPruner, ZspaPruner
     from .visualize.checkpoint import visualize_checkpoint
 
 __all__ = [
     "AutoModelForVision2Seq",
+    "DppPruner",
+    "MmtokPruner",
     "VisualTokenPruner",
+    "WeightedPruner",
     "ZspaPruner",
     "__version__",
     "convert_checkpoint",
@@ -30,12 +34,15 @@ __all__ = [
 # Where each name is defined. It is imported when it is first used: torch and transformers take seconds.
 _MODULES = {
     "AutoModelForVision2Seq": ".loading",
+    "DppPruner": ".remote_code.zspa_methods",
+    "MmtokPruner": ".remote_code.zspa_methods",
     "VisualTokenPruner": ".remote_code.zspa_selection",
+    "WeightedPruner": ".remote_code.zspa_methods",
     "ZspaPruner": ".remote_code.zspa_selection",
     "convert_checkpoint": ".checkpoints.convert",
     "inspect_checkpoint": ".checkpoints.inspect",
     "push_checkpoint": ".hub.push",
-    "select_tokens": ".remote_code.zspa_selection",
+    "select_tokens": ".remote_code.zspa_methods",
     "verify_checkpoint": ".checkpoints.verify",
     "visualize_checkpoint": ".visualize.checkpoint",
 }

@@ -19,7 +19,7 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia import compiler as nvidia
 from triton.compiler import ASTSource
 
-from hf_zspa import ZspaPruner
+from hf_zspa import DppPruner, WeightedPruner, ZspaPruner
 from hf_zspa.remote_code import zspa_kernels, zspa_selection, zspa_similarity
 
 GPUS = {"A100": 80, "H100, H200": 90, "RTX 50": 120}
@@ -27,17 +27,28 @@ TYPES = {
     torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32", torch.float64: "fp64", torch.int32: "i32",
     torch.int64: "i64",
 }  # fmt: skip
-# Images, tokens, width, type and core ratio of a selection: LLaVA-1.5, LLaVA-NeXT, long ones, several images, one
+# Images, tokens, width, type and pruner of a selection: LLaVA-1.5, LLaVA-NeXT, long ones, several images, one
 # token, and widths and numbers of tokens that are no multiples of 16.
 SELECTIONS = [
-    (1, 576, 4096, torch.bfloat16, 0.2),
-    (1, 2928, 4096, torch.float16, 0.0),
-    (1, 8192, 64, torch.bfloat16, 0.2),
-    (1, zspa_kernels.LONGEST, 64, torch.bfloat16, 0.0),
-    (3, 577, 4096, torch.bfloat16, 0.0),
-    (3, 144, 150, torch.float32, 0.2),
-    (1, 1, 16, torch.float64, 0.2),
-    (1, 64, zspa_kernels.WIDEST, torch.bfloat16, 0.2),
+    (1, 576, 4096, torch.bfloat16, ZspaPruner(0.1, 0.2)),
+    (1, 576, 4096, torch.bfloat16, WeightedPruner(0.1)),
+    (1, 576, 4096, torch.bfloat16, DppPruner(0.1)),
+    (1, 2928, 4096, torch.float16, ZspaPruner(0.1, 0.0)),
+    (1, 2928, 4096, torch.float16, WeightedPruner(0.1, pooling="none")),
+    (3, 2928, 4096, torch.float16, DppPruner(0.1, centre=True)),
+    (1, 8192, 64, torch.bfloat16, ZspaPruner(0.1, 0.2)),
+    (1, 8192, 64, torch.bfloat16, WeightedPruner(0.1)),
+    (1, 8192, 64, torch.bfloat16, DppPruner(0.1)),
+    (1, zspa_kernels.LONGEST, 64, torch.bfloat16, ZspaPruner(0.1, 0.0)),
+    (1, zspa_kernels.LONGEST, 64, torch.bfloat16, WeightedPruner(0.01)),
+    (1, zspa_kernels.LONGEST, 64, torch.bfloat16, DppPruner(0.01)),
+    (3, 577, 4096, torch.bfloat16, ZspaPruner(0.1, 0.0)),
+    (3, 144, 150, torch.float32, ZspaPruner(0.1, 0.2)),
+    (3, 144, 150, torch.float32, WeightedPruner(0.1, -0.5)),
+    (3, 144, 150, torch.float32, DppPruner(0.1, 0.0)),
+    (1, 1, 16, torch.float64, ZspaPruner(0.1, 0.2)),
+    (1, 1, 16, torch.float64, DppPruner(0.1, 0.2)),
+    (1, 64, zspa_kernels.WIDEST, torch.bfloat16, ZspaPruner(0.1, 0.2)),
 ]
 
 
@@ -51,7 +62,7 @@ class Recorder:
         return lambda *arguments, **named: self.launches.append((self.kernel, arguments, named))
 
 
-def launches_of(images: int, n: int, width: int, dtype: torch.dtype, core_ratio: float) -> list:
+def launches_of(images: int, n: int, width: int, dtype: torch.dtype, pruner) -> list:
     """What one selection launches; nothing of it runs."""
     launches: list = []
     kernels = {name: kernel for name, kernel in vars(zspa_kernels).items() if name.endswith("_kernel")}
@@ -59,7 +70,7 @@ def launches_of(images: int, n: int, width: int, dtype: torch.dtype, core_ratio:
         for name, kernel in kernels.items():
             setattr(zspa_kernels, name, Recorder(kernel, launches))
         tokens, prompts = ([torch.zeros(m, width, dtype=dtype)] * images for m in (n, 3))
-        ZspaPruner(0.1, core_ratio)(tokens, prompts)
+        pruner(tokens, prompts)
     finally:
         vars(zspa_kernels).update(kernels)
     return launches

@@ -15,7 +15,7 @@ import pytest
 import tiny
 import torch
 
-from hf_zspa.remote_code import zspa_kernels, zspa_lookahead, zspa_selection, zspa_similarity
+from hf_zspa.remote_code import zspa_kernels, zspa_lookahead, zspa_methods, zspa_selection, zspa_similarity
 
 torch.set_num_threads(1)
 
@@ -87,6 +87,7 @@ def way(request, monkeypatch):
     elif request.param != "all pairs":
         request.getfixturevalue("as_on_a_gpu")
     if request.param == "torch":
-        monkeypatch.setattr(zspa_selection, "select_on_gpu", lambda *arguments: None)
+        monkeypatch.setattr(zspa_selection, "select_on_gpu", lambda *given, **named: None)
+        monkeypatch.setattr(zspa_methods, "select_on_gpu", lambda *given, **named: None)
     yield request.param
     assert request.param != "triton" or zspa_kernels.usable

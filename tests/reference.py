@@ -1,6 +1,8 @@
-"""The selection of design section 2 in plain float64 Python, written from the paper's equations and nothing else."""
+"""The selections in plain float64 Python, written from the papers' formulas and nothing else."""
 
 import torch
+
+from hf_zspa import DppPruner, MmtokPruner
 
 
 def round_half_up(numerator: int, percent: int) -> int:
@@ -69,3 +71,83 @@ def assert_greedy(visual, prompt, pruner):
         assert token not in selected
         assert score[token] <= score.min() + TIE
         selected.append(token)
+
+
+def quality(visual, prompt, weight: float, pooling: str) -> torch.Tensor | None:
+    """How much each token counts `(n,)`; None where there is nothing to weigh."""
+    if not weight or not len(prompt):
+        return None
+    scores = relevance(visual, prompt, pooling)
+    low, high = scores.min(), scores.max()
+    if high - low < 1e-6:
+        return None
+    scaled = (scores - low) / (high - low)
+    return 1 - abs(weight) + abs(weight) * (scaled if weight > 0 else 1 - scaled)
+
+
+def off_centre(visual: torch.Tensor) -> torch.Tensor:
+    """Tokens less their mean; what is left of less than 1e-6 of their length is nothing."""
+    visual = visual.double()
+    rest = visual - visual.mean(0)
+    rest[rest.norm(dim=1) < 1e-6 * visual.norm(dim=1)] = 0
+    return rest
+
+
+def volume_gain(directions: torch.Tensor, quality: torch.Tensor, selected: list[int]) -> torch.Tensor:
+    """What the determinant of `diag(q) C diag(q)` is multiplied by for each token more: the square of what is left of
+    it outside the span of those selected."""
+    rest = directions
+    if selected:
+        basis = torch.linalg.svd(directions[selected], full_matrices=False)
+        span = basis.Vh[1e-7 * basis.S[0].clamp_min(1e-300) < basis.S]
+        rest = directions - directions @ span.T @ span
+    return quality.square() * rest.square().sum(1)
+
+
+def coverage_gain(of_text, of_image, alpha: float, selected: list[int]) -> torch.Tensor:
+    """What each token adds to the coverage by those selected."""
+    gain = 0
+    for weight, share in ((1.0, of_text), (alpha, of_image)):
+        if len(share):
+            covered = share[:, selected].max(dim=1, keepdim=True).values if selected else torch.zeros(len(share), 1)
+            gain = gain + weight * (share - covered).clamp_min(0).mean(0)
+    return gain
+
+
+def assert_each_choice_is_the_best(visual, prompt, pruner, tie: float = TIE):
+    """Every token that a pruner of a method adds is, by the float64 value of each token left, the best but for float32
+    rounding: that of cosines, and what the range of relevance makes of it."""
+    (order,) = pruner.in_order([visual], [prompt])
+    order = order.tolist()
+    compared = off_centre(visual) if pruner.centre else visual
+    directions = torch.nn.functional.normalize(compared.double(), dim=1, eps=torch.finfo(torch.float64).tiny)
+    similarity = cosine(compared, compared)
+    if isinstance(pruner, MmtokPruner):
+        texts = cosine(prompt, visual) if len(prompt) else torch.zeros(0, len(visual), dtype=torch.float64)
+        if len(prompt) and texts.max(0).values.max() - texts.max(0).values.min() < 1e-6:
+            texts = texts[:0]
+        of_text, of_image = (texts / pruner.tau_text).softmax(1), (similarity / pruner.tau_vision).softmax(1)
+    else:
+        own = quality(visual, prompt, pruner.relevance_weight, pruner.pooling)
+        if own is not None:
+            scores = relevance(visual, prompt, pruner.pooling)
+            tie = tie + 1e-6 * abs(pruner.relevance_weight) / float(scores.max() - scores.min())
+    for step, token in enumerate(order):
+        selected = order[:step]
+        if isinstance(pruner, MmtokPruner):
+            value = coverage_gain(of_text, of_image, pruner.alpha, selected)
+        elif isinstance(pruner, DppPruner):
+            weights = torch.ones(len(visual), dtype=torch.float64) if own is None else own
+            value = volume_gain(directions, weights, selected)
+            free = [i for i in range(len(visual)) if i not in selected]
+            if value[free].max() <= tie:  # nothing is left but rounding
+                continue
+        elif own is None:
+            value = -redundancy(similarity, selected)
+        elif not selected:
+            value = own.clone()
+        else:
+            value = own * (1 - similarity[:, selected].max(1).values)
+        value = value.clone()
+        value[selected] = -torch.inf
+        assert value[token] >= value.max() - tie, f"step {step}: {token} has {value[token]}, the best {value.max()}"

@@ -46,8 +46,10 @@ FORBIDDEN_DUNDERS = {
 DUNDERS = {"__bases__", "__version__", "__init__", "__init_subclass__", "__name__", "__new__", "__reduce_ex__"}
 # Read or set by a name that is not written there: entries of FIELDS, and names of the file's own.
 BY_NAME = {
+    "getattr(config, f'zspa_{name}', None)",
     "getattr(config, name, default)",
     "getattr(outputs, _CACHE_NAME)",
+    "getattr(self, field.name)",
     "hasattr(config, name)",
     "setattr(config, name, default)",
     "setattr(self, name, value)",

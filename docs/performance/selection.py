@@ -25,7 +25,7 @@ from hf_zspa.bench.summary import in_turn, paired_ratio, spread
 from hf_zspa.loading import load_zspa, question_inputs, usable_device
 from hf_zspa.output import markdown_table, replace_file
 from hf_zspa.pruners.registry import METHODS, PUBLISHED_DIVPRUNE
-from hf_zspa.remote_code.zspa_selection import check_ratio
+from hf_zspa.remote_code.zspa_checks import check_ratio
 from hf_zspa.scenes.heldout import scene_questions
 
 WIDTH = 4096

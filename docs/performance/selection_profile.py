@@ -23,15 +23,15 @@ from torch import Tensor
 from hf_zspa.bench.clock import seconds
 from hf_zspa.output import markdown_table, replace_file
 from hf_zspa.remote_code import zspa_lookahead
-from hf_zspa.remote_code.zspa_lookahead import CosinesAsNeeded
+from hf_zspa.remote_code.zspa_lookahead import GreedyOnCpu
 from hf_zspa.remote_code.zspa_selection import ZspaPruner
 
 PARTS = {
-    "norms": (CosinesAsNeeded, "__init__"),
-    "relevance": (CosinesAsNeeded, "to_prompt"),
-    "similarities": (CosinesAsNeeded, "to_tokens"),
+    "norms": (GreedyOnCpu, "__init__"),
+    "relevance": (GreedyOnCpu, "to_prompt"),
+    "similarities": (GreedyOnCpu, "to_tokens"),
     "guesses": (zspa_lookahead, "likely_next"),
-    "leaving behind": (CosinesAsNeeded, "only"),
+    "leaving behind": (GreedyOnCpu, "only"),
 }
 COLUMNS = (
     "tokens", "features", "ms", *PARTS, "passes", "of all pairs", "of tokens × kept", "GFLOP/s", "of one product",

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from hf_zspa.pruners.one_by_one import OneByOne
-from hf_zspa.remote_code.zspa_lookahead import CosinesAsNeeded, add_diverse
-from hf_zspa.remote_code.zspa_selection import ZspaPruner, relevance, round_half_up
+from hf_zspa.remote_code.zspa_checks import round_half_up
+from hf_zspa.remote_code.zspa_lookahead import GreedyOnCpu
+from hf_zspa.remote_code.zspa_selection import ZspaPruner, relevance
 from hf_zspa.remote_code.zspa_similarity import unit_vectors
 
 _SAME = 1e-4  # relative distance of pooled prompts that differ by rounding alone
@@ -49,7 +50,7 @@ class StudiedPruner(OneByOne):
         if core == 0:
             return ZspaPruner(self.keep_ratio, 0.0)([compared], [prompt])[0]
         order = scores.sort(descending=True, stable=True).indices[:core]
-        return torch.cat([order, add_diverse(CosinesAsNeeded(compared), order, budget - core)])
+        return GreedyOnCpu(compared).by_diversity(order, budget)
 
 
 def _unlike(unrelated: Tensor, prompt: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ..loading import DTYPES, check_placeholders, check_prompt, load_zspa, open_image, question_inputs, usable_device
 from ..output import filled_folder, replace_file
-from ..remote_code.zspa_selection import check_ratio
+from ..remote_code.zspa_checks import check_ratio
 from ..scenes import EXAMPLES
 from . import shapes
 from .measure import METHODS, InterleavedBenchmark, Settings

@@ -21,7 +21,10 @@ def eval_command(
     table: Annotated[int | None, typer.Option(help="1, 2 or 4: the paper's table of this number.")] = None,
     tasks: Annotated[str | None, typer.Option(help="lmms-eval's names, such as pope,gqa.")] = None,
     methods: Annotated[
-        str | None, typer.Option(help="Some of original, relevance, divprune, zspa, random, conditional_dpp, mmtok.")
+        str | None,
+        typer.Option(
+            help="Some of original, relevance, divprune, zspa, weighted, dpp, conditional_dpp, mmtok, random."
+        ),
     ] = None,
     keep_ratio: Annotated[
         str | None, typer.Option(help="One or several, such as 0.1,0.25; by default its own.")

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..pruners.registry import check_method, method_of
-from ..remote_code.zspa_selection import POOLINGS, check_choice, check_ratio
+from ..remote_code.zspa_checks import POOLINGS, check_choice, check_ratio
 from ..scenes.questions import KINDS
 
 KEEP_RATIO = 0.1  # the paper's tables

@@ -20,7 +20,7 @@ from .counting import CountingPruner, SampleRecord, token_summary
 from .loading import Settings, load
 from .requests import FAILED, Batch, Sample, SampleError, batches_of, generation_arguments, until_stops
 
-_OVERRIDES = ("pooling", "prompt_scope", "position_ids")
+_OVERRIDES = ("prompt_scope", "position_ids")
 
 
 class HfZspa(lmms):
@@ -37,7 +37,9 @@ class HfZspa(lmms):
         zspa_method: one of `METHODS`; by default what the checkpoint does.
         zspa_keep_ratio: share of visual tokens kept; by default the checkpoint's.
         zspa_core_ratio: share of those chosen by relevance; by default the checkpoint's.
-        zspa_pooling: in place of the checkpoint's field of this name.
+        zspa_relevance_weight: in place of the checkpoint's field of this name.
+        zspa_pooling: likewise.
+        zspa_centre: likewise.
         zspa_prompt_scope: likewise.
         zspa_position_ids: likewise.
         zspa_seed: what the method "random" draws from, 0 by default.
@@ -67,7 +69,9 @@ class HfZspa(lmms):
         zspa_method: str | None = None,
         zspa_keep_ratio: float | None = None,
         zspa_core_ratio: float | None = None,
+        zspa_relevance_weight: float | None = None,
         zspa_pooling: str | None = None,
+        zspa_centre: bool | None = None,
         zspa_prompt_scope: str | None = None,
         zspa_position_ids: str | None = None,
         zspa_seed: int | None = None,
@@ -112,7 +116,9 @@ class HfZspa(lmms):
             keep_ratio=zspa_keep_ratio,
             core_ratio=zspa_core_ratio,
             seed=zspa_seed,
+            relevance_weight=zspa_relevance_weight,
             pooling=zspa_pooling,
+            centre=zspa_centre,
             prompt_scope=zspa_prompt_scope,
             position_ids=zspa_position_ids,
         )
@@ -134,21 +140,20 @@ class HfZspa(lmms):
         method: str | None,
         *,
         keep_ratio: float | None = None,
-        core_ratio: float | None = None,
         seed: int | None = None,
-        **fields: str | None,
+        **fields: Any,
     ) -> None:
         """Sets what prunes from now on, and forgets the records; None stands for what the checkpoint says.
 
         Args:
-            method: one of `METHODS`; None is "zspa" for a converted checkpoint and "original" for another.
+            method: one of `METHODS`; None is what a converted checkpoint says, and "original" for another.
             seed: what "random" draws from; None is 0.
-            fields: pooling, prompt_scope, position_ids.
+            fields: core_ratio, relevance_weight, pooling, centre, prompt_scope, position_ids.
 
         Raises:
             ValueError: the checkpoint does not prune, or the method is unknown or does not read a setting.
         """
-        given = {"keep_ratio": keep_ratio, "core_ratio": core_ratio, "seed": seed, **fields}
+        given = {"keep_ratio": keep_ratio, "seed": seed, **fields}
         if not self.converted:
             if method not in (None, "original") or any(value is not None for value in given.values()):
                 raise ValueError(
@@ -156,7 +161,7 @@ class HfZspa(lmms):
                     f"hf-zspa convert {self.pretrained} OUT, and evaluate OUT"
                 )
             method = "original"
-        method = method or "zspa"
+        method = method or self.model.config.zspa_method
         record = check_method(method)
         if wrong := unread(given, [method]):
             names = ", ".join(f"zspa_{name}" for name in wrong)
@@ -169,9 +174,11 @@ class HfZspa(lmms):
             config = self.model.config
             keep = config.zspa_keep_ratio if keep_ratio is None else keep_ratio
             if record.travels:  # the checkpoint's own code chooses
-                core = config.zspa_core_ratio if core_ratio is None else core_ratio
-                core = core if record.core_ratio is None else record.core_ratio
-                self.pruner = self.model.pruner_for_call(None, keep, core)
+                settings = {name: fields.get(name) for name in record.reads if name not in _OVERRIDES} | {
+                    **record.fixed
+                }
+                asked = {f"zspa_{name}": value for name, value in settings.items()}
+                self.pruner = self.model.pruner_for_call(zspa_method=record.travels, zspa_keep_ratio=keep, **asked)
             else:
                 self.pruner = make_pruner(self.method, keep_ratio=keep, seed=seed or 0)
         self.records: list[SampleRecord] = []

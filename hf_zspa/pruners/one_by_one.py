@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..remote_code.zspa_selection import check_ratio, round_half_up
+from ..remote_code.zspa_checks import check_ratio, round_half_up
 from ..remote_code.zspa_similarity import plain_precision
 
 
@@ -37,14 +37,3 @@ class OneByOne:
     def choose(self, visual: Tensor, prompt: Tensor, budget: int) -> Tensor:
         """Indices `(budget,)` of the tokens of `visual` `(n, d)` to keep for `prompt` `(m, d)`, in any order."""
         raise NotImplementedError
-
-
-def first_equal(tokens: Tensor) -> Tensor:
-    """For each of `(n, d)` the index of the first token equal to it, `(n,)`.
-
-    A product of matrices rounds equal columns differently. What is looked up for the first of them is equal for all, so
-    that `argmax` takes the first.
-    """
-    group = tokens.unique(dim=0, return_inverse=True)[1]
-    places = torch.arange(len(tokens), device=tokens.device)
-    return torch.full_like(places, len(tokens)).scatter_reduce(0, group, places, "amin")[group]

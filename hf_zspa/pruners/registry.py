@@ -1,23 +1,17 @@
 """The methods of selection by name: one record each, read by whatever compares, draws, names or runs them."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ..remote_code.zspa_selection import VisualTokenPruner, ZspaPruner, check_ratio
-from .conditional_dpp import ConditionalDppPruner
-from .mmtok import MmtokPruner
+from ..remote_code.zspa_checks import check_ratio
+from ..remote_code.zspa_methods import METHODS as TRAVELLING
+from ..remote_code.zspa_selection import VisualTokenPruner
 from .published_divprune import PublishedDivPrune
 from .random_subset import RandomPruner
 
-_PRUNER_SETTINGS = ("core_ratio", "pooling", "seed")
+_PRUNER_SETTINGS = ("core_ratio", "relevance_weight", "pooling", "centre", "seed")
 _ALWAYS_READ = ("keep_ratio", "position_ids")  # by every method that prunes
-
-
-class OwnZspaPruner(ZspaPruner):
-    """This package's pruner for a checkpoint's model, to which it is another's: not checked, as little as its own."""
-
-    vouches_for_indices = True
 
 
 @dataclass(frozen=True)
@@ -27,18 +21,39 @@ class Method:
     Attributes:
         name: what commands, results and file names call it.
         label: what pages and pictures call it.
-        pruner: its pruner's class, of a keep ratio and of those settings that it reads; None where nothing is pruned.
-        reads: the settings it reads, beside those that every method that prunes reads.
-        core_ratio: for the two ends of the core ratio of "zspa", which the paper has as baselines of their own.
-        travels: whether a checkpoint's own code has it.
+        travels: what a checkpoint's own code calls it; None where that has no such method.
+        fixed: settings that make it one end, or one published setting, of that method.
+        own: the pruner's class of one that does not travel; None where nothing is pruned.
+        reads_prompt: whether the prompt plays a part.
     """
 
     name: str
     label: str
-    pruner: Callable[..., VisualTokenPruner] | None = None
-    reads: tuple[str, ...] = ()
-    core_ratio: float | None = None
-    travels: bool = False
+    travels: str | None = None
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    own: Callable[..., VisualTokenPruner] | None = None
+    reads_prompt: bool = True
+
+    @property
+    def pruner(self) -> Callable[..., VisualTokenPruner] | None:
+        """Its pruner's class; None where nothing is pruned."""
+        return TRAVELLING[self.travels] if self.travels else self.own
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The settings it reads, beside those that every method that prunes reads."""
+        if self.pruner is None:
+            return ()
+        taken = {each.name for each in fields(self.pruner)} - {*self.fixed}  # type: ignore[arg-type]
+        found = tuple(name for name in _PRUNER_SETTINGS if name in taken)
+        if not self.reads_prompt:
+            return tuple(name for name in found if name != "pooling")
+        return (*found, "prompt_scope")
+
+    @property
+    def core_ratio(self) -> float | None:
+        """For the two ends of the core ratio of "zspa", which the paper has as baselines of their own."""
+        return self.fixed.get("core_ratio")
 
     def make(self, keep_ratio: float, **settings: Any) -> VisualTokenPruner:
         """Its pruner; of the settings it takes those that it reads.
@@ -48,8 +63,9 @@ class Method:
         """
         if self.pruner is None:
             raise ValueError(f"the method {self.name!r} has no pruner: choose from {', '.join(readers('keep_ratio'))}")
-        fixed = {} if self.core_ratio is None else {"core_ratio": self.core_ratio}
-        return self.pruner(keep_ratio, **fixed, **{name: settings[name] for name in settings if name in self.reads})
+        return self.pruner(
+            keep_ratio, **self.fixed, **{name: settings[name] for name in settings if name in self.reads}
+        )
 
     def all_settings(self) -> tuple[str, ...]:
         """The names of all settings it reads."""
@@ -60,20 +76,20 @@ METHODS = {
     method.name: method
     for method in (
         Method("original", "all tokens"),
-        Method(
-            "relevance", "relevance alone", OwnZspaPruner, ("pooling", "prompt_scope"), core_ratio=1.0, travels=True
-        ),
-        Method("divprune", "diversity alone", OwnZspaPruner, core_ratio=0.0, travels=True),
-        Method("zspa", "zspa", OwnZspaPruner, ("core_ratio", "pooling", "prompt_scope"), travels=True),
-        Method("random", "random", RandomPruner, ("seed",)),
-        Method("conditional_dpp", "conditional DPP", ConditionalDppPruner, ("prompt_scope",)),
-        Method("mmtok", "MMTok", MmtokPruner, ("prompt_scope",)),
+        Method("relevance", "relevance alone", "zspa", {"core_ratio": 1.0}),
+        Method("divprune", "diversity alone", "zspa", {"core_ratio": 0.0}, reads_prompt=False),
+        Method("zspa", "zspa", "zspa"),
+        Method("weighted", "weighted", "weighted"),
+        Method("dpp", "DPP", "dpp"),
+        Method("conditional_dpp", "CDPruner's formula", "dpp", {"relevance_weight": 1.0, "pooling": "mean"}),
+        Method("mmtok", "MMTok's formula", "mmtok"),
+        Method("random", "random", own=RandomPruner, reads_prompt=False),
     )
 }
 # The ends of the core ratio of "zspa", from 0 to 1.
 BASELINES = sorted((it for it in METHODS.values() if it.core_ratio is not None), key=lambda it: it.core_ratio or 0.0)
 # It keeps what "divprune" does; what it costs is measured beside it.
-PUBLISHED_DIVPRUNE = Method("divprune (published)", "published", PublishedDivPrune)
+PUBLISHED_DIVPRUNE = Method("divprune (published)", "published", own=PublishedDivPrune, reads_prompt=False)
 
 
 def check_method(name: str) -> Method:
@@ -108,23 +124,17 @@ def method_of(name: str, settings: Mapping[str, Any]) -> tuple[Method, dict[str,
     return method, {key: settings[key] for key in _PRUNER_SETTINGS if key in settings and key in method.reads}
 
 
-def make_pruner(
-    name: str, *, keep_ratio: float, core_ratio: float = 0.2, pooling: str = "mean", seed: int = 0
-) -> VisualTokenPruner | None:
+def make_pruner(name: str, *, keep_ratio: float, **settings: Any) -> VisualTokenPruner | None:
     """The pruner of a method; None for "original" and for keep ratio 1, which are the stock model.
 
     Args:
         name: one of `METHODS`.
         keep_ratio: share of each image's tokens kept, in (0, 1].
-        core_ratio: share of the kept tokens chosen by relevance, in [0, 1], where the method reads it.
-        pooling: how prompt tokens are aggregated, where the method reads it.
-        seed: what "random" draws from.
+        settings: `core_ratio`, `relevance_weight`, `pooling`, `centre` or `seed`, used where the method reads them.
 
     Raises:
         ValueError: the method is unknown, or a parameter outside its range.
     """
     method = check_method(name)
     check_ratio("keep_ratio", keep_ratio, zero_allowed=False)
-    if method.pruner is None or keep_ratio == 1:
-        return None
-    return method.make(keep_ratio, core_ratio=core_ratio, pooling=pooling, seed=seed)
+    return None if method.pruner is None or keep_ratio == 1 else method.make(keep_ratio, **settings)

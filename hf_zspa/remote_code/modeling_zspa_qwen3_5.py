@@ -5,13 +5,16 @@ from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration, Qwen3_5
 # Every helper is imported here, used or not: transformers 4.x copies only the files that this one names.
 from .zspa_cache import PrunedPrompt  # noqa: F401
 from .zspa_calling import choose  # noqa: F401
+from .zspa_checks import CHECKS  # noqa: F401
 from .zspa_compat import find_cache  # noqa: F401
 from .zspa_config import ZspaConfigMixin
 from .zspa_encoder import EncoderOutput  # noqa: F401
 from .zspa_forward import ZspaBaseModelMixin
 from .zspa_generation import ZspaGenerationMixin
+from .zspa_greedy import Greedy  # noqa: F401
 from .zspa_kernels import select_on_gpu  # noqa: F401
-from .zspa_lookahead import select_on_cpu  # noqa: F401
+from .zspa_lookahead import GreedyOnCpu  # noqa: F401
+from .zspa_methods import WeightedPruner  # noqa: F401
 from .zspa_packing import Packed  # noqa: F401
 from .zspa_prefill import PackedRows  # noqa: F401
 from .zspa_prompt import prompt_mask  # noqa: F401

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .zspa_encoder import EncoderOutput
-from .zspa_selection import VisualTokenPruner, ZspaPruner
+from .zspa_selection import VisualTokenPruner
 from .zspa_similarity import plain_precision
 
 
@@ -51,7 +51,7 @@ def choose(features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPru
     Looking at the indices waits for a GPU. A pruner with an attribute `vouches_for_indices` that is True answers itself
     for their order and their range, and is spared that, as this package's own is.
     """
-    vouched = type(pruner) is ZspaPruner or getattr(pruner, "vouches_for_indices", False) is True
+    vouched = getattr(pruner, "vouches_for_indices", False) is True
     with plain_precision(features):
         indices = pruner([f.detach() for f in features], [p.detach().to(f.device) for f, p in zip(features, prompts)])
     name = type(pruner).__name__

@@ -5,14 +5,19 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
+from .zspa_checks import CHECKS, check_choice
+from .zspa_methods import METHODS, check_read, settings_of
 from .zspa_prompt import SCOPES
-from .zspa_selection import POOLINGS, ZspaPruner, check_choice, check_ratio
+from .zspa_selection import VisualTokenPruner
 
 POSITION_IDS = ("preserve", "compact")
 FIELDS: dict[str, Any] = {
     "zspa_keep_ratio": 0.1,
+    "zspa_method": "zspa",
     "zspa_core_ratio": 0.2,
+    "zspa_relevance_weight": 0.75,
     "zspa_pooling": "mean",
+    "zspa_centre": False,
     "zspa_prompt_scope": "query",
     "zspa_special_token_ids": None,
     "zspa_query_start_ids": None,
@@ -20,6 +25,10 @@ FIELDS: dict[str, Any] = {
     "zspa_image_marker_ids": None,
     "zspa_position_ids": "preserve",
 }
+# Those that a call may set for itself, by the same names.
+CALL_SETTINGS = (
+    "zspa_keep_ratio", "zspa_method", "zspa_core_ratio", "zspa_relevance_weight", "zspa_pooling", "zspa_centre",
+)  # fmt: skip
 # Entries of this prefix that pruning does not read: who wrote the checkpoint, and a setting of the plug-in for vLLM.
 OTHER_ENTRIES = ("zspa_version", "zspa_code_sha256", "zspa_vision_cache_mb")
 
@@ -29,8 +38,12 @@ class ZspaConfigMixin:
 
     Args:
         zspa_keep_ratio: share of each image's tokens kept, in (0, 1]; 1.0 is the stock, unpruned model.
-        zspa_core_ratio: share of the kept tokens chosen by relevance to the prompt, in [0, 1].
-        zspa_pooling: how prompt tokens are aggregated: "mean", "max" or "none".
+        zspa_method: how they are chosen: "zspa", the paper's core and diversity; "weighted", both in one product;
+            "dpp", a determinant; or "mmtok", coverage. `hf_zspa.ZspaPruner` and its neighbours have the formulas.
+        zspa_core_ratio: for "zspa": share of the kept tokens chosen by relevance to the prompt, in [0, 1].
+        zspa_relevance_weight: for "weighted" and "dpp": how much relevance counts, in [-1, 1].
+        zspa_pooling: how prompt tokens are aggregated: "mean", "max" or "none"; "mmtok" does not read it.
+        zspa_centre: whether an image's mean token is taken off before its tokens are compared with each other.
         zspa_prompt_scope: "query", the text of the last user turn, or "text", all text of the prompt.
         zspa_special_token_ids: list of token ids that are never prompt text.
         zspa_query_start_ids: list of token sequences that open a user turn.
@@ -43,6 +56,7 @@ class ZspaConfigMixin:
     Attributes:
         allowed_position_ids: what `zspa_position_ids` may be in this family.
         first_transformers: the first version of transformers in which pruning this family is exact.
+        mmtok_tau_text: the temperature that MMTok's authors have for prompt tokens in this family.
 
     Raises:
         ValueError: a field is outside its range, or there is none of its name; the message names the field, the value
@@ -51,6 +65,7 @@ class ZspaConfigMixin:
 
     allowed_position_ids: tuple[str, ...] = POSITION_IDS[:1]
     first_transformers: str = "4.57"
+    mmtok_tau_text: float = 0.02
 
     def __init_subclass__(cls, **kwargs):
         if cls.__init__ is super(cls, cls).__init__:  # none of its own; transformers 5 would make one, past the mixin's
@@ -118,9 +133,9 @@ def check_fields(fields: dict[str, Any], position_ids: tuple[str, ...]) -> None:
         position_ids: what `zspa_position_ids` may be, the family's `allowed_position_ids`.
     """
     values = FIELDS | fields
-    check_ratio("zspa_keep_ratio", values["zspa_keep_ratio"], zero_allowed=False)
-    check_ratio("zspa_core_ratio", values["zspa_core_ratio"], zero_allowed=True)
-    check_choice("zspa_pooling", values["zspa_pooling"], POOLINGS)
+    check_choice("zspa_method", values["zspa_method"], tuple(METHODS))
+    for name, check in CHECKS.items():
+        check(f"zspa_{name}", values[f"zspa_{name}"])
     check_choice("zspa_prompt_scope", values["zspa_prompt_scope"], SCOPES)
     check_choice("zspa_position_ids", values["zspa_position_ids"], position_ids)
     for name in ("zspa_special_token_ids", "zspa_image_marker_ids"):
@@ -138,14 +153,22 @@ def _check_ids(name: str, ids) -> None:
         raise ValueError(f"{name} has {ids!r}, but a list of token ids (whole numbers from 0) must stand there")
 
 
-def pruner_from_config(config, keep_ratio: float | None = None, core_ratio: float | None = None) -> ZspaPruner | None:
-    """The pruner that `config` describes, with the ratios of one call in place of its own; None for keep ratio 1.
+def pruner_from_config(config, **given: Any) -> VisualTokenPruner | None:
+    """The pruner that `config` describes; None for keep ratio 1.
+
+    Args:
+        given: settings of one call in place of the config's own, any of `CALL_SETTINGS`; None is none.
 
     Raises:
-        ValueError: a ratio, or the pooling, is outside its range.
+        ValueError: a setting is outside its range, or given though the method does not read it.
     """
-    keep_ratio = config.zspa_keep_ratio if keep_ratio is None else keep_ratio
-    core_ratio = config.zspa_core_ratio if core_ratio is None else core_ratio
-    check_ratio("zspa_keep_ratio", keep_ratio, zero_allowed=False)
-    check_ratio("zspa_core_ratio", core_ratio, zero_allowed=True)
-    return None if keep_ratio == 1 else ZspaPruner(keep_ratio, core_ratio, config.zspa_pooling)
+    given = {name: value for name, value in given.items() if value is not None}
+    check_fields(given, POSITION_IDS)
+    method = given.pop("zspa_method", config.zspa_method)
+    check_read(method, [name.removeprefix("zspa_") for name in given], "zspa_")
+    values = {name: given.get(f"zspa_{name}", getattr(config, f"zspa_{name}", None)) for name in settings_of(method)}
+    if "tau_text" in values:
+        values["tau_text"] = getattr(config, "mmtok_tau_text", None)
+    if values["keep_ratio"] == 1:
+        return None
+    return METHODS[method](**{name: value for name, value in values.items() if value is not None})

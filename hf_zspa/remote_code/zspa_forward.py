@@ -18,8 +18,7 @@ from .zspa_config import FIELDS, check_fields, fields_of
 from .zspa_encoder import answered, encoder_arguments, is_handed_over
 from .zspa_packing import ZspaPackingMixin
 from .zspa_prefill import PackedRows
-from .zspa_selection import VisualTokenPruner
-from .zspa_visuals import CALL_ARGUMENTS, check_settings
+from .zspa_visuals import CALL_ARGUMENTS, check_settings, take_call
 
 
 def pruned(stock_forward):
@@ -69,7 +68,7 @@ class ZspaBaseModelMixin(ZspaPackingMixin):
     def pruned_forward(self, stock_forward, kwargs: dict[str, Any]):
         if kwargs.pop("zspa_packed", False) or is_handed_over(kwargs):  # in terms of the cache already
             return stock_forward(**kwargs)
-        call = {name: kwargs.pop(name, None) for name in CALL_ARGUMENTS}
+        call = take_call(kwargs)
         cache = find_cache(kwargs)
         forget_if_empty(cache)
         if not self._has_visuals(kwargs):
@@ -142,13 +141,11 @@ class ZspaForwardMixin(ZspaPackingMixin):
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        visual_token_pruner: VisualTokenPruner | None = None,
-        zspa_keep_ratio: float | None = None,
-        zspa_core_ratio: float | None = None,
         **visual,
     ) -> list[Tensor]:
-        """What `generate` keeps for the same inputs: per image, then per video, ascending indices `(l_i,)`, int64."""
-        pruner = self.pruner_for_call(visual_token_pruner, zspa_keep_ratio, zspa_core_ratio) or RecordingPruner()
+        """What `generate` keeps for the same inputs, and the same settings of a call: per image, then per video,
+        ascending indices `(l_i,)`, int64."""
+        pruner = self.pruner_for_call(**take_call(visual)) or RecordingPruner()
         return self.prune_visuals(input_ids, attention_mask, pruner, visual).indices
 
     @torch.no_grad()
@@ -175,7 +172,7 @@ class ZspaForwardMixin(ZspaPackingMixin):
         if kwargs.get("zspa_packed") or not self._has_visuals(kwargs):
             return stock_forward(**kwargs)
         check_settings({name: value for name, value in kwargs.items() if name not in CALL_ARGUMENTS})
-        pruner = self.pruner_for_call(*(kwargs.get(name) for name in CALL_ARGUMENTS))
+        pruner = self.pruner_for_call(**take_call(dict(kwargs)))
         if pruner is None:
             return stock_forward(**kwargs)
         packed = self.pack_call(pruner, kwargs)

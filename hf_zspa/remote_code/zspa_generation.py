@@ -18,7 +18,7 @@ from .zspa_compat import (
 )
 from .zspa_forward import ZspaForwardMixin, wrap_stock_methods
 from .zspa_prefill import PrunedVisuals
-from .zspa_visuals import CALL_ARGUMENTS
+from .zspa_visuals import CALL_ARGUMENTS, take_call
 
 
 class ZspaGenerationMixin(ZspaForwardMixin):
@@ -33,23 +33,21 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         wrap_stock_methods(cls, ZspaGenerationMixin, selecting)
 
     @torch.no_grad()
-    def generate(
-        self, inputs=None, *args, visual_token_pruner=None, zspa_keep_ratio=None, zspa_core_ratio=None, **kwargs
-    ):
+    def generate(self, inputs=None, *args, **kwargs):
         """`GenerationMixin.generate`, on a pruned prompt. The output starts with the full prompt, as always.
 
         Args:
             visual_token_pruner: a `VisualTokenPruner` for this call, in place of the one the config describes.
-            zspa_keep_ratio: share of each image's tokens kept in this call, in (0, 1].
-            zspa_core_ratio: share of the kept tokens chosen by relevance in this call, in [0, 1].
+            zspa_keep_ratio, zspa_method, zspa_core_ratio, zspa_relevance_weight, zspa_pooling, zspa_centre: for this
+                call, in place of the fields of these names in the config.
 
         Raises:
-            ValueError: a ratio or field is outside its range, the images do not fit the prompt, or the call has
-                images after a filled cache, `inputs_embeds` with images, or `prefill_chunk_size`, none of which can be
-                pruned.
+            ValueError: a setting or field is outside its range, or given though the method does not read it; the images
+                do not fit the prompt; or the call has images after a filled cache, `inputs_embeds` with images, or
+                `prefill_chunk_size`, none of which can be pruned.
             TypeError: `visual_token_pruner` is not one.
         """
-        pruner = self.pruner_for_call(visual_token_pruner, zspa_keep_ratio, zspa_core_ratio)
+        pruner = self.pruner_for_call(**take_call(kwargs))
         input_ids = kwargs.get("input_ids") if inputs is None else inputs
         cache = find_cache(kwargs)
         visuals = self._has_visuals(kwargs)
@@ -114,9 +112,7 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         attention_mask=None,
         inputs_embeds=None,
         zspa_prompt: PrunedVisuals | None = None,
-        visual_token_pruner=None,
         zspa_keep_ratio=None,
-        zspa_core_ratio=None,
         **kwargs,
     ):
         """Inputs of one step. The first step is the one that finds an empty cache; it runs on the pruned prompt.
@@ -124,12 +120,13 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         Args:
             zspa_prompt: what `generate` selected, once per call; None selects here, from the pixels in `kwargs`.
         """
+        call = take_call(kwargs) | {"zspa_keep_ratio": zspa_keep_ratio}
         cache = find_cache(kwargs)
         prompt = pruned_prompt_of(cache)
         if cached_length(cache) == 0:
             forget_if_empty(cache)
             if zspa_prompt is None and self._has_visuals(kwargs):
-                pruner = self.pruner_for_call(visual_token_pruner, zspa_keep_ratio, zspa_core_ratio)
+                pruner = self.pruner_for_call(**call)
                 if pruner is not None:
                     zspa_prompt = self._prune_for_generation(input_ids, attention_mask, pruner, kwargs)
             if zspa_prompt is not None:

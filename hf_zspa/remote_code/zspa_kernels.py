@@ -4,7 +4,8 @@
     prepare   of every token its norm, and how relevant it is                reads the features once
     products  of all pairs of tokens, by torch                               reads them once more
     isolation of every token, for a selection that begins without a core
-    select    one program per image: the core, then the greedy loop
+    select    one program per image: the core, then the greedy loop of diversity, weighed or not
+    volume    one program per image: the greedy loop of the determinant
 
 Nothing waits for the GPU in between, and the number of launches does not grow with that of the tokens.
 """
@@ -14,7 +15,8 @@ import warnings
 import torch
 from torch import Tensor
 
-from .zspa_similarity import ROUNDING, images_together, products, unit_vectors
+from .zspa_greedy import NO_RANK, quality_of
+from .zspa_similarity import ROUNDING, Cosines, centred, images_together, products
 
 try:
     import triton
@@ -87,16 +89,27 @@ if triton is not None:
         tl.store(isolation + row, -nearest, mask=there)
 
     @triton.jit
-    def _added(gram, scale, nearest, pick, token, real, n):
-        """The cosine of every token to its closest selected one, once `pick` is selected too; infinite on those."""
+    def _cosines(gram, scale, pick, token, real, n):
+        """The cosine of every token to one."""
         row = tl.load(gram + pick * n + token, mask=real, other=0.0)
-        cosine = row * tl.load(scale + pick) * tl.load(scale + token, mask=real, other=0.0)
-        return tl.where(token == pick, float("inf"), tl.maximum(nearest, cosine))
+        return row * tl.load(scale + pick) * tl.load(scale + token, mask=real, other=0.0)
 
     @triton.jit
-    def _select_kernel(gram, scale, scores, counts, order, n, rounding, BLOCK: tl.constexpr):
-        """The core, by score, then greedily the token whose closest selected one is farthest (eq. 6 to 9); of equal
-        ones that of the lowest index. Without a core the best score is the first token. All maxima are in registers."""
+    def _added(gram, scale, quality, costs, pick, token, real, n, WEIGHED: tl.constexpr):
+        """What every token costs once `pick` is selected too: its cosine to the closest selected one, weighed by its
+        quality; infinite on those selected."""
+        cost = _cosines(gram, scale, pick, token, real, n)
+        if WEIGHED:
+            own = tl.load(quality + token, mask=real, other=0.0)
+            cost = cost * own + (1 - own)
+        return tl.where(token == pick, float("inf"), tl.maximum(costs, cost))
+
+    @triton.jit
+    def _select_kernel(
+        gram, scale, scores, quality, counts, order, n, rounding, BLOCK: tl.constexpr, WEIGHED: tl.constexpr
+    ):  # fmt: skip
+        """The core, by score, then greedily the token that costs least (eq. 6 to 9); of equal ones that of the lowest
+        index. Without a core the best score is the first token. All costs are in registers."""
         image = tl.program_id(0).to(tl.int64)
         token = tl.arange(0, BLOCK)
         counts += image * 3
@@ -104,42 +117,101 @@ if triton is not None:
         core, budget = tl.load(counts + 1), tl.load(counts + 2)
         gram += image * n * n
         scale += image * n
+        quality += image * n
         order += image * n
         scores += image * n
-        nearest = tl.where(real, float("-inf"), float("inf"))
+        costs = tl.where(real, float("-inf"), float("inf"))
         slack = tl.where(core > 0, 0.0, rounding)
         for step in range(tl.maximum(core, 1)):
-            left = nearest < float("inf")  # those not selected yet
+            left = costs < float("inf")  # those not selected yet
             score = tl.load(scores + token, mask=left, other=float("-inf"))
             pick = tl.min(tl.where(score >= tl.max(score, axis=0) - slack, token, BLOCK), axis=0)
             tl.store(order + step, pick.to(tl.int64))
-            nearest = _added(gram, scale, nearest, pick, token, real, n)
+            costs = _added(gram, scale, quality, costs, pick, token, real, n, WEIGHED)
         for step in range(tl.maximum(core, 1), budget):
-            pick = tl.min(tl.where(nearest <= tl.min(nearest, axis=0) + rounding, token, BLOCK), axis=0)
+            pick = tl.min(tl.where(costs <= tl.min(costs, axis=0) + rounding, token, BLOCK), axis=0)
             tl.store(order + step, pick.to(tl.int64))
-            nearest = _added(gram, scale, nearest, pick, token, real, n)
+            costs = _added(gram, scale, quality, costs, pick, token, real, n, WEIGHED)
+
+    @triton.jit
+    def _volume_kernel(
+        gram, scale, quality, counts, factor, order, n, longest, rounding, no_rank, BLOCK: tl.constexpr
+    ):  # fmt: skip
+        """Greedily the token that makes the determinant largest, by the rows of its Cholesky factor; once none does,
+        that of largest quality. Of equal ones that of the lowest index."""
+        image = tl.program_id(0).to(tl.int64)
+        token = tl.arange(0, BLOCK)
+        counts += image * 3
+        real = token < tl.load(counts)
+        budget = tl.load(counts + 2)
+        gram += image * n * n
+        scale += image * n
+        quality += image * n
+        factor += image * longest * n
+        order += image * n
+        own = tl.load(quality + token, mask=real, other=0.0)
+        gain = tl.where(tl.load(scale + token, mask=real, other=0.0) > 0, own * own, 0.0)
+        taken = token < 0
+        for step in range(budget):
+            left = real & (taken == 0)
+            spent = tl.max(tl.where(left, gain, -1.0), axis=0) <= no_rank
+            value = tl.where(left, tl.where(spent, own, gain), -1.0)
+            least = tl.max(value, axis=0) - tl.where(spent, 0.0, rounding)
+            pick = tl.min(tl.where(value >= least, token, BLOCK), axis=0)
+            tl.store(order + step, pick.to(tl.int64))
+            row = _cosines(gram, scale, pick, token, real, n) * own * tl.load(quality + pick)
+            for before in range(step):
+                at = factor + before * n
+                row -= tl.load(at + token, mask=real, other=0.0) * tl.load(at + pick)
+            pivot = tl.max(tl.where(token == pick, gain, 0.0), axis=0)
+            row = tl.where(spent, 0.0, tl.div_rn(row, tl.sqrt_rn(tl.maximum(pivot, no_rank))))
+            tl.store(factor + step * n + token, row, mask=real)
+            tl.debug_barrier()  # the next steps read what other threads have stored
+            gain -= row * row
+            taken = taken | (token == pick)
 
 
 def select_on_gpu(
-    visual_tokens: list[Tensor], prompt_tokens: list[Tensor], budgets: list[int], cores: list[int], pooling: str
+    visual_tokens: list[Tensor],
+    prompt_tokens: list[Tensor],
+    budgets: list[int],
+    pooling: str,
+    centre: bool,
+    *,
+    cores: list[int] | None = None,
+    weight: float = 0.0,
+    volume: bool = False,
 ) -> list[Tensor] | None:
     """Selects for all images of a batch without waiting for the GPU.
 
-    Arguments and results are those of `zspa_selection.select_in_order`, one for each image; None where the kernels
-    cannot run here, or an image is too large for them.
+    Args:
+        visual_tokens: per image `(n_i, d)`.
+        prompt_tokens: per image `(m_i, d)`.
+        budgets: per image the tokens kept.
+        cores: per image how many of them are chosen by relevance, for ZSPAPrune; None for the methods that weigh.
+        weight: how much these weigh relevance.
+        volume: the determinant is made largest, not the diversity.
+
+    Returns:
+        Per image the tokens `(budget,)` in the order they are selected; None where the kernels cannot run here, or an
+        image is too large for them.
     """
     global usable
     n, width = max(map(len, visual_tokens)), visual_tokens[0].shape[1]
     together = images_together(n)
     if not usable or n > LONGEST or width > WIDEST or not together:
         return None
+    if cores is None:  # whether anything is weighed
+        cores = [int(len(prompt) > 0 and weight != 0) for prompt in prompt_tokens]
+    else:
+        weight = 0.0
     counts = [[len(visual), core, budget] for visual, core, budget in zip(visual_tokens, cores, budgets)]
     rows: list[Tensor] = []
     try:
         with torch.cuda.device_of(visual_tokens[0]):  # Triton launches on the current GPU, whichever its tensors are on
             for first in range(0, len(counts), together):
                 some = slice(first, first + together)
-                rows += _select(visual_tokens[some], prompt_tokens[some], counts[some], pooling)
+                rows += _select(visual_tokens[some], prompt_tokens[some], counts[some], pooling, centre, weight, volume)
     except _CannotRun as error:
         usable = False
         warnings.warn(f"the selection runs in plain torch, because Triton failed: {error}", stacklevel=2)
@@ -158,18 +230,28 @@ def _start(kernel, programs: int, *arguments, **options) -> None:
         raise _CannotRun(str(error)) from error
 
 
-def _select(visual_tokens: list[Tensor], prompts: list[Tensor], counts: list[list[int]], pooling: str) -> Tensor:
+def _select(
+    visual_tokens: list[Tensor], prompts: list[Tensor], counts: list[list[int]], pooling: str, centre: bool,
+    weight: float, volume: bool,
+) -> Tensor:  # fmt: skip
     """`(images, n)` int64: rows begin with the tokens in the order they are selected. `counts` has the tokens, the core
     and the budget of each image."""
+    cores = [core for _, core, _ in counts]
+    by_kernel = pooling != "none" and any(cores) and not centre
+    relevance = None
+    if any(cores) and not by_kernel:
+        pairs = zip(visual_tokens, prompts, cores)
+        found = [Cosines(v).to_prompt(p, pooling) if core else v.new_zeros(len(v)).float() for v, p, core in pairs]
+        relevance = torch.nn.utils.rnn.pad_sequence(found, True)
+    if centre:
+        visual_tokens = [centred(visual) for visual in visual_tokens]
     several = len(visual_tokens) > 1
     padded = torch.nn.utils.rnn.pad_sequence(visual_tokens, True) if several else visual_tokens[0][None]
     features = padded.contiguous()
     (images, n, width), device = features.shape, features.device
     on_device = torch.tensor(counts, dtype=torch.int32, device="cpu").to(device, non_blocking=True)
-    cores = [core for _, core, _ in counts]
     scale, scores = (torch.empty(images, n, dtype=torch.float32, device=device) for _ in range(2))
     block, wide = max(16, triton.next_power_of_2(n)), triton.next_power_of_2(width)
-    by_kernel = pooling != "none" and any(cores)
     direction = torch.empty(images, width, dtype=torch.float32, device=device) if by_kernel else scale  # else unread
     if by_kernel:
         warps = max(4, wide // 1024)
@@ -181,22 +263,44 @@ def _select(visual_tokens: list[Tensor], prompts: list[Tensor], counts: list[lis
         ROWS=rows, BLOCK=wide, RELEVANCE=by_kernel, num_warps=max(4, wide // 1024),
     )  # fmt: skip
     gram = products(tokens, tokens)
-    for image, prompt in enumerate(prompts):
-        if cores[image] and not by_kernel:
-            scores[image] = (tokens[image].float() @ unit_vectors(prompt).T).amax(1) * scale[image]
-    if not all(cores):
+    scores = scores if relevance is None else relevance
+    quality = scale  # unread where nothing is weighed
+    if weight:
+        quality, flat = _quality(scores, on_device, weight)
+        on_device[:, 1] = on_device[:, 1].where(~flat, 0)
+        scores = quality
+    elif volume:
+        quality = torch.ones_like(scale)
+    order = torch.empty(images, n, dtype=torch.long, device=device)
+    warps = min(32, max(4, block // 512))
+    if volume:
+        longest = max(budget for _, _, budget in counts)
+        factor = torch.empty(images, longest, n, dtype=torch.float32, device=device)
+        _start(
+            _volume_kernel, images, gram, scale, quality, on_device, factor, order, n, longest, ROUNDING, NO_RANK,
+            BLOCK=block, num_warps=warps,
+        )  # fmt: skip
+        return order
+    if weight or not all(cores):
         isolation, rows = torch.empty_like(scores), max(1, _TILE // block)
         _start(
             _isolation_kernel, triton.cdiv(images * n, rows), gram, scale, on_device, isolation, images * n, n,
             ROWS=rows, BLOCK=block, num_warps=max(4, block // 1024),
         )  # fmt: skip
         scores = scores.where(on_device[:, 1, None] > 0, isolation) if any(cores) else isolation
-    order = torch.empty(images, n, dtype=torch.long, device=device)
     _start(
-        _select_kernel, images, gram, scale, scores, on_device, order, n, ROUNDING,
-        BLOCK=block, num_warps=min(32, max(4, block // 512)),
+        _select_kernel, images, gram, scale, scores, quality, on_device, order, n, ROUNDING,
+        BLOCK=block, WEIGHED=weight != 0, num_warps=warps,
     )  # fmt: skip
     return order
+
+
+def _quality(relevance: Tensor, counts: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    """`quality_of` each image's tokens `(images, n)`; 1 where nothing is weighed, and on what pads the tokens."""
+    real = torch.arange(relevance.shape[1], device=relevance.device) < counts[:, :1]
+    one = relevance[:, :1]  # of the image: it changes neither its smallest nor its largest value
+    quality, flat = quality_of(relevance.where(real, one), weight)
+    return quality.where(real & (counts[:, 1:2] > 0), 1.0), flat
 
 
 def _pooled(prompts: list[Tensor], pooling: str) -> Tensor:

@@ -1,15 +1,18 @@
-"""The selection on a CPU, where computing similarities is what takes time: what `zspa_selection` states, with fewer.
+"""The selections on a CPU, where computing similarities is what takes time: what `zspa_greedy` states, with fewer.
 
 Which similarities are computed, and which tokens are guessed to be next, changes the time and never a choice.
 """
 
+from collections.abc import Callable
 from copy import copy
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .zspa_similarity import BLOCK, COLUMNS, ROUNDING, Cosines, first_minimum, products, unit_vectors
+from .zspa_greedy import NO_RANK, Greedy, weighed
+from .zspa_similarity import BLOCK, COLUMNS, ROUNDING, first_minimum, products, unit_vectors
 
 FEW = 192  # tokens of an image whose pairs are all compared at once
 BOUNDING = 32  # tokens whose nearest neighbour is found at once, to rule out others as the most isolated
@@ -20,21 +23,13 @@ TOO_FEW = 8  # added before the others must catch up: then more tokens are to co
 CANDIDATES = 64  # tokens that the columns are chosen from
 SKETCH = 128  # entries of a token that a guess at its similarities is made from
 DOUBT = 0.25  # how much of a guessed similarity between unlike tokens may be chance: about three standard deviations
+# From cosines `(r, s)` of tokens `(s,)` to one selected, what those cost then.
+Cost = Callable[[Tensor, Tensor], Tensor]
 WIDTH = 16  # a matrix product with a multiple of so many columns is up to twice as fast
 
 
-def select_on_cpu(visual: Tensor, prompt: Tensor, budget: int, core: int, pooling: str) -> Tensor:
-    """What `zspa_selection.select_in_order` returns for the same arguments."""
-    cosines = CosinesAsNeeded(visual)
-    if core:
-        selected = cosines.to_prompt(prompt, pooling).sort(descending=True, stable=True).indices[:core]
-    else:
-        selected = most_isolated(cosines)[None]
-    return torch.cat([selected, add_diverse(cosines, selected, budget - len(selected))])
-
-
-class CosinesAsNeeded(Cosines):
-    """Cosines between the tokens of one image on a CPU, and guesses at them.
+class GreedyOnCpu(Greedy):
+    """`Greedy` with cosines computed as they are needed, ahead of their use where they are guessed to be.
 
     Attributes:
         pairs: `(n, n)` float32, all cosines, where there are few tokens or once they had to be computed; else None.
@@ -44,7 +39,7 @@ class CosinesAsNeeded(Cosines):
     pairs: Tensor | None = None
     sketch: Tensor | None = None
 
-    def only(self, rows: Tensor) -> "CosinesAsNeeded":
+    def only(self, rows: Tensor) -> "GreedyOnCpu":
         """Those between some of the tokens, `(s,)`."""
         chosen = copy(self)
         chosen.tokens, chosen.scale = self.tokens.index_select(0, rows), self.scale.index_select(0, rows)
@@ -92,54 +87,88 @@ class CosinesAsNeeded(Cosines):
         self.pairs = pairs
         return nearest
 
+    def most_isolated(self) -> Tensor:
+        """As `Greedy.most_isolated`. A neighbour found is a bound: a token that has a closer one than some token's
+        nearest cannot be the most isolated. The cosines of a few tokens to all, and then of those that seem the most
+        isolated, leave few others to look at where some tokens stand out. Where they leave more than a quarter, every
+        pair is computed."""
+        self.compare_few()
+        n = len(self.tokens)
+        nearest, whole = self.scale.new_full((n,), -torch.inf), torch.zeros(n, dtype=torch.bool, device="cpu")
+        left = torch.arange(0, n, -(-n // BOUNDING), device="cpu")
+        turn = 0
+        while len(left):
+            if turn == 2 and 4 * len(left) > n:
+                return first_minimum(self.to_nearest())
+            most = BOUNDING if turn < 2 else max(1, BLOCK // n)
+            rows = left[nearest[left].argsort()[:most]]
+            block = self.to_tokens(rows).scatter_(1, rows[:, None], -torch.inf)
+            nearest = torch.maximum(nearest, block.amax(0))
+            nearest[rows] = torch.maximum(nearest[rows], block.amax(1))
+            whole[rows] = True
+            left = ((nearest <= nearest[whole].min() + ROUNDING) & ~whole).nonzero()[:, 0]
+            turn += 1
+        return first_minimum(nearest.where(whole, torch.inf))
 
-def most_isolated(cosines: CosinesAsNeeded) -> Tensor:
-    """The token `()` whose nearest neighbour is farthest, with which a selection by diversity alone begins.
+    def by_diversity(self, first: Tensor, budget: int, quality: Tensor | None = None) -> Tensor:
+        steps = budget - len(first)
+        if not steps:
+            return first
+        self.compare_few()
+        costs = weighed(self.to_closest(first), quality).scatter(0, first, torch.inf)
+        added = look_ahead(self, costs, steps, quality)
+        return torch.cat([first, torch.tensor(added, dtype=torch.long, device="cpu")])
 
-    A neighbour found is a bound: a token that has a closer one than some token's nearest cannot be the most isolated.
-    The cosines of a few tokens to all, and then of those that seem the most isolated, leave few others to look at
-    where some tokens stand out. Where they leave more than a quarter, every pair is computed.
-    """
-    cosines.compare_few()
-    n = len(cosines.tokens)
-    nearest, whole = cosines.scale.new_full((n,), -torch.inf), torch.zeros(n, dtype=torch.bool, device="cpu")
-    left = torch.arange(0, n, -(-n // BOUNDING), device="cpu")
-    turn = 0
-    while len(left):
-        if turn == 2 and 4 * len(left) > n:
-            return first_minimum(cosines.to_nearest())
-        most = BOUNDING if turn < 2 else max(1, BLOCK // n)
-        rows = left[nearest[left].argsort()[:most]]
-        block = cosines.to_tokens(rows).scatter_(1, rows[:, None], -torch.inf)
-        nearest = torch.maximum(nearest, block.amax(0))
-        nearest[rows] = torch.maximum(nearest[rows], block.amax(1))
-        whole[rows] = True
-        left = ((nearest <= nearest[whole].min() + ROUNDING) & ~whole).nonzero()[:, 0]
-        turn += 1
-    return first_minimum(nearest.where(whole, torch.inf))
+    def by_weighted_diversity(self, quality: Tensor, flat: Tensor, budget: int) -> Tensor:
+        if flat:
+            return self.by_diversity(self.most_isolated()[None], budget)
+        return self.by_diversity(quality.argmax()[None], budget, quality)
+
+    def by_determinant(self, quality: Tensor, budget: int) -> Tensor:
+        self.compare_few()
+        gain = quality.square().where(self.scale > 0, 0.0)
+        factor = gain.new_empty(budget, len(gain))
+        left, order = gain.clone(), list[int]()
+        columns: dict[int, Tensor] = {}
+        for step in range(budget):
+            best = left.amax()
+            if best <= NO_RANK:
+                rest = quality.scatter(0, torch.tensor(order, dtype=torch.long, device="cpu"), -1.0)
+                order += rest.sort(descending=True, stable=True).indices[: budget - step].tolist()
+                break
+            pick = int((left >= best - ROUNDING).byte().argmax())
+            if pick not in columns:
+                ahead, found = compute_ahead(self, -left, pick, columns, budget - step, partial(_less_gain, quality))
+                columns.update(zip(ahead, found))
+            row = columns.pop(pick) * quality * quality[pick] - factor[:step, pick] @ factor[:step]
+            factor[step] = row / gain[pick].sqrt()
+            gain -= factor[step].square()
+            left = torch.minimum(left, gain)
+            left[pick] = -torch.inf
+            order.append(pick)
+        return torch.tensor(order, device="cpu")
 
 
-def add_diverse(cosines: CosinesAsNeeded, selected: Tensor, steps: int) -> Tensor:
-    """The tokens `(steps,)` that greedy max-min diversity (eq. 8, 9) adds to those selected, `(s,)`."""
-    if not steps:
-        return selected[:0]
-    cosines.compare_few()
-    closest = cosines.to_closest(selected).scatter(0, selected, torch.inf)
-    return torch.tensor(look_ahead(cosines, closest, steps), dtype=torch.long, device="cpu")
+def _less_gain(quality: Tensor, cosines: Tensor, tokens: Tensor) -> Tensor:
+    """What a determinant would gain less, at least, of `tokens` `(s,)` with these cosines `(r, s)` to one selected."""
+    return quality[tokens].square() * (cosines.clamp_min(0).square() - 1)
 
 
-def look_ahead(cosines: CosinesAsNeeded, closest: Tensor, steps: int, limit: float = torch.inf) -> list[int]:
-    """The loop of `add_diverse`, which computes similarities ahead.
+def look_ahead(
+    cosines: GreedyOnCpu, costs: Tensor, steps: int, quality: Tensor | None = None, limit: float = torch.inf
+) -> list[int]:
+    """The loop of `by_diversity`, which computes similarities ahead.
 
     A step needs the cosines of one token to all. One pass over the features computes those of several tokens that may
-    be next. And cosines to selected tokens only ever grow, so a token far from being the next one may be left behind:
-    the loop calls itself for the others, and nothing about those left behind is computed as long as one of the others
-    is below what they had. When none is, they catch up on all that were added. The steps themselves are array
+    be next. And costs only ever grow, so a token far from being the next one may be left behind: the loop calls itself
+    for the others, and nothing about those left behind is computed as long as one of the others is below what they had.
+    When none is, they catch up on all that were added. The steps themselves are array
     operations of numpy, which on rows this short start faster than torch's.
 
     Args:
-        closest: `(n,)` cosine to the closest selected token, infinite on those selected; it is overwritten.
+        costs: `(n,)` cosine to the closest selected token, `weighed`, infinite on those selected; it is overwritten.
         steps: tokens to add.
+        quality: `(n,)`, as in `by_diversity`.
         limit: what the best token that a caller left behind had; the loop stops where all tokens have reached it.
 
     Returns:
@@ -147,60 +176,78 @@ def look_ahead(cosines: CosinesAsNeeded, closest: Tensor, steps: int, limit: flo
     """
     added: list[int] = []
     columns: dict[int, Any] = {}
-    nearest, contending, per_step = closest.numpy(), CONTENDERS, PER_STEP
+    of_all, contending, per_step = costs.numpy(), CONTENDERS, PER_STEP
+    cost = partial(_weighed_among, quality)
     while len(added) < steps:
-        level = nearest.min() + ROUNDING
+        level = of_all.min() + ROUNDING
         if added and level >= limit:
             break
-        pick, left = int((nearest <= level).argmax()), steps - len(added)
+        pick, left = int((of_all <= level).argmax()), steps - len(added)
         if cosines.pairs is not None:
-            columns[pick] = cosines.pairs[pick].numpy()
+            columns[pick] = weighed(cosines.pairs[pick], quality).numpy()
         if pick not in columns:
             contending = max(contending, 2 * left)
             half_done = len(added) >= left
-            contend = contenders(closest, min(contending, per_step * left) if half_done else contending)
+            contend = contenders(costs, min(contending, per_step * left) if half_done else contending)
             if contend:
                 rows, behind = contend
-                picks = rows[look_ahead(cosines.only(rows), closest[rows], left, min(limit, behind))]
+                among = None if quality is None else quality[rows]
+                picks = rows[look_ahead(cosines.only(rows), costs[rows], left, among, min(limit, behind))]
                 added += picks.tolist()
                 if len(added) < steps:
-                    torch.maximum(closest, cosines.to_closest(picks), out=closest)
-                closest[picks] = torch.inf
+                    torch.maximum(costs, weighed(cosines.to_closest(picks), quality), out=costs)
+                costs[picks] = torch.inf
                 for token in picks.tolist():
                     columns.pop(token, None)
                 if len(picks) < TOO_FEW:
                     contending, per_step = 2 * contending, 2 * per_step
                 continue
-            ahead = likely_next(cosines, closest, pick, columns, min(AHEAD, 2 * left))
-            for token in list(columns)[: max(0, len(columns) + len(ahead) - COLUMNS)]:
-                del columns[token]
-            columns.update(zip(ahead, cosines.to_tokens(torch.tensor(ahead, device="cpu")).numpy()))
-        nearest.clip(min=columns.pop(pick), out=nearest)  # the elementwise maximum
-        nearest[pick] = torch.inf
+            ahead, found = compute_ahead(cosines, costs, pick, columns, left, cost)
+            columns.update(zip(ahead, weighed(found, quality).numpy()))
+        of_all.clip(min=columns.pop(pick), out=of_all)  # the elementwise maximum
+        of_all[pick] = torch.inf
         added.append(pick)
     return added
 
 
-def contenders(closest: Tensor, count: int) -> tuple[Tensor, float] | None:
+def _weighed_among(quality: Tensor | None, cosines: Tensor, tokens: Tensor) -> Tensor:
+    return weighed(cosines, None if quality is None else quality[tokens])
+
+
+def contenders(costs: Tensor, count: int) -> tuple[Tensor, float] | None:
     """The `count` tokens that are best now, with those equal to the last of them, and what the best other one has.
 
     None where fewer than half of the tokens would be left behind."""
-    if 2 * count >= len(closest):
+    if 2 * count >= len(costs):
         return None
-    contends = closest <= closest.kthvalue(count).values + 2 * ROUNDING  # once, and for sure: none behind may be equal
+    contends = costs <= costs.kthvalue(count).values + 2 * ROUNDING  # once, and for sure: none behind may be equal
     rows = contends.nonzero()[:, 0]
-    return None if 2 * len(rows) > len(closest) else (rows, float(closest.masked_fill(contends, torch.inf).min()))
+    return None if 2 * len(rows) > len(costs) else (rows, float(costs.masked_fill(contends, torch.inf).min()))
 
 
-def likely_next(cosines: CosinesAsNeeded, closest: Tensor, pick: int, columns: dict[int, Any], most: int) -> list[int]:
+def compute_ahead(
+    cosines: GreedyOnCpu, costs: Tensor, pick: int, columns: dict[int, Any], left: int, cost: Cost
+) -> tuple[list[int], Tensor]:
+    """The tokens that `likely_next` names, with `left` steps to go, and their cosines `(s, n)` to all; makes room for
+    them in `columns`."""
+    ahead = likely_next(cosines, costs, pick, columns, min(AHEAD, 2 * left), cost)
+    for token in list(columns)[: max(0, len(columns) + len(ahead) - COLUMNS)]:
+        del columns[token]
+    return ahead, cosines.to_tokens(torch.tensor(ahead, device="cpu"))
+
+
+def likely_next(
+    cosines: GreedyOnCpu, costs: Tensor, pick: int, columns: dict[int, Any], most: int, cost: Cost
+) -> list[int]:
     """`pick`, and tokens without a column that are likely to be added soon, about `most` in all.
 
-    Those that are best now, as `look_ahead` has it in `closest`, but not two that are guessed to be much alike, because
-    adding one makes the other a bad choice.
+    Those that cost least now, of `costs` `(n,)`, but not two that are guessed to be much alike, because adding one
+    makes the other a bad choice.
     """
-    values, tokens = closest.topk(min(CANDIDATES, len(closest)), largest=False)
+    values, tokens = costs.topk(min(CANDIDATES, len(costs)), largest=False)
     guess = cosines.guess(tokens)
-    spared_by = (guess - DOUBT * (1 - guess**2) <= values).numpy()  # row: by which, column: the one it leaves good
+    at_least = cost(guess - DOUBT * (1 - guess**2), tokens)
+    spared_by = (at_least <= values).numpy()  # row: by which, column: the one it leaves good
     ahead, names = [pick], tokens.tolist()
     others = (values < torch.inf).numpy()
     for place, token in enumerate(names):

@@ -125,6 +125,33 @@ def unit_vectors(tokens: Tensor) -> Tensor:
     return torch.nan_to_num(tokens / tokens.norm(dim=-1, keepdim=True), nan=0.0)
 
 
+def centred(tokens: Tensor) -> Tensor:
+    """Tokens `(n, d)` less their mean, float32; a remainder below 1e-6 of its token's norm is zero."""
+    tokens = tokens.double()
+    tokens = tokens.where(tokens.isfinite().all(-1, keepdim=True), 0.0)
+    norm = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
+    rest = tokens - tokens.mean(0)
+    return rest.where(torch.linalg.vector_norm(rest, dim=-1, keepdim=True) >= 1e-6 * norm, 0.0).float()
+
+
+def first_equal(tokens: Tensor, scale: Tensor) -> Tensor:
+    """For each of `(n, d)` the index of the first token equal to it, `(n,)`; `scale` is their 1 / norm `(n,)`.
+
+    Equal tokens have the same norm to the last bit, so that on a CPU only those that share one are compared.
+    """
+    places = torch.arange(len(tokens), device=tokens.device)
+    some = places
+    if on_cpu(tokens):
+        order = scale.argsort(stable=True)
+        same = scale[order].diff() == 0
+        some = order[torch.cat([same, same.new_zeros(1)]) | torch.cat([same.new_zeros(1), same])].sort().values
+        if not len(some):
+            return places
+    group = tokens[some].unique(dim=0, return_inverse=True)[1]
+    first = torch.full_like(some, len(tokens)).scatter_reduce(0, group, some, "amin")
+    return places.scatter(0, some, first[group])
+
+
 class Cosines:
     """Cosines between the visual tokens `(n, d)` of one image.
 
@@ -169,9 +196,10 @@ class Cosines:
 
     def to_prompt(self, prompt: Tensor, pooling: str) -> Tensor:
         """Cosine `(n,)` of each token to the pooled prompt `(m, d)`; "none" takes each token's best one over the prompt
-        tokens, out of a matrix product, which may round equal tokens differently."""
+        tokens, out of a matrix product, which on a CPU rounds equal tokens differently."""
         if pooling == "none":
-            return (self.tokens.float() @ unit_vectors(prompt).T).amax(1) * self.scale
+            best = (self.tokens.float() @ unit_vectors(prompt).T).amax(1) * self.scale
+            return best[first_equal(self.tokens, self.scale)] if on_cpu(best) else best
         prompt = prompt.float()
         prompt = prompt / prompt.abs().amax().clamp_min(torch.finfo(torch.float32).tiny)
         pooled = unit_vectors(prompt.mean(0) if pooling == "mean" else prompt.amax(0))

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from .zspa_calling import choose
 from .zspa_compat import check_version, to_device
-from .zspa_config import check_fields, fields_of, meant_by, pruner_from_config
+from .zspa_config import CALL_SETTINGS, check_fields, fields_of, meant_by, pruner_from_config
 from .zspa_encoder import EncoderOutput, as_output, loaded, takes_encoder_outputs
 from .zspa_prefill import PrunedVisuals
 from .zspa_prompt import prompt_mask, rows_of_images, spans_of_images
-from .zspa_selection import VisualTokenPruner, ZspaPruner
+from .zspa_selection import METHODS, VisualTokenPruner
 
-CALL_ARGUMENTS = ("visual_token_pruner", "zspa_keep_ratio", "zspa_core_ratio")
+CALL_ARGUMENTS = ("visual_token_pruner", *CALL_SETTINGS)
 
 
 class ZspaVisualsMixin:
@@ -33,21 +33,22 @@ class ZspaVisualsMixin:
     images_are = "entries"
     completed_by_forward: tuple[str, ...] = ()
 
-    def pruner_for_call(
-        self, visual_token_pruner=None, zspa_keep_ratio=None, zspa_core_ratio=None
-    ) -> VisualTokenPruner | None:
+    def pruner_for_call(self, visual_token_pruner=None, **settings) -> VisualTokenPruner | None:
         """The pruner that a call with these arguments uses; None where nothing is pruned and the stock class runs.
 
+        Args:
+            settings: those of `CALL_SETTINGS` in place of the config's; None is none.
+
         Raises:
-            ValueError: a ratio or field is outside its range, or both a pruner and a ratio are given.
+            ValueError: a setting or field is outside its range or not read by the method, or a pruner is given too.
             TypeError: `visual_token_pruner` is not one.
         """
         check_fields(fields_of(self.config), self.config_class.allowed_position_ids)
         if visual_token_pruner is None:
-            return pruner_from_config(self.config, zspa_keep_ratio, zspa_core_ratio)
-        if zspa_keep_ratio is not None or zspa_core_ratio is not None:
-            raise ValueError("pass visual_token_pruner, or zspa_keep_ratio and zspa_core_ratio, not both")
-        if type(visual_token_pruner) is ZspaPruner and visual_token_pruner.keep_ratio == 1:
+            return pruner_from_config(self.config, **settings)
+        if given := [name for name, value in settings.items() if value is not None]:
+            raise ValueError(f"pass visual_token_pruner or {' and '.join(given)}, not both: the pruner has its own")
+        if type(visual_token_pruner) in METHODS.values() and visual_token_pruner.keep_ratio == 1:
             return None
         if isinstance(visual_token_pruner, type) or not isinstance(visual_token_pruner, VisualTokenPruner):
             raise TypeError(
@@ -262,10 +263,15 @@ def check_prompt(input_ids: Tensor | None, attention_mask: Tensor | None, embeds
         )
 
 
+def take_call(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call that choose its pruner, out of `kwargs`."""
+    return {name: kwargs.pop(name) for name in CALL_ARGUMENTS if name in kwargs}
+
+
 def check_settings(call: dict[str, Any]) -> None:
     for name in call:
         if name.startswith("zspa_"):
-            meant = meant_by(name) or "zspa_keep_ratio, zspa_core_ratio or visual_token_pruner"
+            meant = meant_by(name) or f"{', '.join(CALL_SETTINGS)} or visual_token_pruner"
             raise TypeError(f"{name} is no setting of a call: did you mean {meant}?")
 
 

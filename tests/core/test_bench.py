@@ -18,7 +18,7 @@ from hf_zspa.bench.clock import TensorMemory
 from hf_zspa.bench.measure import METHODS, SAMPLES, InterleavedBenchmark, Settings, packed_prompt, stock_view
 from hf_zspa.bench.report import markdown, paper_table_3
 from hf_zspa.bench.summary import in_turn, median_interval
-from hf_zspa.remote_code.zspa_lookahead import CosinesAsNeeded
+from hf_zspa.remote_code.zspa_lookahead import GreedyOnCpu
 
 ABOUT = {
     "model": "a model", "weights": "checkpoint", "dtype": "float32", "attention": "sdpa", "device": "a CPU",
@@ -235,7 +235,7 @@ def test_an_interval_holds_the_median_as_often_as_it_says():
 
 @pytest.mark.parametrize("tokens, left_behind", [(100, False), (1100, True)])
 def test_a_profile_of_the_selection_names_its_parts(tokens, left_behind):
-    init = CosinesAsNeeded.__init__
+    init = GreedyOnCpu.__init__
     n, kind, *numbers = profile(tokens, "random", 0)
     total, *parts, passes, of_pairs, of_kept, rate, of_one_product = map(float, numbers)
     spent = dict(zip(PARTS, parts, strict=True))
@@ -243,4 +243,4 @@ def test_a_profile_of_the_selection_names_its_parts(tokens, left_behind):
     assert bool(spent["leaving behind"]) == bool(spent["guesses"]) == left_behind
     assert sum(parts) <= total * 1.01 and passes >= 1  # times have three digits
     assert rate > 0 and of_one_product > 0 and 0 < of_pairs < 1 and of_kept == pytest.approx(of_pairs * 10, rel=0.1)
-    assert CosinesAsNeeded.__init__ is init
+    assert GreedyOnCpu.__init__ is init

@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from operations import Operations
 
-from hf_zspa import ZspaPruner
+from hf_zspa import DppPruner, WeightedPruner, ZspaPruner
 from hf_zspa.remote_code import zspa_kernels, zspa_similarity
 from hf_zspa.remote_code.zspa_calling import choose
 
@@ -42,7 +43,7 @@ class Launches:
         return launch
 
 
-def launched(monkeypatch, images: int, n: int, keep_ratio: float, core_ratio: float) -> int:
+def launched(monkeypatch, images: int, n: int, pruner) -> int:
     """What a selection starts on a GPU, kernels and operators of torch, but for the copy of its few numbers to there;
     nothing in it may wait."""
     kernels = Launches()
@@ -57,18 +58,26 @@ def launched(monkeypatch, images: int, n: int, keep_ratio: float, core_ratio: fl
     prompt = torch.zeros(7, 16, dtype=torch.bfloat16)
     tokens = [torch.zeros(n, 16, dtype=torch.bfloat16) for _ in range(images)]
     with Operations() as operations:
-        choose(tokens, [prompt] * images, ZspaPruner(keep_ratio, core_ratio))
+        choose(tokens, [prompt] * images, pruner)
     assert operations.waits == []
     return kernels.count + len(operations.launches)
 
 
-@pytest.mark.parametrize("core_ratio, launches", [(0.0, 5), (0.4, 6), (1.0, 6)])
-def test_a_selection_is_few_launches_however_many_tokens_there_are(as_on_a_gpu, monkeypatch, core_ratio, launches):
-    assert launched(monkeypatch, 1, 40, 0.1, core_ratio) == launches
-    assert launched(monkeypatch, 1, 200, 0.5, core_ratio) == launches
-    assert (
-        launched(monkeypatch, 8, 40, 0.1, core_ratio) <= launches + 1 + 2 * 8
-    )  # each is put into the batch, and sorted
+@pytest.mark.parametrize(
+    "pruner, launches",
+    [
+        (ZspaPruner(0.1, 0.0), 5),
+        (ZspaPruner(0.1, 0.4), 6),
+        (ZspaPruner(0.1, 1.0), 6),
+        (WeightedPruner(0.1), 32),
+        (DppPruner(0.1), 29),
+    ],
+)
+def test_a_selection_is_few_launches_however_many_tokens_there_are(as_on_a_gpu, monkeypatch, pruner, launches):
+    assert launched(monkeypatch, 1, 40, pruner) == launches
+    assert launched(monkeypatch, 1, 200, replace(pruner, keep_ratio=0.5)) == launches
+    # Each is put into the batch, and sorted.
+    assert launched(monkeypatch, 8, 40, pruner) <= launches + 1 + 2 * 8
 
 
 def test_what_the_kernels_select_is_independent_of_the_batch(as_on_a_gpu):

@@ -8,7 +8,7 @@ from selection import KINDS, features
 
 from hf_zspa import ZspaPruner, select_tokens
 from hf_zspa.remote_code import zspa_lookahead, zspa_similarity
-from hf_zspa.remote_code.zspa_lookahead import CosinesAsNeeded
+from hf_zspa.remote_code.zspa_lookahead import GreedyOnCpu
 
 
 def directions(*rows: dict[int, float]) -> torch.Tensor:
@@ -46,15 +46,15 @@ def test_looking_ahead_changes_no_choice(monkeypatch, kind, ahead, columns):
 
 def test_the_most_isolated_token_is_found_without_comparing_all_where_some_stand_out(monkeypatch):
     compared = []
-    to_tokens = CosinesAsNeeded.to_tokens
+    to_tokens = GreedyOnCpu.to_tokens
     monkeypatch.setattr(
-        CosinesAsNeeded,
+        GreedyOnCpu,
         "to_tokens",
         lambda self, picks: compared.append(picks.numel()) or to_tokens(self, picks),
     )
     visual, _ = features(576, "trained")
-    cosines = CosinesAsNeeded(visual)
-    found = int(zspa_lookahead.most_isolated(cosines))
+    cosines = GreedyOnCpu(visual)
+    found = int(cosines.most_isolated())
     unit = torch.nn.functional.normalize(visual.double(), dim=1)
     similarity = (unit @ unit.T).fill_diagonal_(-torch.inf)
     assert cosines.pairs is None and sum(compared) < 576 / 4
@@ -63,10 +63,8 @@ def test_the_most_isolated_token_is_found_without_comparing_all_where_some_stand
 
 def test_one_pass_over_the_features_serves_several_steps(monkeypatch):
     passes = []
-    to_tokens = CosinesAsNeeded.to_tokens
-    monkeypatch.setattr(
-        CosinesAsNeeded, "to_tokens", lambda self, picks: passes.append(picks) or to_tokens(self, picks)
-    )
+    to_tokens = GreedyOnCpu.to_tokens
+    monkeypatch.setattr(GreedyOnCpu, "to_tokens", lambda self, picks: passes.append(picks) or to_tokens(self, picks))
     visual, prompt = features(1024, "random")
     select_tokens(visual, prompt, keep_ratio=0.1, core_ratio=0.2)
     assert passes and len(passes) <= 82 // 3
@@ -76,8 +74,8 @@ def test_one_pass_over_the_features_serves_several_steps(monkeypatch):
 @pytest.mark.parametrize("kind", ["random", "clustered"])
 def test_leaving_tokens_behind_changes_no_choice(monkeypatch, kind):
     contended = []
-    only = CosinesAsNeeded.only
-    monkeypatch.setattr(CosinesAsNeeded, "only", lambda self, rows: contended.append(len(rows)) or only(self, rows))
+    only = GreedyOnCpu.only
+    monkeypatch.setattr(GreedyOnCpu, "only", lambda self, rows: contended.append(len(rows)) or only(self, rows))
     visual, prompt = (tokens[:, :160] for tokens in features(800, kind))
     kept = select_tokens(visual, prompt, keep_ratio=0.1, core_ratio=0.2)
     assert kept.tolist() == reference.select(visual, prompt, 80, 16)
@@ -90,10 +88,10 @@ def test_the_loop_stops_where_all_tokens_have_reached_what_was_left_behind(looki
     order, levels = greedy(visual, 0, 40)
 
     def loop(limit: float) -> list[int]:
-        cosines = CosinesAsNeeded(visual)
+        cosines = GreedyOnCpu(visual)
         closest = cosines.to_tokens(torch.tensor([0]))[0]
         closest[0] = torch.inf
-        return zspa_lookahead.look_ahead(cosines, closest, 40, limit)
+        return zspa_lookahead.look_ahead(cosines, closest, 40, limit=limit)
 
     assert loop(torch.inf) == order
     assert loop(-2.0) == order[:1]
@@ -127,7 +125,7 @@ def test_tokens_that_are_all_equal_are_chosen_in_order(way, value):
 
 @pytest.mark.parametrize("guessed_before", [False, True])
 def test_cosines_among_some_tokens_are_those_among_all(guessed_before):
-    cosines, rows = CosinesAsNeeded(torch.randn(50, 200)), torch.tensor([3, 4, 20, 48])
+    cosines, rows = GreedyOnCpu(torch.randn(50, 200)), torch.tensor([3, 4, 20, 48])
     picks = torch.tensor([0, 2])
     if guessed_before:
         cosines.guess(rows)
@@ -137,11 +135,12 @@ def test_cosines_among_some_tokens_are_those_among_all(guessed_before):
 
 
 def test_only_tokens_that_can_be_next_and_have_no_column_are_guessed():
-    cosines = CosinesAsNeeded(torch.randn(40, 200))
+    cosines = GreedyOnCpu(torch.randn(40, 200))
     closest = torch.rand(40)
     closest[::3] = torch.inf
     pick, known = int(closest.argmin()), closest.topk(8, largest=False).indices[1::2].tolist()
-    ahead = zspa_lookahead.likely_next(cosines, closest, pick, dict.fromkeys(known), 32)
+    known = dict.fromkeys(known)
+    ahead = zspa_lookahead.likely_next(cosines, closest, pick, known, 32, lambda cosines, tokens: cosines)
     assert ahead[0] == pick and len(ahead) == len(set(ahead))
     assert set(ahead) == set(range(40)) - {*known, *range(0, 40, 3)}
 
@@ -168,7 +167,7 @@ def test_equal_tokens_are_equally_relevant_wherever_they_stand(n, threads, by_co
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        scores = CosinesAsNeeded(visual.T.contiguous().T if by_column else visual).to_prompt(prompt, "mean")
+        scores = GreedyOnCpu(visual.T.contiguous().T if by_column else visual).to_prompt(prompt, "mean")
     finally:
         torch.set_num_threads(before)
     assert (scores[equal] == scores[0]).all()

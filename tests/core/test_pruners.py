@@ -6,10 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from hf_zspa import VisualTokenPruner, ZspaPruner
+from hf_zspa import DppPruner, MmtokPruner, VisualTokenPruner, ZspaPruner
 from hf_zspa.checkpoints.resolve import checkpoint_folder
-from hf_zspa.pruners.conditional_dpp import ConditionalDppPruner
-from hf_zspa.pruners.mmtok import MmtokPruner
 from hf_zspa.pruners.random_subset import RandomPruner, naming
 from hf_zspa.pruners.registry import METHODS, PUBLISHED_DIVPRUNE, make_pruner, method_of, unread
 from hf_zspa.scenes.heldout import scene_questions
@@ -43,7 +41,7 @@ def test_the_conditional_dpp_takes_the_token_of_largest_determinant_each_time(se
     quality = (quality - quality.min()) / (quality.max() - quality.min())
     kernel = quality[:, None] * (features @ features.T) * quality
     expected = greedy(len(visual), 8, lambda chosen: float(torch.linalg.det(kernel[chosen][:, chosen])))
-    assert ConditionalDppPruner(8 / 24)([visual], [prompt])[0].tolist() == expected
+    assert DppPruner(8 / 24, 1.0)([visual], [prompt])[0].tolist() == expected
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -61,7 +59,7 @@ def test_mmtok_takes_the_token_of_largest_coverage_each_time(seed):
     assert pruner([visual], [prompt])[0].tolist() == greedy(len(visual), 6, coverage)
 
 
-@pytest.mark.parametrize("method", [MmtokPruner, ConditionalDppPruner])
+@pytest.mark.parametrize("method", [MmtokPruner, DppPruner])
 def test_of_equal_tokens_the_first_is_kept_first(method):
     for seed in range(60):
         n, d = 5 + seed % 50, 3 + seed % 30
@@ -78,9 +76,9 @@ def test_once_the_dpps_kernel_has_no_rank_left_the_most_relevant_tokens_follow()
     visual = torch.randn(20, 2, generator=generator) @ plane  # rank 2
     prompt = torch.randn(3, 2, generator=generator) @ plane
     quality = unit(visual) @ unit(prompt.double().mean(0))
-    two = ConditionalDppPruner(2 / 20)([visual], [prompt])[0].tolist()
+    two = DppPruner(2 / 20, 1.0)([visual], [prompt])[0].tolist()
     rest = [i for i in quality.argsort(descending=True).tolist() if i not in two]
-    assert ConditionalDppPruner(8 / 20)([visual], [prompt])[0].tolist() == sorted([*two, *rest[:6]])
+    assert DppPruner(8 / 20, 1.0)([visual], [prompt])[0].tolist() == sorted([*two, *rest[:6]])
 
 
 def test_random_depends_on_seed_and_prompt_but_not_on_the_batch():
@@ -135,6 +133,8 @@ def test_the_papers_baselines_are_the_ends_of_the_dial():
         ("zspa", 0.2, ("zspa", {"core_ratio": 0.2, "pooling": "max"})),
         ("random", 0.0, ("random", {"seed": 3})),
         ("mmtok", 1, ("mmtok", {})),
+        ("weighted", 1, ("weighted", {"pooling": "max"})),
+        ("conditional_dpp", 1, ("conditional_dpp", {})),
     ],
 )
 def test_a_method_at_an_end_of_the_dial_is_the_baseline_there_and_keeps_what_it_reads(method, core, found):
