@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 
 from safetensors import SafetensorError, safe_open
 
+from ..remote_code.zspa_config import FIELDS, fields_read
 from .families import FAMILIES, Family
 from .file_policy import PICKLED, STOCK, file_effect, is_legal, is_plain, shown
 from .files import load_json, read_json
@@ -56,10 +57,11 @@ def family_of(folder: Path, config: dict) -> Family:
             converted already, brings code of its own, or its JSON files lead transformers elsewhere.
     """
     if is_converted(config):
-        ratios = f"zspa_keep_ratio (now {config.get('zspa_keep_ratio')!r}) and zspa_core_ratio"
+        read = fields_read({name: config[name] for name in FIELDS if name in config})
+        now = ", ".join(f"{name} (now {value!r})" for name, value in read.items())
         raise ValueError(
-            f"{folder} is converted already: for other ratios edit {ratios} (now {config.get('zspa_core_ratio')!r}) "
-            "in its config.json, or convert its base again"
+            f"{folder} is converted already: to prune otherwise edit {now} in its config.json, or convert its base "
+            "again"
         )
     family = known_family(folder, config)
     named = config.get("architectures") or []

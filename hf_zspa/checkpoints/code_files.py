@@ -4,6 +4,7 @@ import ast
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ..remote_code.zspa_config import POSITION_IDS
 from .families import Family
@@ -26,16 +27,21 @@ def auto_map(family: Family) -> dict[str, str]:
 
 
 def allowed_position_ids(family: Family) -> tuple[str, ...]:
-    """What `zspa_position_ids` may be, as the family's config class says.
+    """What `zspa_position_ids` may be, as the family's config class says."""
+    return stated(family, "allowed_position_ids", POSITION_IDS[:1])
+
+
+def stated(family: Family, attribute: str, default: Any) -> Any:
+    """What an attribute of the family's classes is; the default where they do not say.
 
     That is read from the file: to import it is to import transformers' model and torchvision, which writing, checking
     and publishing a checkpoint do without.
     """
     text = (REMOTE_CODE / f"{family.module}.py").read_text(encoding="utf-8")
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "allowed_position_ids":
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == attribute:
             return ast.literal_eval(node.value)
-    return POSITION_IDS[:1]
+    return default
 
 
 def digest(content: bytes) -> str:

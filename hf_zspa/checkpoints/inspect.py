@@ -28,12 +28,20 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class ImageExample:
-    """A typical image: its visual tokens, how many of them are kept, and how many of these for their relevance."""
+    """A typical image.
+
+    Attributes:
+        visual_tokens: those it has.
+        kept: how many of them are kept.
+        core: how many of these for their relevance; None where a method does not part them so.
+        asked: whether the question plays a part.
+    """
 
     image: str
     visual_tokens: int
     kept: int
-    core: int
+    core: int | None
+    asked: bool
 
 
 @dataclass(frozen=True)
@@ -108,8 +116,14 @@ def inspect_checkpoint(
 
 
 def _examples(family: Family, config: dict[str, Any]) -> list[ImageExample]:
-    pruner = ZspaPruner(config["zspa_keep_ratio"], config["zspa_core_ratio"])
-    return [ImageExample(what, n, pruner.budget(n), pruner.core(n)) for what, n in family.examples(config)]
+    pruner, method = ZspaPruner(config["zspa_keep_ratio"], config["zspa_core_ratio"]), config["zspa_method"]
+    weighs = method == "mmtok" or config["zspa_relevance_weight"] != 0
+    found = []
+    for image, n in family.examples(config):
+        core = pruner.core(n) if method == "zspa" else None
+        asked = pruner.keep_ratio == 1 or bool(weighs if core is None else core)
+        found.append(ImageExample(image, n, pruner.budget(n), core, asked))
+    return found
 
 
 def _digests(folder: Path, progress: Progress | None) -> list[FileInfo]:

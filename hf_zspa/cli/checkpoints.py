@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..version import __version__
-from .shared import Json, as_typed, byte_progress, console, flag, quiet, ratio, say, say_json
+from .settings import Centre, CoreRatio, KeepRatio, Method, Pooling, RelevanceWeight
+from .shared import Json, as_typed, byte_progress, console, flag, quiet, say, say_json
 
 if TYPE_CHECKING:
     from ..checkpoints.inspect import CheckpointInfo
@@ -21,15 +22,12 @@ app = typer.Typer()
 def convert_command(
     base: Annotated[str, typer.Argument(help="A stock checkpoint: a folder or a Hub id.")],
     out: Annotated[Path, typer.Argument(help="The folder to make.")],
-    keep_ratio: Annotated[
-        float | None,
-        ratio(help="Share of each image's tokens kept, (0, 1]; 0.1."),
-    ] = None,
-    core_ratio: Annotated[
-        float | None,
-        ratio(help="Share of those chosen by relevance, [0, 1]; 0.2."),
-    ] = None,
-    pooling: Annotated[str | None, typer.Option(help="How prompt tokens are aggregated: mean, max or none.")] = None,
+    keep_ratio: KeepRatio = None,
+    method: Method = None,
+    core_ratio: CoreRatio = None,
+    relevance_weight: RelevanceWeight = None,
+    pooling: Pooling = None,
+    centre: Centre = None,
     prompt_scope: Annotated[str | None, typer.Option(help="query, the last user turn, or text, all of it.")] = None,
     position_ids: Annotated[str | None, typer.Option(help="preserve, or compact: not with M-RoPE.")] = None,
     preset: Annotated[Path | None, typer.Option(help="A JSON file of fields; options given here go before it.")] = None,
@@ -44,8 +42,11 @@ def convert_command(
     quiet()
     options = {
         "keep_ratio": keep_ratio,
+        "method": method,
         "core_ratio": core_ratio,
+        "relevance_weight": relevance_weight,
         "pooling": pooling,
+        "centre": centre,
         "prompt_scope": prompt_scope,
         "position_ids": position_ids,
     }
@@ -84,6 +85,8 @@ def inspect_command(
 
 
 def _facts_table(checkpoint: str, info: "CheckpointInfo") -> Table:
+    from ..remote_code.zspa_config import fields_read, shown
+
     fields = info.fields
     facts = {
         "checkpoint": checkpoint,
@@ -91,10 +94,9 @@ def _facts_table(checkpoint: str, info: "CheckpointInfo") -> Table:
         "family": info.model_type,
         "converted": "yes" if info.converted else "no, these are the fields that hf-zspa convert would give it",
         "code": _code(info.verified),
-        "keep ratio": str(fields["zspa_keep_ratio"]),
-        "core ratio": str(fields["zspa_core_ratio"]),
+        "method": fields["zspa_method"],
+        **{shown(name): str(value) for name, value in fields_read(fields).items()},
         "an image": _kept(info),
-        "pooling": fields["zspa_pooling"],
         "prompt scope": fields["zspa_prompt_scope"],
         "position ids": fields["zspa_position_ids"],
         "a user turn opens with": _markers(info.turn_starts, fields["zspa_query_start_ids"]),
@@ -119,10 +121,11 @@ def _kept(info: "CheckpointInfo") -> str:
     """What is kept of typical images, a line each."""
     lines = []
     for example in info.examples:
-        kept = f"{example.kept} of {example.visual_tokens} tokens kept, {example.core} by relevance"
+        kept = f"{example.kept} of {example.visual_tokens} tokens kept"
+        if example.core is not None:
+            kept += f", {example.core} by relevance"
         line = f"{'of any size' if example.image == 'any' else example.image}: {kept}"
-        needless = info.fields["zspa_keep_ratio"] == 1
-        lines.append(f"{line}: the question plays no part" if not (example.core or needless) else line)
+        lines.append(line if example.asked else f"{line}: the question plays no part")
     return "\n".join(lines) or "not known from the config"
 
 

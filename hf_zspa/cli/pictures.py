@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from .shared import Json, Trust, as_typed, console, flag, quiet, ratio, say, say_json
+from .settings import Centre, CoreRatio, KeepRatio, Method, Pooling, RelevanceWeight
+from .shared import Json, Trust, as_typed, console, flag, quiet, say, say_json
 
 if TYPE_CHECKING:
     from ..visualize.demo import Demonstration
@@ -16,14 +17,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 ImageFile = Annotated[Path | None, typer.Option("--image", help="A picture; by default one of the shipped scenes.")]
-KeepRatio = Annotated[
-    float | None,
-    ratio(help="Share of tokens kept, (0, 1]; by default the checkpoint's."),
-]
-CoreRatio = Annotated[
-    float | None,
-    ratio(help="Share of those chosen by relevance; default the checkpoint's."),
-]
 
 
 @app.command("demo")
@@ -32,15 +25,27 @@ def demo_command(
     prompt: Annotated[str | None, typer.Option(help="A question; by default the shipped scene's.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")] = Path("zspa-demo.png"),
     keep_ratio: KeepRatio = None,
+    method: Method = None,
     core_ratio: CoreRatio = None,
+    relevance_weight: RelevanceWeight = None,
+    pooling: Pooling = None,
+    centre: Centre = None,
     as_json: Json = False,
 ) -> None:
     """Answers a question about an image with and without pruning, on the small model inside the package."""
     from ..visualize.demo import demo
 
     quiet()
-    with as_typed(keep_ratio=keep_ratio, core_ratio=core_ratio):
-        done = demo(output, image, prompt, keep_ratio=keep_ratio, core_ratio=core_ratio)
+    settings = {
+        "keep_ratio": keep_ratio,
+        "method": method,
+        "core_ratio": core_ratio,
+        "relevance_weight": relevance_weight,
+        "pooling": pooling,
+        "centre": centre,
+    }
+    with as_typed(**settings):
+        done = demo(output, image, prompt, **settings)
     if as_json:
         answers = {"unpruned": asdict(done.unpruned), "pruned": asdict(done.pruned)}
         say_json(
@@ -64,7 +69,11 @@ def visualize_command(
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")],
     compare: Annotated[bool, flag("--compare", help="Diversity alone, relevance alone, and balance.")] = False,
     keep_ratio: KeepRatio = None,
+    method: Method = None,
     core_ratio: CoreRatio = None,
+    relevance_weight: RelevanceWeight = None,
+    pooling: Pooling = None,
+    centre: Centre = None,
     as_json: Json = False,
     trust_remote_code: Trust = False,
 ) -> None:
@@ -73,16 +82,17 @@ def visualize_command(
 
     quiet()
     status = nullcontext() if as_json else console.status("choosing visual tokens")
-    with as_typed(keep_ratio=keep_ratio, core_ratio=core_ratio), status:
+    settings = {
+        "keep_ratio": keep_ratio,
+        "method": method,
+        "core_ratio": core_ratio,
+        "relevance_weight": relevance_weight,
+        "pooling": pooling,
+        "centre": centre,
+    }
+    with as_typed(**settings), status:
         selection = visualize_checkpoint(
-            checkpoint,
-            image,
-            prompt,
-            output,
-            compare=compare,
-            keep_ratio=keep_ratio,
-            core_ratio=core_ratio,
-            trust_remote_code=trust_remote_code,
+            checkpoint, image, prompt, output, compare=compare, trust_remote_code=trust_remote_code, **settings
         )
     if as_json:
         say_json({"checkpoint": checkpoint, "question": prompt, "picture": str(output)} | _selected(selection))
@@ -95,7 +105,8 @@ def visualize_command(
 def _selected(selection: "Selection") -> dict[str, Any]:
     """A selection for a program."""
     parts = {"core": selection.core.tolist(), "diversity": selection.diversity.tolist()}
-    return {"visual_tokens": len(selection.scores), "kept_tokens": len(selection.kept)} | parts
+    counts = {"visual_tokens": len(selection.scores), "kept_tokens": len(selection.kept)}
+    return counts | {"method": selection.method} | parts
 
 
 def _answers(done: "Demonstration") -> Table:

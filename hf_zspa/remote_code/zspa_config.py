@@ -125,6 +125,18 @@ def fields_of(config) -> dict[str, Any]:
     return {name: getattr(config, name, default) for name, default in FIELDS.items()}
 
 
+def fields_read(fields: dict[str, Any]) -> dict[str, Any]:
+    """Those of the fields of a config that its method reads; one it lacks has its default."""
+    values = FIELDS | fields
+    names = (f"zspa_{name}" for name in settings_of(values["zspa_method"]))
+    return {name: values[name] for name in names if name in FIELDS}
+
+
+def shown(field: str) -> str:
+    """What a field is called in a sentence."""
+    return field.removeprefix("zspa_").replace("_", " ")
+
+
 def check_fields(fields: dict[str, Any], position_ids: tuple[str, ...]) -> None:
     """Raises `ValueError` where a pruning field is not allowed.
 

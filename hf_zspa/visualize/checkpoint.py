@@ -1,6 +1,7 @@
 """The picture of what a checkpoint keeps of an image for a question."""
 
 from pathlib import Path
+from typing import Any
 
 from ..loading import check_prompt, load_zspa, open_image, question_inputs
 from ..output import picture_file, save_picture
@@ -17,9 +18,8 @@ def visualize_checkpoint(
     output: str | Path,
     *,
     compare: bool = False,
-    keep_ratio: float | None = None,
-    core_ratio: float | None = None,
     trust_remote_code: bool = False,
+    **settings: Any,
 ) -> Selection:
     """Writes the picture of what a checkpoint keeps of one image for one question.
 
@@ -29,25 +29,26 @@ def visualize_checkpoint(
         prompt: the question about it.
         output: the picture to write, in the format it ends like.
         compare: show diversity alone, relevance alone and their balance in place of the heat map.
-        keep_ratio: in place of the checkpoint's.
-        core_ratio: in place of the checkpoint's.
         trust_remote_code: run the checkpoint's code whatever it is; else only if it is that of this package.
+        settings: `keep_ratio`, `method`, `core_ratio`, `relevance_weight`, `pooling` and `centre`, in place of the
+            checkpoint's.
 
     Returns:
         The selection that the picture shows.
 
     Raises:
-        ValueError: a file, a folder, the prompt, the checkpoint or a ratio is not what it should be.
+        ValueError: a file, a folder, the prompt, the checkpoint or a setting is not what it should be.
         OSError: `output` cannot be written; it is as it was.
     """
     check_prompt(prompt)
     target, image = picture_file(output), open_image(image_file)
     model, processor = load_zspa(checkpoint, trust_remote_code)
     inputs = question_inputs(model, processor, image, prompt)
-    selection = explain(model, inputs, keep_ratio, core_ratio)
+    selection = explain(model, inputs, **settings)
     views = token_views(model, processor, inputs, image, len(selection.scores))
     if compare:
-        ends = {end.label: explain(model, inputs, keep_ratio, end.core_ratio) for end in BASELINES}
+        keep = {"keep_ratio": settings.get("keep_ratio"), "method": "zspa"}
+        ends = {end.label: explain(model, inputs, **keep, core_ratio=end.core_ratio) for end in BASELINES}
         figure = comparison(views, ends | {"balance": selection}, prompt)
     else:
         figure = picture(views, selection, prompt)

@@ -4,6 +4,7 @@ import json
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -52,20 +53,18 @@ def demo(
     output: str | Path = "zspa-demo.png",
     image_file: str | Path | None = None,
     prompt: str | None = None,
-    *,
-    keep_ratio: float | None = None,
-    core_ratio: float | None = None,
+    **settings: Any,
 ) -> Demonstration:
     """Answers with all tokens and with the pruned ones, and writes the picture.
 
     Args:
         image_file: None for an example scene.
         prompt: None for the example's question.
-        keep_ratio: in place of the checkpoint's.
-        core_ratio: in place of the checkpoint's.
+        settings: `keep_ratio`, `method`, `core_ratio`, `relevance_weight`, `pooling` and `centre`, in place of the
+            checkpoint's.
 
     Raises:
-        ValueError: a file or a ratio is not what it should be, or the small model does not know a word of the prompt.
+        ValueError: a file or a setting is not what it should be, or the small model does not know a word of the prompt.
     """
     torch.set_num_threads(1)  # the model is too small to share its work out
     target = picture_file(output)
@@ -73,11 +72,11 @@ def demo(
     model, processor = load_zspa(shipped_checkpoint("embedded"))
     _check_words(processor.tokenizer, prompt)
     inputs = question_inputs(model, processor, image, prompt)
-    selection = explain(model, inputs, keep_ratio, core_ratio)
+    selection = explain(model, inputs, **settings)
     views = token_views(model, processor, inputs, image, len(selection.scores))
     everything = answer(model, processor, inputs, len(selection.scores), zspa_keep_ratio=1.0)
-    ratios = {"zspa_keep_ratio": keep_ratio, "zspa_core_ratio": core_ratio}
-    pruned = answer(model, processor, inputs, len(selection.kept), **ratios)
+    asked = {f"zspa_{name}": value for name, value in settings.items()}
+    pruned = answer(model, processor, inputs, len(selection.kept), **asked)
     notes = [f"answer from {said.tokens} tokens: {said.text}" for said in (everything, pruned)]
     save_picture(picture(views, selection, prompt, notes), target)
     return Demonstration(prompt, right, target, everything, pruned, selection)
@@ -94,13 +93,13 @@ def _asked(image_file: str | Path | None, prompt: str | None) -> tuple[Image.Ima
     return (image, prompt, None) if prompt else (image, example["question"], example["answer"])
 
 
-def answer(model, processor, inputs, tokens: int, **ratios) -> Answer:
+def answer(model, processor, inputs, tokens: int, **settings) -> Answer:
     """Generates greedily, a few times, from so many visual tokens."""
     runs = []
     for _ in range(1 + REPEATS):
         clock = FirstTokenClock(model.device)
         ids = model.generate(
-            **inputs, do_sample=False, max_new_tokens=8, stopping_criteria=StoppingCriteriaList([clock]), **ratios
+            **inputs, do_sample=False, max_new_tokens=8, stopping_criteria=StoppingCriteriaList([clock]), **settings
         )
         runs.append((clock.first_token, clock.now()))
     first_tokens, totals = zip(*runs[1:])

@@ -77,8 +77,8 @@ def enlarged(view: View) -> Image.Image:
 
 def _kept_column(title: str, views: Sequence[View], selection: Selection) -> Column:
     legend = [
-        (swatch(CORE), f"{len(selection.core)} core: closest to the question"),
-        (swatch(DIVERSITY), f"{len(selection.diversity)} diversity: unlike those kept before"),
+        (swatch(CORE), f"{len(selection.core)} {selection.why[0]}"),
+        (swatch(DIVERSITY), f"{len(selection.diversity)} {selection.why[1]}"),
         (None, f"{len(selection.kept)} of {len(selection.scores)} tokens kept"),
     ]
     if selection.note:

@@ -12,13 +12,12 @@ import vllm
 from vllm.model_executor.models.config import MODELS_CONFIG_MAP, VerifyAndUpdateConfig
 from vllm.transformers_utils.config import uses_mrope
 
-from ..checkpoints.code_files import allowed_position_ids
+from ..checkpoints.code_files import allowed_position_ids, stated
 from ..checkpoints.families import FAMILIES
-from ..remote_code.zspa_config import FIELDS, check_fields, check_names, fields_of
+from ..remote_code.zspa_config import CALL_SETTINGS, FIELDS, ZspaConfigMixin, check_fields, check_names, fields_of
 from . import refusal, supported
 from .vision_cache import DEFAULT_MEGABYTES, check_megabytes
 
-RATIOS = ("zspa_keep_ratio", "zspa_core_ratio")  # arguments of a request (mm_processor_kwargs)
 _SWITCH = 1e-9  # a share of a video's tokens too small to drop any
 _UNPRUNABLE = "hf_zspa_only_unpruned"  # attribute of a config: why its model can be served unpruned only
 
@@ -59,13 +58,15 @@ def _complete(config: Any) -> None:
     for name, default in (FIELDS | {"zspa_vision_cache_mb": DEFAULT_MEGABYTES}).items():
         if not hasattr(config, name):
             setattr(config, name, default)
-    check_fields(fields_of(config), allowed_position_ids(FAMILIES[config.model_type]))
+    family = FAMILIES[config.model_type]
+    config.mmtok_tau_text = stated(family, "mmtok_tau_text", ZspaConfigMixin.mmtok_tau_text)
+    check_fields(fields_of(config), allowed_position_ids(family))
     check_megabytes(config.zspa_vision_cache_mb)
 
 
 def _check_options(options: Any) -> None:
     """Raises `ValueError` for an option that would go unheeded, or do something else than it says."""
-    given = [name for name in RATIOS if name in (options.mm_processor_kwargs or {})]
+    given = [name for name in CALL_SETTINGS if name in (options.mm_processor_kwargs or {})]
     if given:
         raise ValueError(
             f"--mm-processor-kwargs has {given[0]}, which is for single requests: give the server's with "

@@ -5,6 +5,7 @@ in the hash by which vLLM's caches know it. Without that, a second question abou
 were kept for the first.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,11 +15,11 @@ from torch import Tensor
 from vllm.multimodal.inputs import MultiModalFieldConfig
 from vllm.multimodal.processing import ProcessorInputs
 
-from ..remote_code.zspa_config import pruner_from_config
+from ..remote_code.zspa_config import CALL_SETTINGS, pruner_from_config
 from ..remote_code.zspa_prompt import prompt_mask
-from .internals import RATIOS, only_unpruned
+from .internals import only_unpruned
 
-_FIELDS = ("prompt_ids", "ratios", "key")  # what travels with each image, as zspa_image_key
+_FIELDS = ("prompt_ids", "settings", "key")  # what travels with each image, as zspa_image_key
 _OWN = "_zspa"  # the entry of hf_processor_mm_kwargs that carries all this between our own methods
 
 
@@ -34,17 +35,20 @@ class ZspaProcessorMixin:
     def apply(self, inputs: Any, timing_ctx: Any) -> Any:
         given = dict(inputs.hf_processor_mm_kwargs)
         config = self.info.get_hf_config()
-        pruner = pruner_from_config(config, *(given.pop(name, None) for name in RATIOS))
+        settings = {name: given.pop(name) for name in CALL_SETTINGS if name in given}
+        pruner = pruner_from_config(config, **settings)
         unknown = [name for name in given if name.startswith("zspa_")]
         if unknown:
-            raise ValueError(f"mm_processor_kwargs has {unknown[0]}, but a request sets only {' and '.join(RATIOS)}")
+            known = ", ".join(CALL_SETTINGS)
+            raise ValueError(f"mm_processor_kwargs has {unknown[0]}, but a request sets only {known}")
         obstacle = only_unpruned(config)
         if pruner and obstacle:
             raise ValueError(obstacle)
         own = {
-            "ratios": [pruner.keep_ratio, pruner.core_ratio] if pruner else [1.0, 0.0],
+            "settings": settings,
             "prompt_ids": list(self._prompt_ids(list(inputs.prompt))) if pruner else [],
-            "config": [config.zspa_pooling, config.zspa_position_ids],  # for a cache that several servers share
+            # For a cache that several servers share.
+            "config": [getattr(config, name) for name in (*CALL_SETTINGS, "zspa_position_ids")],
             "media": dict(inputs.media_io_kwargs),
         }
         return super().apply(replace(inputs, hf_processor_mm_kwargs=given | {_OWN: own}), timing_ctx)
@@ -72,12 +76,12 @@ class ZspaProcessorMixin:
         outputs = super()._apply_hf_processor_main(mm_items, _stock(hf_kwargs))
         own = hf_kwargs[_OWN]
         ids = torch.tensor(own["prompt_ids"], dtype=torch.long)
-        ratios = torch.tensor(own["ratios"], dtype=torch.float64)
+        settings = _as_bytes(json.dumps(own["settings"], sort_keys=True))
         for modality in self.modalities:
             count = mm_items.get_count(modality, strict=False)
             if count:
                 outputs[f"zspa_{modality}_prompt_ids"] = [ids.clone() for _ in range(count)]
-                outputs[f"zspa_{modality}_ratios"] = ratios.expand(count, -1).clone()
+                outputs[f"zspa_{modality}_settings"] = [settings.clone() for _ in range(count)]
                 outputs[f"zspa_{modality}_key"] = self._keys(mm_items, modality, hf_kwargs)
         return outputs
 
@@ -90,7 +94,7 @@ class ZspaProcessorMixin:
             media_io_kwargs=hf_kwargs[_OWN]["media"],
         )
         hashes = alone.get_mm_hashes(self.info.model_id, self.info.ctx.get_mm_config().mm_hasher_algorithm)[modality]
-        return [torch.frombuffer(bytearray(found.encode()), dtype=torch.uint8) for found in hashes]
+        return [_as_bytes(found) for found in hashes]
 
     def _get_mm_fields_config(self, hf_inputs: Any, hf_processor_mm_kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         fields = dict(super()._get_mm_fields_config(hf_inputs, _stock(hf_processor_mm_kwargs)))
@@ -105,7 +109,7 @@ class ZspaProcessorMixin:
 
     def _get_prompt_updates(self, mm_items: Any, hf_processor_mm_kwargs: Any, out_mm_kwargs: Any) -> Any:
         updates = self._stock_prompt_updates(mm_items, _stock(hf_processor_mm_kwargs), out_mm_kwargs)
-        pruner = pruner_from_config(self.info.get_hf_config(), *hf_processor_mm_kwargs[_OWN]["ratios"])
+        pruner = pruner_from_config(self.info.get_hf_config(), **hf_processor_mm_kwargs[_OWN]["settings"])
 
         def shorter(replacement: Callable[[int], list[int]]) -> Callable[[int], list[int]]:
             def of_item(index: int) -> list[int]:
@@ -132,25 +136,30 @@ class Batch:
 
     Attributes:
         prompt_ids: token ids `(m,)` of the prompt.
-        ratios: keep ratio and core ratio.
+        settings: those that its request sets, as JSON.
         keys: what the image is known by; empty for one that is not to be remembered.
     """
 
     prompt_ids: list[Tensor]
-    ratios: list[tuple[float, float]]
+    settings: list[bytes]
     keys: list[bytes]
 
     def part(self, places: list[int]) -> "Batch":
         """What belongs to some of the images."""
         return Batch(
-            [self.prompt_ids[i] for i in places], [self.ratios[i] for i in places], [self.keys[i] for i in places]
+            [self.prompt_ids[i] for i in places], [self.settings[i] for i in places], [self.keys[i] for i in places]
         )
 
 
 def take_batch(kwargs: dict[str, Any], modality: str) -> Batch:
     """What travels with the images, out of the arguments of `embed_multimodal`."""
-    ids, ratios, keys = (kwargs.pop(f"zspa_{modality}_{name}") for name in _FIELDS)
-    return Batch(list(ids), [tuple(own.tolist()) for own in ratios], [bytes(key.tolist()) for key in keys])
+    ids, settings, keys = (kwargs.pop(f"zspa_{modality}_{name}") for name in _FIELDS)
+    return Batch(list(ids), [bytes(own.tolist()) for own in settings], [bytes(key.tolist()) for key in keys])
+
+
+def _as_bytes(text: str) -> Tensor:
+    """A text as uint8 `(k,)`."""
+    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
 
 
 def _stock(hf_kwargs: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ get the position of their image's first one, and how far each is from there trav
 vLLM hands these to `recompute_mrope_positions`, which fills in the positions and cuts the columns off.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from torch import Tensor
 from vllm.logger import init_logger
 from vllm.sequence import IntermediateTensors
 
-from ..remote_code.zspa_selection import ZspaPruner
+from ..remote_code.zspa_config import fields_of, fields_read, pruner_from_config, shown
 from .processing import Batch
 from .vision_cache import VisionCache
 
@@ -61,10 +62,12 @@ class ZspaModelMixin:
         self.zspa_vision = VisionCache(config.zspa_vision_cache_mb, vllm_config.device_config.device)
         # As many as a step without pruning encodes at once; the scheduler counts those that are kept.
         self.zspa_tokens_at_once = vllm_config.scheduler_config.max_num_batched_tokens
+        read = fields_read(fields_of(config))
         logger.info_once(
-            "hf_zspa prunes: keep ratio %s, core ratio %s, positions %s%s",
-            config.zspa_keep_ratio, config.zspa_core_ratio, config.zspa_position_ids,
-            "" if config.zspa_keep_ratio < 1 else " (only requests that ask for it)", scope="global",
+            "hf_zspa prunes by %s: %s, positions %s%s",
+            config.zspa_method, ", ".join(f"{shown(name)} {value}" for name, value in read.items()),
+            config.zspa_position_ids, "" if config.zspa_keep_ratio < 1 else " (only requests that ask for it)",
+            scope="global",
         )  # fmt: skip
         self._empty_tensors_of_vllm: Callable[..., Any] = self.make_empty_intermediate_tensors
         self.make_empty_intermediate_tensors: Callable[..., Any] = self._empty_intermediate_tensors
@@ -120,14 +123,14 @@ class ZspaModelMixin:
         return kept
 
     def _keep(self, visual: list[Tensor], batch: Batch) -> list[tuple[Tensor, Tensor]]:
-        """Those of the same ratios, and mostly all are, are selected together."""
+        """Those of the same settings, and mostly all are, are selected together."""
         kept = [torch.arange(len(v), device=v.device) for v in visual]
-        groups: dict[tuple[float, float], list[int]] = {}
-        for place, ratios in enumerate(batch.ratios):
-            groups.setdefault(ratios, []).append(place)
-        for (keep_ratio, core_ratio), places in groups.items():
-            if keep_ratio < 1:
-                pruner = ZspaPruner(keep_ratio, core_ratio, self.config.zspa_pooling)
+        groups: dict[bytes, list[int]] = {}
+        for place, settings in enumerate(batch.settings):
+            groups.setdefault(settings, []).append(place)
+        for settings, places in groups.items():
+            pruner = pruner_from_config(self.config, **json.loads(settings))
+            if pruner is not None:
                 prompts = self._embedded([batch.prompt_ids[place] for place in places], visual[places[0]])
                 for place, indices in zip(places, pruner([visual[place] for place in places], prompts)):
                     kept[place] = indices

@@ -51,7 +51,12 @@ def test_an_engine_equals_transformers(reference, start, family):
     engine = start(reference(family))
     assert_equal(engine, list(prompts(engine.reference).values()))
     log = engine.log.read_text()
-    assert log.count("hf_zspa prunes: keep ratio 0.3, core ratio 0.4, positions preserve") == 1
+    assert (
+        log.count(
+            "hf_zspa prunes by zspa: keep ratio 0.3, core ratio 0.4, pooling mean, centre False, positions preserve"
+        )
+        == 1
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -132,17 +137,18 @@ def after_the_last_frame(model, input_ids, *args, **kwargs):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_request_has_ratios_of_its_own(reference, start, family):
+def test_a_request_has_settings_of_its_own(reference, start, family):
     engine = start(reference(family))
-    ratios = {"zspa_keep_ratio": 0.6, "zspa_core_ratio": 0.0}
+    settings = {"zspa_keep_ratio": 0.6, "zspa_core_ratio": 0.0}
+    weighted = {"zspa_method": "weighted", "zspa_relevance_weight": -1.0, "zspa_centre": True}
     ours = engine.reference
-    plain, own = ours.prompt(image(1), QUESTION), ours.prompt(image(1), QUESTION, mm_processor_kwargs=ratios)
+    plain, *own = (ours.prompt(image(1), QUESTION, mm_processor_kwargs=given) for given in ({}, settings, weighted))
     whole = ours.prompt(image(1), QUESTION, mm_processor_kwargs={"zspa_keep_ratio": 1.0})
-    found = engine.run(plain, own, whole, plain)
-    expected = [ours.tokens(plain), ours.tokens(plain, **ratios), ours.tokens(plain, zspa_keep_ratio=1.0)]
+    found = engine.run(plain, *own, whole, plain)
+    expected = [ours.tokens(plain, **given) for given in ({}, settings, weighted, {"zspa_keep_ratio": 1.0})]
     assert found.tokens == [*expected, expected[0]]
-    assert found.prompt_lengths[1] == ours.pruned_length(plain, **ratios)
-    assert found.prompt_lengths[2] == ours.inputs(plain)["input_ids"].shape[1]
+    assert found.prompt_lengths[1] == ours.pruned_length(plain, **settings)
+    assert found.prompt_lengths[3] == ours.inputs(plain)["input_ids"].shape[1]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -153,7 +159,7 @@ def test_a_request_prunes_where_the_config_does_not(reference, start, family):
     pruned = ours.prompt(image(1), QUESTION, mm_processor_kwargs={"zspa_keep_ratio": 0.3})
     whole = ours.prompt(image(1), QUESTION)
     assert engine.run(pruned, whole).tokens == [ours.tokens(pruned), ours.tokens(whole, zspa_keep_ratio=1.0)]
-    assert "keep ratio 1.0, core ratio 0.4, positions preserve (only requests that ask" in engine.log.read_text()
+    assert "positions preserve (only requests that ask" in engine.log.read_text()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -18,6 +18,9 @@ RATIOS = [
     {},
     {"zspa_keep_ratio": 0.05},
     {"zspa_keep_ratio": 0.25, "zspa_core_ratio": 0.5},
+    {"zspa_method": "weighted", "zspa_relevance_weight": 0.5, "zspa_pooling": "none"},
+    {"zspa_method": "dpp", "zspa_centre": True},
+    {"zspa_method": "mmtok"},
     {"zspa_keep_ratio": 1.0},
 ]
 REQUESTS = 120
@@ -48,7 +51,7 @@ def test_answers_and_prompt_lengths_are_those_of_transformers(served, questions)
         assert got.choices[0].message.content.strip() == reference.answer(ask).strip()
         assert got.usage.prompt_tokens == reference.prompt_tokens(ask)
         assert got.usage.prompt_tokens < reference.inputs(ask)["input_ids"].shape[1] / 2
-    assert "hf_zspa prunes: keep ratio 0.1, core ratio 0.2, positions preserve" in Path(server.log).read_text()
+    assert "hf_zspa prunes by zspa: keep ratio 0.1, core ratio 0.2" in Path(server.log).read_text()
 
 
 def test_a_stream_says_the_same(served, questions):

@@ -3,6 +3,7 @@
 from huggingface_hub import ModelCardData
 
 from ...output import markdown_table
+from ...remote_code.zspa_config import FIELDS, fields_read
 from ...version import TESTED_TRANSFORMERS, __version__, install_command
 from ..base import untried_quantization
 from ..families import FAMILIES
@@ -22,26 +23,52 @@ PAPER = """\
 }"""
 
 
+_METHODS = {
+    "zspa": "ZSPAPrune",
+    "weighted": "by relevance and diversity in one product, a method of hf_zspa that follows ZSPAPrune",
+    "dpp": "by a determinantal point process, the formula of CDPruner",
+    "mmtok": "to cover the question and the image, the formula of MMTok",
+}
+_SETTINGS = {
+    "zspa_keep_ratio": """\
+the share of each image's tokens that is kept, in (0, 1]. 1.0 is the stock model,
+  bit for bit. More tokens cost more and lose less: at 0.25 the small models that hf_zspa was measured on answered
+  nearly everything as before, at 0.05 far from it.""",
+    "zspa_core_ratio": """\
+the share of those that is chosen by relevance to the question, in [0, 1]; the rest
+  are as unlike each other as can be. 0 is diversity alone (DivPrune), 1 relevance alone. The paper's best values lie
+  between 0.1 and 0.4; which one is best depends on the task and is worth measuring.""",
+    "zspa_relevance_weight": """\
+how much relevance to the question counts, in [-1, 1]; 0 is diversity alone,
+  below 0 favours what is unlike the question. Near 1, what the question does not name may be dropped.""",
+    "zspa_pooling": """\
+how the question's tokens are aggregated: `mean`, `max`, or `none`, the best
+  similarity over them.""",
+    "zspa_centre": """\
+whether the image's mean token is taken off before its tokens are compared with
+  each other.""",
+}
+
+
 def text(config: dict, name: str, data: ModelCardData, tag: str | None, branch: str, picture: bool) -> str:
     """What stands between the markers of a card; the arguments are those of `write_card`, and its metadata `data`."""
-    keep, core = config["zspa_keep_ratio"], config["zspa_core_ratio"]
+    config = FIELDS | config  # one that an earlier version wrote has fewer
+    keep, method = config["zspa_keep_ratio"], config["zspa_method"]
     base = _base_link(data, config)
     parts = [
-        f"{base} that **prunes its own visual tokens**: {_kept(keep)}. That needs no training, and making this of its "
-        "base changed no weight. The code that prunes is in this repository, and the package hf_zspa need not be "
-        "installed.",
+        f"{base} that **prunes its own visual tokens**: {_kept(keep, method)}. That needs no training, and making this "
+        "of its base changed no weight. The code that prunes is in this repository, and the package hf_zspa need not "
+        "be installed.",
     ]
     if picture:
         parts.append(f"![A question, the relevance of each patch to it, and the tokens that are kept]({PICTURE})")
-        parts.append(
-            "Tokens kept by this checkpoint: orange are those closest to the question, blue those added because they "
-            "are unlike all kept before them."
-        )
+        why = "added because they are unlike all kept before them" if method == "zspa" else "the others"
+        parts.append(f"Tokens kept by this checkpoint: orange are those closest to the question, blue those {why}.")
     parts += [
         _savings(config),
         _measured(data, config),
         _use(name, tag, branch, config),
-        _ratios(keep, core),
+        _settings(config),
         _trust(name, tag or (branch if branch != "main" else None), config.get("zspa_version") or __version__),
         _limits(config),
         _licence(data, base),
@@ -54,8 +81,8 @@ def _base_link(data: ModelCardData, config: dict) -> str:
     return f"[{first}](https://huggingface.co/{first})" if first else f"A `{config['model_type']}` checkpoint"
 
 
-def _kept(keep: float) -> str:
-    chosen = "chosen for the question that is asked (ZSPAPrune)"
+def _kept(keep: float, method: str) -> str:
+    chosen = f"chosen for the question that is asked ({_METHODS[method]})"
     if keep == 1:
         return f"as it is set here it keeps all of them; with a lower `zspa_keep_ratio` it keeps a share, {chosen}"
     return f"of each image it keeps {100 * keep:.3g} % of the tokens, {chosen}"
@@ -114,18 +141,17 @@ Tested with transformers {", ".join(TESTED_TRANSFORMERS)}.
 Without `trust_remote_code=True` the same files load as the stock model, which prunes nothing.{torchvision}"""
 
 
-def _ratios(keep: float, core: float) -> str:
+def _settings(config: dict) -> str:
+    read = fields_read(config)
+    lines = [f"- `{name}`, here `{value}`: {_SETTINGS[name]}" for name, value in read.items()]
+    call = ", ".join(f"{name}={value!r}" for name, value in list(read.items())[:2])
     return f"""\
-## Change the ratios
+## Change the settings
 
-Two entries of `config.json`, or arguments of one call (`model.generate(…, zspa_keep_ratio=0.2, zspa_core_ratio=0.4)`):
+The method is `{config["zspa_method"]}` (`zspa_method`). What it reads are entries of `config.json`, or arguments of one
+call (`model.generate(…, {call})`):
 
-- `zspa_keep_ratio`, here {keep:g}: the share of each image's tokens that is kept, in (0, 1]. 1.0 is the stock model,
-  bit for bit. More tokens cost more and lose less: at 0.25 the small models that hf_zspa was measured on answered
-  nearly everything as before, at 0.05 far from it.
-- `zspa_core_ratio`, here {core:g}: the share of those that is chosen by relevance to the question, in [0, 1]; the rest
-  are as unlike each other as can be. 0 is diversity alone (DivPrune), 1 relevance alone. The paper's best values lie
-  between 0.1 and 0.4; which one is best depends on the task and is worth measuring."""
+""" + "\n".join(lines)
 
 
 def _trust(name: str, revision: str | None, version: str) -> str:
