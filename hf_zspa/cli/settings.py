@@ -15,5 +15,5 @@ RelevanceWeight = Annotated[
 Pooling = Annotated[str | None, typer.Option(help="How prompt tokens are aggregated: mean, max or none.")]
 Centre = Annotated[
     bool | None,
-    typer.Option("--centre/--no-centre", help="Take the mean token off before tokens are compared."),
+    flag("--centre/--no-centre", help="Take the mean token off before tokens are compared."),
 ]
