@@ -27,6 +27,7 @@ from hf_zspa.output import replace_file
 from hf_zspa.pruners.registry import METHODS
 from hf_zspa.remote_code.zspa_selection import ZspaPruner
 from hf_zspa.scenes import CHECKPOINT, QWEN_CHECKPOINT
+from hf_zspa.scenes.domains import SCENES, VARIED_SCENES, Domain
 from hf_zspa.scenes.heldout import HeldOut, collect
 from hf_zspa.scenes.questions import KINDS
 from hf_zspa.scenes.training.answering import Exam
@@ -190,9 +191,9 @@ def search_rule(tuning: Exam, judging: Exam) -> list[dict[str, Any]]:
     return rows
 
 
-def tuning_questions(per_kind: int, varied: bool) -> HeldOut:
+def tuning_questions(per_kind: int, domain: Domain) -> HeldOut:
     """Those of the kinds that tune, about scenes that are never judged."""
-    heldout = collect(per_kind, varied=varied, first_seed=TUNING_SEED)
+    heldout = collect(per_kind, domain=domain, first_seed=TUNING_SEED)
     return HeldOut(heldout.images, [asked for asked in heldout.questions if asked[1].kind in TUNING_KINDS])
 
 
@@ -204,9 +205,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     checkpoint = CHECKPOINT if options.family == "llava" else QWEN_CHECKPOINT
-    varied = options.family != "llava"
-    exam = Exam(checkpoint, collect(options.per_kind, varied=varied))
-    tuning = Exam(checkpoint, tuning_questions(options.per_kind, varied))
+    domain = SCENES if options.family == "llava" else VARIED_SCENES
+    exam = Exam(checkpoint, collect(options.per_kind, domain=domain))
+    tuning = Exam(checkpoint, tuning_questions(options.per_kind, domain))
     results = {
         "family": options.family,
         "date": time.strftime("%Y-%m-%d"),

@@ -1,8 +1,8 @@
 """The embedded benchmark: held-out questions of the embedded models as lmms-eval tasks, drawn from seeds.
 
-`zspa_scenes` asks about scenes of one size, `zspa_scenes_varied` about scenes of many, for models that take any. Each
-is a group with one task per kind of question: `zspa_scenes_reading` and so on. An answer is right when it is the
-expected word.
+`zspa_scenes` asks about scenes of one size, `zspa_scenes_varied` about scenes of many, for models that take any, and
+`zspa_scenes_photo` about synthetic photographs. Each is a group with one task per kind of question:
+`zspa_scenes_reading` and so on. An answer is right when it is the expected word.
 """
 
 from functools import lru_cache
@@ -11,20 +11,21 @@ from typing import Any
 import datasets
 from lmms_eval.api.task import ConfigurableMessagesTask
 
+from ..scenes.domains import DOMAINS
 from ..scenes.heldout import HeldOut, collect
 
 QUESTIONS = 500  # of each kind
 
 
 @lru_cache
-def held_out(varied: bool) -> HeldOut:
-    return collect(QUESTIONS, varied=varied)
+def held_out(domain: str) -> HeldOut:
+    return collect(QUESTIONS, domain=DOMAINS[domain])
 
 
 @lru_cache
-def scene_documents(varied: bool, kind: str) -> datasets.Dataset:
+def scene_documents(domain: str, kind: str) -> datasets.Dataset:
     """The questions of a kind: image, question, answer."""
-    drawn = held_out(varied)
+    drawn = held_out(domain)
     asked = [(drawn.images[image], question) for image, question in drawn.questions if question.kind == kind]
     columns = {
         "image": [image for image, _ in asked],
@@ -36,14 +37,14 @@ def scene_documents(varied: bool, kind: str) -> datasets.Dataset:
 
 
 class ScenesTask(ConfigurableMessagesTask):
-    """A kind of question; `metadata.kind` and `metadata.varied` of its file say which."""
+    """A kind of question; `metadata.kind` and `metadata.domain` of its file say which."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config={key: value for key, value in config.items() if key != "class"})
 
     def download(self, dataset_kwargs: dict[str, Any] | None = None) -> None:
         metadata = self.config.metadata
-        documents = scene_documents(metadata["varied"], metadata["kind"])
+        documents = scene_documents(metadata["domain"], metadata["kind"])
         self.dataset = datasets.DatasetDict({"test": documents})
         self.dataset_no_image = datasets.DatasetDict({"test": documents.remove_columns("image")})
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .font import GLYPH_SIZE, glyph
+from .font import GLYPH_SIZE, SMALL_GLYPH_SIZE, glyph, small_glyph
 from .vocabulary import COLOURS
 
 IMAGE_SIZE = 144
@@ -25,6 +25,66 @@ def background(rng: np.random.Generator, width: int, height: int) -> Image.Image
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.float32)
     grain = rng.standard_normal((height, width, 1), dtype=np.float32) * rng.uniform(2, 9)
     return Image.fromarray(np.clip(smooth + grain, 0, 255).astype(np.uint8))
+
+
+def photograph(rng: np.random.Generator, width: int, height: int) -> Image.Image:
+    """A muted colour photograph of nothing: light falling off, noise at every scale, and patches of texture."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    tint = lambda spread: rng.normal(0, spread, 3).astype(np.float32)  # noqa: E731
+    angle = rng.uniform(0, 2 * math.pi)
+    slope = (x / width - 0.5) * math.cos(angle) + (y / height - 0.5) * math.sin(angle)
+    light, falling = rng.uniform(95, 165) + tint(12), rng.uniform(-70, 70) + tint(18)
+    field = np.multiply.outer(falling, slope) + light[:, None, None]  # (3, height, width): planes are quicker
+    for cells in (3, 6, 12, 25, 50):
+        coarse = rng.standard_normal((cells, cells, 1), dtype=np.float32) * rng.uniform(4, 16)
+        coarse = coarse + rng.standard_normal((cells, cells, 3), dtype=np.float32) * rng.uniform(2, 6)
+        for plane, layer in zip(field, coarse.transpose(2, 0, 1), strict=True):
+            grown = Image.fromarray(np.ascontiguousarray(layer)).resize((width, height), Image.Resampling.BILINEAR)
+            plane += np.asarray(grown)
+    for _ in range(int(rng.integers(3, 7))):
+        _add_texture(field, rng, x, y)
+    field += rng.standard_normal((height, width), dtype=np.float32) * np.float32(rng.uniform(2, 8))
+    return Image.fromarray(np.ascontiguousarray(np.clip(field, 0, 255).astype(np.uint8).transpose(1, 2, 0)))
+
+
+def _add_texture(field: np.ndarray, rng: np.random.Generator, x: np.ndarray, y: np.ndarray) -> None:
+    """Adds something striped, checked or speckled, in a soft ellipse, to the planes (3, height, width) of a field."""
+    height, width = x.shape
+    angle, length = rng.uniform(0, math.pi), rng.uniform(5, 22)
+    along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+    middle = int(rng.integers(x.size))
+    reach_along, reach_across = rng.uniform(25, width / 2), rng.uniform(25, height / 2)
+    dx, dy = (along - along.flat[middle]) / reach_along, (across - across.flat[middle]) / reach_across
+    inside = np.clip(2 - np.sqrt(dx * dx + dy * dy) * 2, 0, 1)
+    kind, phase = int(rng.integers(3)), 2 * math.pi / length
+    if kind == 0:
+        wave = np.sin(along * phase)
+    elif kind == 1:
+        wave = np.sign(np.sin(along * phase) * np.sin(across * phase))
+    else:
+        wave = rng.standard_normal(x.shape, dtype=np.float32)
+    contrast, shift = rng.uniform(8, 26) + rng.normal(0, 5, 3), rng.normal(0, 14, 3)
+    for plane, strength, offset in zip(field, contrast.tolist(), shift.tolist(), strict=True):
+        plane += inside * (wave * strength + offset)
+
+
+def paper(canvas: Image.Image, box: tuple[int, int, int, int], rng: np.random.Generator) -> None:
+    """A sheet of light paper, unevenly lit, laid on the canvas."""
+    x0, y0, x1, y1 = box
+    light = np.linspace(rng.uniform(-14, 0), rng.uniform(-14, 0), x1 - x0)[None, :, None]
+    light = light + np.linspace(0, rng.uniform(-14, 0), y1 - y0)[:, None, None]
+    grain = rng.standard_normal((y1 - y0, x1 - x0, 1), dtype=np.float32) * rng.uniform(1, 4)
+    sheet = rng.uniform(232, 252) + rng.normal(0, 4, 3) + light + grain
+    canvas.paste(Image.fromarray(np.clip(sheet, 0, 255).astype(np.uint8)), (x0, y0))
+    ImageDraw.Draw(canvas).rectangle((x0, y0, x1 - 1, y1 - 1), outline=(90, 90, 90))
+
+
+def print_word(canvas: Image.Image, word: str, x: int, y: int) -> None:
+    """A word in small black letters, two to a cell; (x, y) is the top left of its first cell."""
+    height = SMALL_GLYPH_SIZE[1]
+    for i, character in enumerate(word):
+        place = x + i * PATCH_SIZE // 2, y + (PATCH_SIZE - height) // 2
+        canvas.paste(OUTLINE, place, small_glyph(character))
 
 
 def clutter(draw: ImageDraw.ImageDraw, rng: np.random.Generator, width: int, height: int) -> None:

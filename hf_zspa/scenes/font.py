@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 GLYPH_SIZE = (8, 11)  # width and height in pixels: a character fits in one 12 x 12 patch
+SMALL_GLYPH_SIZE = (5, 9)  # two fit
 
 _ROWS = {
     "0": "01110 10001 10011 10101 11001 10001 01110",
@@ -18,15 +19,30 @@ _ROWS = {
     "7": "11111 00001 00010 00100 01000 01000 01000",
     "8": "01110 10001 10001 01110 10001 10001 01110",
     "9": "01110 10001 10001 01111 00001 00010 01100",
+    "a": "01110 10001 10001 11111 10001 10001 10001",
     "b": "11110 10001 10001 11110 10001 10001 11110",
     "c": "01111 10000 10000 10000 10000 10000 01111",
+    "d": "11110 10001 10001 10001 10001 10001 11110",
     "e": "11111 10000 10000 11110 10000 10000 11111",
+    "f": "11111 10000 10000 11110 10000 10000 10000",
+    "g": "01111 10000 10000 10011 10001 10001 01111",
     "h": "10001 10001 10001 11111 10001 10001 10001",
+    "i": "01110 00100 00100 00100 00100 00100 01110",
     "k": "10001 10010 10100 11000 10100 10010 10001",
     "l": "10000 10000 10000 10000 10000 10000 11111",
     "m": "10001 11011 10101 10101 10001 10001 10001",
+    "n": "10001 11001 10101 10101 10011 10001 10001",
+    "o": "01110 10001 10001 10001 10001 10001 01110",
+    "p": "11110 10001 10001 11110 10000 10000 10000",
+    "q": "01110 10001 10001 10001 10101 10010 01101",
+    "r": "11110 10001 10001 11110 10100 10010 10001",
+    "s": "01111 10000 10000 01110 00001 00001 11110",
     "t": "11111 00100 00100 00100 00100 00100 00100",
+    "u": "10001 10001 10001 10001 10001 10001 01110",
+    "v": "10001 10001 10001 10001 10001 01010 00100",
+    "w": "10001 10001 10001 10101 10101 11011 10001",
     "x": "10001 10001 01010 00100 01010 10001 10001",
+    "y": "10001 10001 01010 00100 00100 00100 00100",
     "z": "11111 00001 00010 00100 01000 10000 11111",
 }
 
@@ -34,6 +50,15 @@ _ROWS = {
 @lru_cache
 def glyph(character: str) -> Image.Image:
     """Coverage of a character as an "L" image of `GLYPH_SIZE`."""
+    return _bitmap(character).resize(GLYPH_SIZE, Image.Resampling.BOX)
+
+
+@lru_cache
+def small_glyph(character: str) -> Image.Image:
+    """Coverage of a character as an "L" image of `SMALL_GLYPH_SIZE`."""
+    return _bitmap(character).resize(SMALL_GLYPH_SIZE, Image.Resampling.BOX)
+
+
+def _bitmap(character: str) -> Image.Image:
     rows = [[int(bit) for bit in row] for row in _ROWS[character].split()]
-    bitmap = Image.fromarray(np.array(rows, np.uint8) * 255)
-    return bitmap.resize(GLYPH_SIZE, Image.Resampling.BOX)
+    return Image.fromarray(np.array(rows, np.uint8) * 255)

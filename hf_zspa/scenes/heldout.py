@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .questions import KINDS, Question, ask, is_about_held_out
-from .scene import GRID, SPLITS, Scene, draw_scene, varied_grid
-
-# Signs and bars have no shape, so these kinds can be about a held-out colour-shape combination.
-UNSEEN_KINDS = ("existence", "attribute", "relation", "extreme")
+from .domains import SCENES, Domain
+from .questions import Question, ask, is_about_held_out
+from .scene import SPLITS, Scene
 
 
 @dataclass(frozen=True)
@@ -21,27 +19,27 @@ class HeldOut:
     questions: list[tuple[int, Question]]
 
 
-def scene_questions(seed: int, split: str = "held-out", varied: bool = False) -> tuple[Scene, Iterator[Question]]:
-    """The scene of a seed, of varied size if wanted, and at most one question of each kind about it."""
-    scene = draw_scene(seed, split, varied_grid(SPLITS[split], seed) if varied else (GRID, GRID))
+def scene_questions(seed: int, split: str = "held-out", domain: Domain = SCENES) -> tuple[Scene, Iterator[Question]]:
+    """The scene of a seed, and at most one question of each kind about it."""
+    scene = domain.scene(seed, split)
     rng = np.random.default_rng([SPLITS[split], seed, 1])
-    asked = (ask(scene, kind, rng) for kind in KINDS)
+    asked = (ask(scene, kind, rng, domain.kinds) for kind in domain.kinds)
     return scene, (question for question in asked if question is not None)
 
 
-def collect(per_kind: int, split: str = "held-out", varied: bool = False, first_seed: int = 0) -> HeldOut:
-    """The first `per_kind` questions of each kind, in the order of seeds, about scenes of one or of varied size.
+def collect(per_kind: int, split: str = "held-out", domain: Domain = SCENES, first_seed: int = 0) -> HeldOut:
+    """The first `per_kind` questions of each kind, in the order of seeds.
 
     In the split "unseen" every question needs a held-out combination, and as many existence
     questions are answered by yes as by no, as elsewhere.
     """
-    kinds = UNSEEN_KINDS if split == "unseen" else tuple(KINDS)
+    kinds = domain.unseen_kinds if split == "unseen" else tuple(domain.kinds)
     images: list[np.ndarray] = []
     questions: list[tuple[int, Question]] = []
     count: Counter[tuple[str, str]] = Counter()
     seed = first_seed
     while len(questions) < per_kind * len(kinds):
-        scene, asked = scene_questions(seed, split, varied)
+        scene, asked = scene_questions(seed, split, domain)
         seed += 1
         used = False
         for question in asked:

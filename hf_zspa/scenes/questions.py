@@ -5,7 +5,7 @@ where the scene leaves no doubt: a described object is the only one that fits th
 what is compared differs by a margin anyone can see.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,11 +29,11 @@ class Question:
     nouns: tuple[tuple[int, int], ...] = ()
 
 
-def _pick(rng: np.random.Generator, values):
+def pick(rng: np.random.Generator, values):
     return values[int(rng.integers(len(values)))]
 
 
-def _only(values: list, value) -> bool:
+def only(values: list, value) -> bool:
     return values.count(value) == 1
 
 
@@ -43,7 +43,7 @@ def _existence(scene: Scene, rng: np.random.Generator) -> Question | None:
         i = int(rng.integers(len(objects)))
         colour, kind = objects[i].colour, objects[i].kind
         return Question("existence", _is_there(colour, kind), "yes", (i,), ((4, i),))
-    colour, kind = _absent(scene, rng)
+    colour, kind = absent(scene, rng)
     near = tuple(i for i, thing in enumerate(objects) if colour == thing.colour or kind == thing.kind)
     return Question("existence", _is_there(colour, kind), "no", near)
 
@@ -52,16 +52,18 @@ def _is_there(colour: str, kind: str) -> str:
     return f"is there {'an' if colour == 'orange' else 'a'} {colour} {kind} ?"
 
 
-def _absent(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
+def absent(
+    scene: Scene, rng: np.random.Generator, others: tuple[str, ...] = (*SHAPES, "sign", "bar")
+) -> tuple[str, str]:
     """A colour and a kind that are mostly both in the scene, but not together."""
     present = {(thing.colour, thing.kind) for thing in scene.objects}
     colours, kinds = [thing.colour for thing in scene.objects], [thing.kind for thing in scene.objects]
     while True:
         if scene.split == "unseen":
-            pair = _pick(rng, sorted(HELD_OUT_COMBINATIONS))
+            pair = pick(rng, sorted(HELD_OUT_COMBINATIONS))
         else:
-            colour = _pick(rng, colours if rng.random() < 0.85 else list(COLOURS))
-            pair = (colour, _pick(rng, kinds if rng.random() < 0.85 else [*SHAPES, "sign", "bar"]))
+            colour = pick(rng, colours if rng.random() < 0.85 else list(COLOURS))
+            pair = (colour, pick(rng, kinds if rng.random() < 0.85 else others))
         if pair not in present and (scene.split == "unseen") == (pair in HELD_OUT_COMBINATIONS):
             return pair
 
@@ -71,14 +73,14 @@ def _attribute(scene: Scene, rng: np.random.Generator) -> Question | None:
     kinds, colours = [thing.kind for thing in objects], [thing.colour for thing in objects]
     form = int(rng.integers(3))
     if form == 0:
-        fitting = [i for i, thing in enumerate(objects) if thing.is_shape and _only(kinds, thing.kind)]
+        fitting = [i for i, thing in enumerate(objects) if thing.is_shape and only(kinds, thing.kind)]
     elif form == 1:
-        fitting = [i for i, thing in enumerate(objects) if thing.is_shape and _only(colours, thing.colour)]
+        fitting = [i for i, thing in enumerate(objects) if thing.is_shape and only(colours, thing.colour)]
     else:
         fitting = [i for i, thing in enumerate(objects) if thing.text]
     if not fitting:
         return None
-    i = _pick(rng, fitting)
+    i = pick(rng, fitting)
     thing = objects[i]
     if form == 0:
         return Question("attribute", f"what colour is the {thing.kind} ?", thing.colour, (i,), ((4, i),))
@@ -92,7 +94,7 @@ def _relation(scene: Scene, rng: np.random.Generator) -> Question | None:
     i, j = (int(index) for index in rng.permutation(len(scene.objects))[:2])
     first, second = scene.objects[i], scene.objects[j]
     descriptions = [(thing.colour, thing.kind) for thing in scene.objects]
-    if not all(_only(descriptions, descriptions[index]) for index in (i, j)):
+    if not all(only(descriptions, descriptions[index]) for index in (i, j)):
         return None
     vertical = rng.random() < 0.5
     if vertical and "bar" in (first.kind, second.kind):
@@ -110,7 +112,7 @@ def _reading(scene: Scene, rng: np.random.Generator) -> Question | None:
     signs = [i for i, thing in enumerate(scene.objects) if thing.text]
     if not signs:  # a small scene may have had no room for one
         return None
-    i = _pick(rng, signs)
+    i = pick(rng, signs)
     sign = scene.objects[i]
     return Question("reading", f"what is written on the {sign.colour} sign ?", sign.text, (i,), ((6, i),))
 
@@ -139,14 +141,14 @@ def _extreme(scene: Scene, rng: np.random.Generator) -> Question | None:
         word, i = "largest", large[0]
     else:
         word = ("leftmost", "topmost", "rightmost", "bottommost")[form]
-        outermost = _outermost([scene.objects[index] for index in shapes], form)
-        if outermost is None:
+        farthest = outermost([scene.objects[index] for index in shapes], form)
+        if farthest is None:
             return None
-        i = shapes[outermost]
+        i = shapes[farthest]
     return Question("extreme", f"what colour is the {word} shape ?", scene.objects[i].colour, (i,))
 
 
-def _outermost(shapes: list[SceneObject], side: int) -> int | None:
+def outermost(shapes: list[SceneObject], side: int, margin: float = EXTREME_MARGIN) -> int | None:
     """Index of the shape farthest to a side (0 left, 1 top, 2 right, 3 bottom) by centre and by edge alike."""
     if len(shapes) < 2:
         return None
@@ -155,11 +157,12 @@ def _outermost(shapes: list[SceneObject], side: int) -> int | None:
     edges = np.array([sign * thing.box[side] for thing in shapes])
     order = np.argsort(centres)
     others = np.delete(edges, order[0])
-    clear = centres[order[1]] - centres[order[0]] >= EXTREME_MARGIN and edges[order[0]] < others.min()
+    clear = centres[order[1]] - centres[order[0]] >= margin and edges[order[0]] < others.min()
     return int(order[0]) if clear else None
 
 
-KINDS: dict[str, Callable[[Scene, np.random.Generator], Question | None]] = {
+Asker = Callable[[Scene, np.random.Generator], Question | None]
+KINDS: dict[str, Asker] = {
     "existence": _existence,
     "attribute": _attribute,
     "relation": _relation,
@@ -178,10 +181,12 @@ def is_about_held_out(scene: Scene, question: Question) -> bool:
     return question.answer != "no" and any((t.colour, t.kind) in HELD_OUT_COMBINATIONS for t in things)
 
 
-def ask(scene: Scene, kind: str, rng: np.random.Generator, attempts: int = 8) -> Question | None:
+def ask(
+    scene: Scene, kind: str, rng: np.random.Generator, kinds: Mapping[str, Asker] = KINDS, attempts: int = 8
+) -> Question | None:
     """A question of a kind about a scene, or None when the scene has no clear one to offer."""
     for _ in range(attempts):
-        question = KINDS[kind](scene, rng)
+        question = kinds[kind](scene, rng)
         if question is not None:
             return question
     return None

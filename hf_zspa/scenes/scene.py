@@ -10,6 +10,7 @@ Splits never share a seed, and the colour-shape combinations of `HELD_OUT_COMBIN
 only in the split "unseen".
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,12 +28,15 @@ SMALL_RADIUS, LARGE_RADIUS = 11.0, 16.5
 CHART_SHARE = 0.22
 
 
+Background = Callable[[np.random.Generator, int, int], Image.Image]
+
+
 @dataclass(frozen=True)
 class SceneObject:
     """One thing a question can be about. Pixel coordinates, y downwards."""
 
     colour: str
-    kind: str  # one of SHAPES, "sign" or "bar"
+    kind: str  # one of SHAPES, "sign", "bar" or "word"
     box: tuple[float, float, float, float]  # x0, y0, x1, y1
     large: bool = False
     text: str | None = None  # what a sign says, e.g. "k7"
@@ -64,6 +68,7 @@ class Scene:
     objects: tuple[SceneObject, ...]
     is_chart: bool
     split: str
+    side: int = IMAGE_SIZE  # pixels over which coordinates go from -1 to 1
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -71,13 +76,13 @@ class Scene:
         return self.image.shape[0] // PATCH_SIZE, self.image.shape[1] // PATCH_SIZE
 
 
-class _Canvas:
+class Canvas:
     """The picture, the map of who owns each pixel, and the cells that are already taken."""
 
-    def __init__(self, rng: np.random.Generator, rows: int, columns: int):
+    def __init__(self, rng: np.random.Generator, rows: int, columns: int, background: Background = drawing.background):
         self.rng = rng
         self.columns = columns
-        self.image = drawing.background(rng, columns * PATCH_SIZE, rows * PATCH_SIZE)
+        self.image = background(rng, columns * PATCH_SIZE, rows * PATCH_SIZE)
         self.draw = ImageDraw.Draw(self.image)
         self.owner = Image.new("L", self.image.size)
         self.own = ImageDraw.Draw(self.owner)
@@ -159,22 +164,22 @@ class _Canvas:
                 drawing.distractor(self.draw, box, self.rng)
 
 
-def _shuffled(rng: np.random.Generator, values, count: int | None = None) -> list:
+def shuffled(rng: np.random.Generator, values, count: int | None = None) -> list:
     values = list(values)
     return [values[i] for i in rng.permutation(len(values))[:count]]
 
 
-def _shape_pairs(rng: np.random.Generator, count: int, split: str) -> list[tuple[str, str]]:
+def shape_pairs(rng: np.random.Generator, count: int, split: str) -> list[tuple[str, str]]:
     """Distinct (colour, shape) pairs; the split decides whether held-out combinations may appear."""
-    colours = _shuffled(rng, COLOURS, int(rng.integers(5, 9)))
-    shapes = _shuffled(rng, SHAPES, int(rng.integers(4, 7)))
+    colours = shuffled(rng, COLOURS, int(rng.integers(5, 9)))
+    shapes = shuffled(rng, SHAPES, int(rng.integers(4, 7)))
     pairs = [(colour, shape) for colour in colours for shape in shapes]
     if split != "unseen":
-        return _shuffled(rng, [pair for pair in pairs if pair not in HELD_OUT_COMBINATIONS], count)
+        return shuffled(rng, [pair for pair in pairs if pair not in HELD_OUT_COMBINATIONS], count)
     # Half of the unseen split's shapes are held-out combinations, or a scene would seldom hold one.
-    new = _shuffled(rng, sorted(HELD_OUT_COMBINATIONS), (count + 1) // 2)
+    new = shuffled(rng, sorted(HELD_OUT_COMBINATIONS), (count + 1) // 2)
     rest = [pair for pair in pairs if pair not in new]
-    return _shuffled(rng, new + _shuffled(rng, rest, count - len(new)))
+    return shuffled(rng, new + shuffled(rng, rest, count - len(new)))
 
 
 def varied_grid(*seed: int) -> tuple[int, int]:
@@ -189,21 +194,21 @@ def draw_scene(seed: int, split: str = "train", grid: tuple[int, int] = (GRID, G
     `grid` gives the rows and columns of cells, at least 10 each.
     """
     rng = np.random.default_rng([SPLITS[split], seed])
-    canvas = _Canvas(rng, *grid)
+    canvas = Canvas(rng, *grid)
     drawing.clutter(canvas.draw, rng, *canvas.image.size)
     total = int(rng.integers(7, 11))
     is_chart = rng.random() < CHART_SHARE
     if is_chart:
-        canvas.add_chart(_shuffled(rng, COLOURS, int(rng.integers(4, 6))))
+        canvas.add_chart(shuffled(rng, COLOURS, int(rng.integers(4, 6))))
         signs = 1
     else:
         signs = int(rng.integers(2, 4))
     shapes = total - signs - len(canvas.objects)
     larges = 0 if is_chart else int(rng.choice([0, 1, 1, 2]))
-    for i, (colour, shape) in enumerate(_shape_pairs(rng, shapes, split)):
+    for i, (colour, shape) in enumerate(shape_pairs(rng, shapes, split)):
         canvas.add_shape(colour, shape, large=i < larges)
-    texts = zip(_shuffled(rng, LETTERS, signs), _shuffled(rng, DIGITS, signs), strict=True)
-    for colour, (letter, digit) in zip(_shuffled(rng, COLOURS, signs), texts, strict=True):
+    texts = zip(shuffled(rng, LETTERS, signs), shuffled(rng, DIGITS, signs), strict=True)
+    for colour, (letter, digit) in zip(shuffled(rng, COLOURS, signs), texts, strict=True):
         canvas.add_sign(colour, letter + digit.removeprefix("##"))
     canvas.add_distractors(int(rng.integers(3, 7)))
     return Scene(np.array(canvas.image), np.array(canvas.owner), tuple(canvas.objects), is_chart, split)

@@ -9,6 +9,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2_5_VLF
 from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.remote_code.zspa_selection import ZspaPruner
 from hf_zspa.scenes import QWEN_CHECKPOINT
+from hf_zspa.scenes.domains import VARIED_SCENES
 from hf_zspa.scenes.heldout import collect
 from hf_zspa.scenes.questions import KINDS
 from hf_zspa.scenes.scene import draw_scene, varied_grid
@@ -23,7 +24,7 @@ FAMILY = FAMILIES["qwen2_5_vl"]
 
 @pytest.fixture(scope="module")
 def heldout():
-    return collect(per_kind=20, varied=True)
+    return collect(per_kind=20, domain=VARIED_SCENES)
 
 
 @pytest.fixture(scope="module")

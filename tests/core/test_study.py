@@ -22,6 +22,7 @@ from hf_zspa import ZspaPruner, select_tokens
 from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.pruners.random_subset import RandomPruner
 from hf_zspa.scenes import CHECKPOINT
+from hf_zspa.scenes.domains import SCENES
 from hf_zspa.scenes.heldout import collect
 from hf_zspa.scenes.questions import KINDS
 from hf_zspa.scenes.training.answering import Exam
@@ -113,7 +114,7 @@ def exam():
 
 @pytest.fixture(scope="module")
 def tuning():
-    return Exam(CHECKPOINT, tuning_questions(per_kind=20, varied=False))
+    return Exam(CHECKPOINT, tuning_questions(per_kind=20, domain=SCENES))
 
 
 def test_unrelated_prompts_are_of_the_kinds_that_tune_and_no_two_say_the_same(exam, tuning):

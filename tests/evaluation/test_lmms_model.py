@@ -16,6 +16,7 @@ from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.evaluation.lmms_model import HfZspa
 from hf_zspa.evaluation.requests import SampleError, generation_arguments, until_stops
 from hf_zspa.scenes import CHECKPOINT
+from hf_zspa.scenes.domains import VARIED_SCENES
 from hf_zspa.scenes.heldout import collect
 
 QUESTIONS = collect(per_kind=3)
@@ -246,7 +247,7 @@ def qwen():
 
 
 def varied(count):
-    heldout = collect(per_kind=3, varied=True)
+    heldout = collect(per_kind=3, domain=VARIED_SCENES)
     return [
         [{"role": "user", "content": [{"type": "image", "url": Image.fromarray(heldout.images[image])},
                                       {"type": "text", "text": question.text}]}]

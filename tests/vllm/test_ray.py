@@ -40,7 +40,7 @@ finally:
 
 
 def test_a_data_set_is_answered_as_by_transformers(tmp_path):
-    heldout = collect(per_kind=4, varied=False)
+    heldout = collect(per_kind=4)
     for place, image in enumerate(heldout.images):
         Image.fromarray(image).save(tmp_path / f"{place}.png")
     rows = [{"image": str(tmp_path / f"{i}.png"), "question": question.text} for i, question in heldout.questions]

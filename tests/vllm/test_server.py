@@ -11,6 +11,7 @@ from PIL import Image
 from server import metric
 from servers import CHECKPOINTS, Ask, Server, Transformers
 
+from hf_zspa.scenes.domains import VARIED_SCENES
 from hf_zspa.scenes.heldout import collect
 
 RATIOS = [
@@ -39,7 +40,7 @@ def served(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def questions():
     """Held-out questions, several about each image, images of many sizes."""
-    heldout = collect(per_kind=16, varied=True)
+    heldout = collect(per_kind=16, domain=VARIED_SCENES)
     images = [Image.fromarray(image) for image in heldout.images]
     return [Ask((images[place],), question.text) for place, question in heldout.questions]
 

@@ -17,7 +17,7 @@ from ...pruners.random_subset import naming
 from ...remote_code.zspa_selection import VisualTokenPruner
 from ..heldout import HeldOut
 from ..scene import PATCH_SIZE
-from .families import FAMILIES
+from .families import family_of
 
 CHUNK = 128
 SCOPES = ("query", "text")
@@ -41,7 +41,7 @@ class Exam:
     def __init__(self, checkpoint: Path, heldout: HeldOut):
         self.processor = AutoProcessor.from_pretrained(checkpoint)
         self.model = AutoModelForImageTextToText.from_pretrained(checkpoint).eval()
-        self.family = FAMILIES[self.model.config.model_type]
+        self.family = family_of(self.model.config)
         self.embed = self.model.get_input_embeddings()
         self.image_of = [image for image, _ in heldout.questions]
         self.kinds = [question.kind for _, question in heldout.questions]

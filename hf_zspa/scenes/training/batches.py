@@ -6,16 +6,18 @@ Numpy only, so that a data worker stays light. Batch number and seed decide the 
 import numpy as np
 from torch.utils.data import Dataset
 
-from ..questions import KINDS, Question, ask
-from ..scene import GRID, IMAGE_SIZE, PATCH_SIZE, Scene, draw_scene
-from ..vocabulary import VISIBLE_INDEX, VISIBLE_WORDS, word_pieces
+from ..questions import Question, ask
+from ..scene import IMAGE_SIZE, PATCH_SIZE, Scene
+from ..vocabulary import Vocabulary, word_pieces
 from .families import Family
 
-QUESTION_LENGTH = 14  # the longest question and an answer of two tokens, without what asks for the answer
 IGNORED = -100
 # How often a kind is drawn: what is learnt last comes most often.
 SHAPE_SCENE_KINDS = ("existence",) * 3 + ("attribute",) * 2 + ("relation",) * 2 + ("reading",) + ("extreme",) * 3
 CHART_SCENE_KINDS = ("existence",) * 2 + ("attribute", "relation", "reading", "extreme") + ("chart",) * 3
+PHOTO_SCENE_KINDS = (*SHAPE_SCENE_KINDS, "exclusion", "exclusion", "exclusion")
+PAGE_SCENE_KINDS = ("next", "next", "line")
+PREVIOUS = 24  # words of a page that are asked which one stands before them
 # What a pointer slot says: at this token, look at these patches.
 SLOTS = ("answer", "answer_second", "noun", "noun_second")
 
@@ -28,46 +30,53 @@ def patch_owners(scene: Scene) -> np.ndarray:
     return shown.mean((1, 3)).reshape(rows * columns, -1)
 
 
-def patch_words(scene: Scene, owners: np.ndarray) -> np.ndarray:
-    """(cells, visible words) bool: what each cell shows: colours, kinds, and the character of a sign."""
-    words = np.zeros((len(owners), len(VISIBLE_WORDS)), bool)
+def patch_words(scene: Scene, owners: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """(cells, visible words) bool: what each cell shows: colours, kinds, the character of a sign, a word of a page."""
+    words = np.zeros((len(owners), len(vocabulary.visible)), bool)
+    known = vocabulary.visible_index
     for index, thing in enumerate(scene.objects):
+        if thing.kind == "word":
+            words[list(thing.text_cells), known[thing.text or ""]] = True
+            continue
         seen = owners[:, index] >= 0.12
         for word in (thing.colour, thing.kind, "shape" if thing.is_shape else thing.kind):
-            words[seen, VISIBLE_INDEX[word]] = True
+            words[seen, known[word]] = True
         for cell, piece in zip(thing.text_cells, word_pieces(thing.text) if thing.text else (), strict=True):
-            words[cell, VISIBLE_INDEX[piece]] = True
+            words[cell, known[piece]] = True
     return words
 
 
-def coordinates(pixels: np.ndarray) -> np.ndarray:
+def coordinates(scene: Scene, pixels: np.ndarray) -> np.ndarray:
     """Pixel coordinates to -1 … 1 over a scene of the usual size."""
-    return (pixels / IMAGE_SIZE * 2 - 1).astype(np.float32)
+    return (pixels / scene.side * 2 - 1).astype(np.float32)
 
 
 def patch_places(scene: Scene) -> np.ndarray:
     """(cells, 2) float32: where the centre of each cell is, as x and y, -1 … 1 over a scene of the usual size."""
     rows, columns = scene.grid
     x, y = np.meshgrid(np.arange(columns), np.arange(rows))
-    return (np.stack([x, y], -1).reshape(-1, 2) / (GRID - 1) * 2 - 1).astype(np.float32)
+    return (np.stack([x, y], -1).reshape(-1, 2) / (scene.side // PATCH_SIZE - 1) * 2 - 1).astype(np.float32)
 
 
 def patch_geometry(scene: Scene, owners: np.ndarray) -> np.ndarray:
     """(cells, 4) float32: centre x, centre y, width and height of the object a cell shows most; NaN elsewhere."""
     boxes = np.array([thing.box for thing in scene.objects], np.float32)
-    centre, size = coordinates((boxes[:, :2] + boxes[:, 2:]) / 2), (boxes[:, 2:] - boxes[:, :2]) / IMAGE_SIZE * 2 - 0.5
+    centre, size = (
+        coordinates(scene, (boxes[:, :2] + boxes[:, 2:]) / 2),
+        (boxes[:, 2:] - boxes[:, :2]) / IMAGE_SIZE * 2 - 0.5,
+    )
     geometry = np.concatenate([centre, size], 1)[owners.argmax(1)]
     geometry[owners.max(1) < 0.12] = np.nan
     return geometry
 
 
 def encode_question(family: Family, scene: Scene, question: Question, owners: np.ndarray) -> dict[str, np.ndarray]:
-    """Token ids, next-token targets and pointers of one question, padded to `QUESTION_LENGTH`."""
+    """Token ids, next-token targets and pointers of one question, padded to the family's length."""
     vocabulary = family.vocabulary
     prompt = [*vocabulary.encode(question.text), *vocabulary.encode_tokens(family.ask)]
     answer = vocabulary.encode(question.answer)
     start = len(prompt) - 1  # the token that the answer follows
-    tokens = np.full(QUESTION_LENGTH + len(family.ask), vocabulary.ids[family.pad])
+    tokens = np.full(family.question_length + len(family.ask), vocabulary.ids[family.pad])
     targets = np.full(len(tokens), IGNORED)
     tokens[: len(prompt) + len(answer)] = [*prompt, *answer]
     targets[start : start + 1 + len(answer)] = [*answer, vocabulary.ids[family.end]]
@@ -76,8 +85,9 @@ def encode_question(family: Family, scene: Scene, question: Question, owners: np
     slot_patches = np.zeros((len(SLOTS), len(owners)), bool)
     noun_place = np.full((2, 2), np.nan, np.float32)
     slot_position[:2] = start, start + 1
-    if question.kind == "reading":
-        for slot, cell in enumerate(scene.objects[question.about[0]].text_cells):
+    read = [scene.objects[i] for i in question.about if scene.objects[i].kind == "sign"]
+    if read and question.answer == read[0].text:  # a character at a time
+        for slot, cell in enumerate(read[0].text_cells):
             slot_patches[slot, cell] = True
     elif question.about:
         slot_patches[0] = (owners[:, list(question.about)] >= 0.05).any(1)
@@ -86,54 +96,77 @@ def encode_question(family: Family, scene: Scene, question: Question, owners: np
         thing = scene.objects[index]
         slot_position[2 + slot] = ends[word]
         slot_patches[2 + slot] = owners[:, index] >= 0.05
-        noun_place[slot] = coordinates(np.array([thing.x, thing.y]))
+        noun_place[slot] = coordinates(scene, np.array([thing.x, thing.y]))
     return {
         "tokens": tokens,
         "targets": targets,
         "slot_position": slot_position,
         "slot_patches": slot_patches,
         "noun_place": noun_place,
-        "kind": np.int64(list(KINDS).index(question.kind)),
+        "kind": np.int64(list(family.domain.kinds).index(question.kind)),
     }
+
+
+def _kinds_about(scene: Scene, family: Family) -> tuple[str, ...]:
+    if scene.objects[0].kind == "word":
+        return PAGE_SCENE_KINDS
+    if "exclusion" in family.domain.kinds:
+        return PHOTO_SCENE_KINDS
+    return CHART_SCENE_KINDS if scene.is_chart else SHAPE_SCENE_KINDS
+
+
+def previous_words(scene: Scene, owners: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Cells of words on a page, and the cells of the word before each; no cells where there is no page."""
+    cells, previous = np.zeros(PREVIOUS, np.int64), np.zeros((PREVIOUS, len(owners)), bool)
+    words = [index for index in range(1, len(scene.objects)) if scene.objects[index].kind == "word"]
+    for row, index in enumerate(rng.permutation(words)[:PREVIOUS].tolist()):
+        inside = scene.objects[index].text_cells
+        cells[row] = inside[int(rng.integers(len(inside)))]
+        previous[row, list(scene.objects[index - 1].text_cells)] = True
+    return {"word": cells, "previous": previous}
 
 
 def encode_scene(family: Family, scene: Scene, rng: np.random.Generator, questions: int) -> dict[str, np.ndarray]:
     """One image with its patch targets and `questions` packed questions."""
     owners = patch_owners(scene)
-    kinds = CHART_SCENE_KINDS if scene.is_chart else SHAPE_SCENE_KINDS
+    kinds = _kinds_about(scene, family)
     encoded: list[dict[str, np.ndarray]] = []
     while len(encoded) < questions:
-        question = ask(scene, kinds[int(rng.integers(len(kinds)))], rng)
+        question = ask(scene, kinds[int(rng.integers(len(kinds)))], rng, family.domain.kinds)
         if question is not None:
             encoded.append(encode_question(family, scene, question, owners))
     return {
         "image": scene.image,
-        "words": patch_words(scene, owners),
+        "words": patch_words(scene, owners, family.vocabulary),
         "geometry": patch_geometry(scene, owners),
         "place": patch_places(scene),
+        **previous_words(scene, owners, rng),
         **{key: np.stack([item[key] for item in encoded]) for key in encoded[0]},
     }
 
 
 class SceneBatches(Dataset):
-    """Item i is batch i of a training run: a dict of arrays with a leading batch dimension.
+    """Item i is batch `start` + i of a training run: a dict of arrays with a leading batch dimension.
 
     All scenes of a batch have one size.
     """
 
-    def __init__(self, family: Family, steps: int, images: int, questions: int, seed: int):
+    def __init__(self, family: Family, steps: int, images: int, questions: int, seed: int, start: int = 0):
         self.family, self.steps, self.images, self.questions, self.seed = family, steps, images, questions, seed
+        self.start = start
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps - self.start
 
-    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        step = self.start + index
         if step >= self.steps:
-            raise IndexError(step)
+            raise IndexError(index)
         grid = self.family.grid(self.seed, step)
         first = self.seed * 10**9 + step * self.images
+        draw = self.family.domain.draw
         items = [
-            encode_scene(self.family, draw_scene(seed, grid=grid), np.random.default_rng([seed, 1]), self.questions)
+            encode_scene(self.family, draw(seed, "train", grid), np.random.default_rng([seed, 1]), self.questions)
             for seed in range(first, first + self.images)
         ]
         return {key: np.stack([item[key] for item in items]) for key in items[0]}

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import torch
 import transformers
+from transformers import AutoConfig
 
 from ...pruners.registry import METHODS
 from .. import CHECKPOINT
 from ..heldout import collect
 from .answering import Exam
-from .families import FAMILIES
+from .families import family_of
 from .report import markdown, summary
 
 KEEP_RATIOS = (0.5, 0.25, 0.1, 0.05)
@@ -27,10 +28,9 @@ CORE_RATIOS = (0.1, 0.2, 0.4, 0.6)
 
 def evaluate(checkpoint: Path, per_kind: int, keep_ratios: tuple[float, ...] = KEEP_RATIOS) -> dict[str, object]:
     """Every method at every keep ratio on the same questions, as a dict ready for JSON."""
-    model_type = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["model_type"]
-    varied = FAMILIES[model_type].varied
-    exam = Exam(checkpoint, collect(per_kind, varied=varied))
-    unseen = Exam(checkpoint, collect(per_kind, "unseen", varied))
+    domain = family_of(AutoConfig.from_pretrained(checkpoint)).domain
+    exam = Exam(checkpoint, collect(per_kind, domain=domain))
+    unseen = Exam(checkpoint, collect(per_kind, "unseen", domain))
     nothing = [torch.zeros(0, dtype=torch.long)] * len(exam.kinds)
     rows = [
         {"method": "full", "questions": "held-out", **summary(exam.kinds, exam.right())},

@@ -1,6 +1,7 @@
 """Write trained weights as an ordinary checkpoint that every supported transformers loads."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from torch import Tensor
 
+from ..photo import IMAGE_SIZE as PHOTO_SIZE
 from ..scene import IMAGE_SIZE, PATCH_SIZE
 from ..vocabulary import Vocabulary
 from . import llava, qwen2_5_vl
@@ -95,9 +97,14 @@ FILES: dict[str, dict[str, Any]] = {
         },
     },
 }
-_PROCESSORS = {"llava": "LlavaProcessor", "qwen2_5_vl": "Qwen2_5_VLProcessor"}
+_PHOTO_SIZE = {"size": {"height": PHOTO_SIZE, "width": PHOTO_SIZE}}
+FILES["llava-photo"] = FILES["llava"] | {
+    "preprocessor_config.json": FILES["llava"]["preprocessor_config.json"] | _PHOTO_SIZE
+}
+_LLAVA_GENERATION = {"bos_token_id": "<bos>", "eos_token_id": "<eos>", "pad_token_id": "<pad>"}
 _GENERATION = {
-    "llava": {"bos_token_id": "<bos>", "eos_token_id": "<eos>", "pad_token_id": "<pad>"},
+    "llava": _LLAVA_GENERATION,
+    "llava-photo": _LLAVA_GENERATION,
     "qwen2_5_vl": {"eos_token_id": "<|im_end|>", "pad_token_id": "<|endoftext|>"},
 }
 
@@ -136,7 +143,7 @@ def export_checkpoint(family: Family, weights: dict[str, Tensor], output: Path) 
 
 def _saved_names(family: Family, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Names as the families' checkpoints on the Hub have them; every version of transformers maps them."""
-    rename = _llava_name if family.name == "llava" else _qwen_name
+    rename = _qwen_name if family.name == "qwen2_5_vl" else _llava_name
     return {rename(name): weight for name, weight in weights.items()}
 
 
@@ -157,15 +164,14 @@ def _qwen_name(name: str) -> str:
 
 def _portable_config(family: Family) -> dict[str, Any]:
     """The config with each field spelt for both transformers 4.57 and 5."""
-    module = llava if family.name == "llava" else qwen2_5_vl
-    config = module.build_config().to_dict()
+    config = family.config().to_dict()
     for name in ("transformers_version", "_name_or_path"):
         config.pop(name, None)
     parts = [config, config["text_config"], config["vision_config"]]
-    if family.name == "llava":
+    if family.name != "qwen2_5_vl":
         config["architectures"] = ["LlavaForConditionalGeneration"]
         config["image_token_index"] = config["image_token_id"] = family.vocabulary.ids["<image>"]
-        config["image_seq_length"] = llava.VISUAL_TOKENS
+        config["image_seq_length"] = math.prod(family.grid())
         config["text_config"]["rope_theta"] = llava.ROPE_THETA
         config["text_config"]["rope_parameters"] = {"rope_type": "default", "rope_theta": llava.ROPE_THETA}
     else:
@@ -184,13 +190,13 @@ def _write_tokenizer(family: Family, output: Path) -> None:
     names = {k: v for k, v in FILES[family.name]["special_tokens_map.json"].items() if k != "image_token"}
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",  # the name both 4.57 and 5 know
-        "processor_class": _PROCESSORS[family.name],
-        "model_max_length": 512,
+        "processor_class": FILES[family.name]["preprocessor_config.json"]["processor_class"],
+        "model_max_length": family.config().text_config.max_position_embeddings,
         "clean_up_tokenization_spaces": False,
         "padding_side": "left",
         "model_input_names": ["input_ids", "attention_mask"],
     }
-    if family.name == "llava":
+    if family.name != "qwen2_5_vl":
         settings |= {"image_token": "<image>", "extra_special_tokens": {"image_token": "<image>"}}
     _write_json(output / "tokenizer_config.json", settings | names)
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..scene import draw_scene
+from ..domains import SCENES, Domain
 
 IMAGE_MEAN, IMAGE_STD = 0.5, 0.25
 _WRITES_RESIDUAL = ("o_proj", "down_proj", "out_proj", "fc2", "attn.proj")
@@ -28,11 +28,11 @@ def scale_to_width(model: nn.Module) -> None:
             nn.init.normal_(weight, std=scale * weight[0].numel() ** -0.5)
 
 
-def patch_filters(width: int, size: int, seed: int, scenes: int = 300) -> Tensor:
+def patch_filters(width: int, size: int, seed: int, domain: Domain = SCENES, scenes: int = 300) -> Tensor:
     """Filters (width, 3, size, size): the principal components of training patches, each at unit variance."""
     rows = []
     for index in range(scenes):
-        scene = draw_scene(seed * 10**9 + index)
+        scene = domain.scene(seed * 10**9 + index)
         side = len(scene.image) // size
         pixels = (scene.image.astype(np.float32) / 255 - IMAGE_MEAN) / IMAGE_STD
         patches = pixels.reshape(side, size, side, size, 3).transpose(0, 2, 4, 1, 3).reshape(side * side, -1)

@@ -1,38 +1,57 @@
 """The small `LlavaForConditionalGeneration`: its shape, its first weights, what it makes of an image."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-from ..scene import GRID, IMAGE_SIZE, PATCH_SIZE
-from ..vocabulary import LLAVA
+from ..domains import PHOTOGRAPHS, SCENES, Domain
+from ..scene import PATCH_SIZE
+from ..vocabulary import LLAVA, PHOTO_LLAVA, Vocabulary
 from .initialisation import normalised, patch_filters, scale_to_width
 
 ROPE_THETA = 1e6
-VISUAL_TOKENS = GRID * GRID
 
 
-def build_config() -> LlavaConfig:
-    """The configuration: 144 visual tokens, about 1.9 million parameters."""
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a model: cells a side, and the widths and heads of the vision tower and of the language model."""
+
+    vocabulary: Vocabulary
+    domain: Domain
+    side: int
+    vision_width: int
+    vision_heads: int
+    width: int
+    intermediate: int
+
+
+SMALL = Shape(LLAVA, SCENES, 12, 128, 4, 160, 448)  # 144 visual tokens, 1.9 million parameters
+PHOTO = Shape(PHOTO_LLAVA, PHOTOGRAPHS, 21, 96, 3, 128, 352)  # 441 visual tokens, 1.2 million parameters
+
+
+def build_config(shape: Shape = SMALL) -> LlavaConfig:
+    """The configuration of a shape."""
     vision = CLIPVisionConfig(
-        hidden_size=128,
-        intermediate_size=384,
+        hidden_size=shape.vision_width,
+        intermediate_size=3 * shape.vision_width,
         num_hidden_layers=3,
-        num_attention_heads=4,
-        image_size=IMAGE_SIZE,
+        num_attention_heads=shape.vision_heads,
+        image_size=shape.side * PATCH_SIZE,
         patch_size=PATCH_SIZE,
         hidden_act="gelu_pytorch_tanh",
-        projection_dim=128,
+        projection_dim=shape.vision_width,
     )
     text = LlamaConfig(
-        vocab_size=len(LLAVA.tokens),
-        hidden_size=160,
-        intermediate_size=448,
+        vocab_size=len(shape.vocabulary.tokens),
+        hidden_size=shape.width,
+        intermediate_size=shape.intermediate,
         num_hidden_layers=4,
-        num_attention_heads=5,
-        num_key_value_heads=5,
+        num_attention_heads=shape.width // 32,
+        num_key_value_heads=shape.width // 32,
         head_dim=32,
-        max_position_embeddings=512,
+        max_position_embeddings=512 if shape is SMALL else 1024,
         tie_word_embeddings=False,
         **_special_ids(),
         **_rope_fields(),
@@ -41,7 +60,7 @@ def build_config() -> LlavaConfig:
         vision_config=vision,
         text_config=text,
         image_token_index=LLAVA.ids["<image>"],
-        image_seq_length=VISUAL_TOKENS,
+        image_seq_length=shape.side**2,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         projector_hidden_act="gelu",
@@ -61,20 +80,20 @@ def _rope_fields() -> dict[str, object]:
     return {"rope_theta": ROPE_THETA}
 
 
-def build_model(seed: int = 0) -> LlavaForConditionalGeneration:
+def build_model(seed: int = 0, shape: Shape = SMALL) -> LlavaForConditionalGeneration:
     """A freshly initialised float32 model; the seed decides every weight."""
     torch.manual_seed(seed)
-    model = LlavaForConditionalGeneration(build_config())
+    model = LlavaForConditionalGeneration(build_config(shape))
     scale_to_width(model)
     _make_vision_local(model, torch.Generator().manual_seed(seed))
     with torch.no_grad():
         weight = _clip(model).embeddings.patch_embedding.weight
-        weight.copy_(patch_filters(len(weight), PATCH_SIZE, seed))
+        weight.copy_(patch_filters(len(weight), PATCH_SIZE, seed, shape.domain))
     return model
 
 
 def visual_tokens(model: LlavaForConditionalGeneration, images: Tensor) -> Tensor:
-    """(b, 144, 144, 3) uint8 to projected visual tokens (b, 144, 160): the class token is dropped."""
+    """(b, side, side, 3) uint8 to projected visual tokens (b, n, d): the class token is dropped."""
     pixels = normalised(images).permute(0, 3, 1, 2).to(model.dtype)
     features = model.model.vision_tower(pixels).last_hidden_state[:, 1:]
     return model.model.multi_modal_projector(features)
@@ -93,10 +112,10 @@ def _make_vision_local(model: LlavaForConditionalGeneration, generator: torch.Ge
     """
     clip = _clip(model)
     positions = clip.embeddings.position_embedding.weight
-    width = positions.shape[1]
+    width, side = positions.shape[1], clip.config.image_size // PATCH_SIZE
     bands = width // 4
     frequencies = 1.3 * (0.12 / 1.3) ** (torch.arange(bands) / (bands - 1))
-    y, x = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     waves = [wave(axis.reshape(-1, 1) * frequencies) for axis in (x, y) for wave in (torch.sin, torch.cos)]
     positions[0] = 0
     positions[1:] = torch.cat(waves, 1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
-from ..vocabulary import VISIBLE_WORDS, Vocabulary
+from ..vocabulary import Vocabulary
 from .batches import IGNORED
 
 
@@ -26,7 +26,7 @@ class Probes(nn.Module):
 
 def alignment_logits(visual: Tensor, embeddings: Tensor, vocabulary: Vocabulary, probes: Probes) -> Tensor:
     """Scaled cosine of each visual token (b, n, d) to each visible word: (b, n, words)."""
-    words = embeddings[torch.tensor(vocabulary.encode_tokens(VISIBLE_WORDS))]
+    words = embeddings[torch.tensor(vocabulary.encode_tokens(vocabulary.visible))]
     cosine = normalize(visual, dim=-1) @ normalize(words, dim=-1).T
     return cosine * probes.alignment_scale.exp() + probes.alignment_bias
 

@@ -20,19 +20,29 @@ class RecordedAttention:
 
     Float32 because bfloat16 attention is several times slower on a CPU. `recorded` maps the index
     of a language model layer to (query, key), each (batch, heads, length, head size), after rotary
-    embedding.
+    embedding. `context` is set before each pass over packed questions.
     """
 
     def __init__(self, layers: tuple[int, ...] = ()):
         self.layers = layers
+        self.context = 0  # tokens before the questions
         self.recorded: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask, **kwargs):
         layer = getattr(module, "layer_idx", None)
-        query32, key32 = query.float(), key.float()
+        query32, key32, value32 = query.float(), key.float(), value.float()
         if layer in self.layers:
             self.recorded[layer] = query32, key32
-        mixed = scaled_dot_product_attention(query32, key32, value.float(), attn_mask=attention_mask)
+        if attention_mask is None:
+            mixed = scaled_dot_product_attention(query32, key32, value32)
+        else:  # what stands before the questions sees none of them
+            first, rest = slice(self.context), slice(self.context, None)
+            before, key_before, value_before = (states[:, :, first] for states in (query32, key32, value32))
+            parts = [
+                scaled_dot_product_attention(before, key_before, value_before, is_causal=True),
+                scaled_dot_product_attention(query32[:, :, rest], key32, value32, attn_mask=attention_mask[:, :, rest]),
+            ]
+            mixed = torch.cat(parts, 2)
         return mixed.transpose(1, 2).to(query.dtype), None
 
     def install(self, model: PreTrainedModel) -> None:

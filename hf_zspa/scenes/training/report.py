@@ -1,12 +1,13 @@
 """Summaries of which questions were answered right, and their Markdown tables."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
 
 from ...output import markdown_table
-from ..questions import KINDS
+from ..domains import DOMAINS
 
 _Z = 1.96  # 95 %
 
@@ -14,16 +15,21 @@ _Z = 1.96  # 95 %
 def summary(kinds: list[str], right: Tensor) -> dict[str, Any]:
     """Per cent right of each kind and their mean, each with a 95 % interval; right (questions,) bool."""
     scores: dict[str, dict[str, Any]] = {}
-    for kind in KINDS:
+    for kind in _in_order(kinds):
         answers = [bool(r) for k, r in zip(kinds, right, strict=True) if k == kind]
-        if answers:
-            low, high = wilson_interval(sum(answers), len(answers))
-            share = 100 * sum(answers) / len(answers)
-            scores[kind] = {"n": len(answers), "right": share, "interval": [low, high]}
+        low, high = wilson_interval(sum(answers), len(answers))
+        share = 100 * sum(answers) / len(answers)
+        scores[kind] = {"n": len(answers), "right": share, "interval": [low, high]}
     shares = [score["right"] / 100 for score in scores.values()]
     variance = sum(p * (1 - p) / score["n"] for p, score in zip(shares, scores.values(), strict=True))
     mean, margin = 100 * sum(shares) / len(shares), 100 * _Z * math.sqrt(variance) / len(shares)
     return {"kinds": scores, "average": mean, "average_margin": margin}
+
+
+def _in_order(kinds: Iterable[str]) -> list[str]:
+    """Each of the kinds once, in the order in which the domains name them."""
+    named = dict.fromkeys(kind for domain in DOMAINS.values() for kind in domain.kinds)
+    return sorted(set(kinds), key=list(named).index)
 
 
 def wilson_interval(right: int, n: int) -> tuple[float, float]:
@@ -50,9 +56,9 @@ def markdown(results: dict[str, Any]) -> str:
 def _baseline_table(rows: list[dict]) -> str:
     lines = []
     for row in rows:
-        cells = [_with_interval(row["kinds"].get(kind)) for kind in KINDS]
+        cells = [_with_interval(row["kinds"].get(kind)) for kind in rows[0]["kinds"]]
         lines.append([row["method"], row["questions"], *cells, _average(row)])
-    return markdown_table(["tokens", "questions", *KINDS, "average"], lines) + "\n"
+    return markdown_table(["tokens", "questions", *rows[0]["kinds"], "average"], lines) + "\n"
 
 
 def _average_table(rows: list[dict]) -> str:
@@ -66,8 +72,8 @@ def _average_table(rows: list[dict]) -> str:
 
 
 def _kind_table(rows: list[dict]) -> str:
-    lines = [[row["method"], *(f"{row['kinds'][kind]['right']:.1f}" for kind in KINDS)] for row in rows]
-    return markdown_table([f"keep {rows[0]['keep_ratio']}", *KINDS], lines) + "\n"
+    lines = [[row["method"], *(f"{row['kinds'][kind]['right']:.1f}" for kind in rows[0]["kinds"])] for row in rows]
+    return markdown_table([f"keep {rows[0]['keep_ratio']}", *rows[0]["kinds"]], lines) + "\n"
 
 
 def _with_interval(score: dict | None) -> str:

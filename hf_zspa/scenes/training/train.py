@@ -11,12 +11,12 @@ import os
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..questions import KINDS
 from ..scene import PATCH_SIZE
 from . import losses
 from .batches import SceneBatches
@@ -95,6 +95,7 @@ class Trainer:
         visual, loss, log = self.align(batch)
         grid = batch["image"].shape[1] // PATCH_SIZE, batch["image"].shape[2] // PATCH_SIZE
         context, span = self.family.context_length(grid), self.family.visual_span(grid)
+        self.attention.context = context
         inputs = packed_inputs(self.family, self.model, visual, batch["tokens"], grid)
         output = self.model.model.language_model(**inputs, use_cache=False, output_hidden_states=True)
         size, questions, length = batch["tokens"].shape
@@ -103,7 +104,7 @@ class Trainer:
         answer, right = losses.answer_loss(logits, batch["targets"])
 
         position = context + torch.arange(questions)[:, None] * length + batch["slot_position"]
-        pointer = self._pointers(inputs["attention_mask"], position, batch["slot_patches"], span)
+        pointer = self._pointers(inputs["attention_mask"], position, batch, span)
         place = losses.place_loss(
             _states_at(output.hidden_states[NOUN_LAYER + 1], position[..., 2:]),
             _states_at(output.hidden_states[ANSWER_LAYER + 1], position[..., 0]),
@@ -115,25 +116,50 @@ class Trainer:
             geometry = losses.geometry_loss(seen, batch["geometry"], batch["place"], self.probes)
             loss, log["geometry"] = loss + WEIGHTS["geometry"] * geometry, geometry.item()
         log |= {"answer": answer.item(), "pointer": pointer.item(), "place": place.item()}
-        for index, kind in enumerate(KINDS):
+        for index, kind in enumerate(self.family.domain.kinds):
             if (batch["kind"] == index).any():
                 log[kind] = right[batch["kind"] == index].float().mean().item()
         return loss + answer + WEIGHTS["pointer"] * pointer + WEIGHTS["place"] * place, log
 
-    def _pointers(self, mask: Tensor, position: Tensor, patches: Tensor, span: slice) -> Tensor:
-        """Nouns point to their objects in one layer, answers to what decides them in the next."""
-        slots = {NOUN_LAYER: slice(2, None), ANSWER_LAYER: slice(2)}
-        each = [
-            losses.pointer_loss(
-                *self.attention.recorded[layer],
-                mask,
-                position[..., slot].flatten(1),
-                patches[:, :, slot].flatten(1, 2),
-                span,
+    def _pointers(self, mask: Tensor, position: Tensor, batch: dict[str, Tensor], span: slice) -> Tensor:
+        """Nouns point to their objects in one layer, answers to what decides them in the next.
+
+        In the layer of the nouns the words of a page point to the word before each.
+        """
+        patches = batch["slot_patches"]
+        slots = {
+            NOUN_LAYER: (position[..., 2:].flatten(1), patches[:, :, 2:].flatten(1, 2)),
+            ANSWER_LAYER: (position[..., :2].flatten(1), patches[:, :, :2].flatten(1, 2)),
+        }
+        if batch["previous"].any():
+            nouns, objects = slots[NOUN_LAYER]
+            slots[NOUN_LAYER] = (
+                torch.cat([nouns, span.start + batch["word"]], 1),
+                torch.cat([objects, batch["previous"]], 1),
             )
-            for layer, slot in slots.items()
+        each = [
+            losses.pointer_loss(*self.attention.recorded[layer], mask, *pointers, span)
+            for layer, pointers in slots.items()
         ]
         return torch.stack(each).sum()
+
+    def state(self, step: int) -> dict[str, Any]:
+        """All that a later run needs to go on after `step` steps."""
+        return {
+            "step": step,
+            "master": self.master,
+            "probes": self.probes.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> int:
+        """Take up the state of another run; the number of its steps."""
+        with torch.no_grad():
+            torch._foreach_copy_(self.master, state["master"])
+            torch._foreach_copy_(self.working, self.master)
+        self.probes.load_state_dict(state["probes"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        return state["step"]
 
     def weights(self) -> dict[str, Tensor]:
         """The master weights under their names in the model."""
@@ -152,6 +178,14 @@ def cosine_rate(step: int, steps: int, peak: float) -> float:
     return peak * min(1.0, (share + 1e-3) / 0.03) * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
+def held_rate(step: int, steps: int, peak: float) -> float:
+    """Learning rate: 30 steps of warm-up, then the peak, in the last quarter straight down to 3 % of it.
+
+    Before that quarter it does not depend on `steps`: a run that has not come there can be prolonged.
+    """
+    return peak * min(1.0, (step + 1) / 30, 0.03 + 0.97 * (1 - step / steps) / 0.25)
+
+
 def lower_worker_priority(_: int) -> None:
     """The data worker yields to everything else on the machine."""
     os.nice(5)
@@ -168,14 +202,22 @@ def train(
     answer_rate: float = 1.5e-3,
     vision_scale: float = 0.3,
     seed: int = 0,
+    dtype: torch.dtype = torch.bfloat16,
     log_every: int = 100,
     workers: int = 1,
+    state: Path | None = None,
+    hold: bool = False,
 ) -> Trainer:
-    """Run both stages and return the trainer, whose `weights()` are the result."""
-    trainer = Trainer(family, seed)
+    """Run both stages and return the trainer, whose `weights()` are the result.
+
+    `hold` says that stage B has `held_rate`. With a file `state` a run goes on from where the last one with this file
+    was when it wrote there.
+    """
+    trainer = Trainer(family, seed, dtype)
     steps = align_steps + answer_steps
+    begin = trainer.restore(torch.load(state)) if state and state.exists() else 0
     batches = DataLoader(
-        SceneBatches(family, steps, images, questions, seed),
+        SceneBatches(family, steps, images, questions, seed, begin),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
@@ -183,7 +225,7 @@ def train(
     )
     history: dict[str, list[float]] = defaultdict(list)
     started = stage_started = time.monotonic()
-    for step, batch in enumerate(batches):
+    for step, batch in enumerate(batches, begin):
         if step == align_steps:
             trainer.reset_optimizer()
             stage_started = time.monotonic()
@@ -193,20 +235,28 @@ def train(
             trainer.update(loss, rate, rate)
         else:
             loss, log = trainer.answer(batch)
-            rate = cosine_rate(step - align_steps, answer_steps, answer_rate)
+            rate = (held_rate if hold else cosine_rate)(step - align_steps, answer_steps, answer_rate)
             trainer.update(loss, rate, vision_scale * rate)
         for name, value in log.items():
             history[name].append(value)
         if (step + 1) % log_every == 0 or step + 1 == steps:
             name, first, last = ("A", 0, align_steps) if step < align_steps else ("B", align_steps, steps)
-            pace = (time.monotonic() - stage_started) / (step + 1 - first)
+            pace = (time.monotonic() - stage_started) / (step + 1 - max(first, begin))
             print(
                 f"{name} {step + 1}/{last}  {(time.monotonic() - started) / 60:.1f} min,"
                 f" {pace * (last - step - 1) / 60:.0f} left in this stage  {_means(history)}",
                 flush=True,
             )
             history.clear()
+            if state:
+                _save(trainer.state(step + 1), state)
     return trainer
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    beside = path.with_suffix(".part")
+    torch.save(state, beside)
+    beside.replace(path)
 
 
 def _means(history: dict[str, list[float]]) -> str:
@@ -223,8 +273,14 @@ def main() -> None:
     parser.add_argument("--vision-scale", type=float, default=0.3)
     parser.add_argument("--answer-rate", type=float, default=1.5e-3)
     parser.add_argument("--log-every", type=int, default=100)
+    parser.add_argument("--images", type=int, default=16, help="images of a step")
+    parser.add_argument("--questions", type=int, default=8, help="questions about each")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="what a step computes in")
+    parser.add_argument("--hold", action="store_true", help="keep the rate of stage B up until its last quarter")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--state", type=Path, help="file that a run which was stopped goes on from")
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
     family = FAMILIES[options.family]
     trainer = train(
         family,
@@ -234,6 +290,11 @@ def main() -> None:
         vision_scale=options.vision_scale,
         answer_rate=options.answer_rate,
         log_every=options.log_every,
+        images=options.images,
+        questions=options.questions,
+        dtype=getattr(torch, options.dtype),
+        state=options.state,
+        hold=options.hold,
     )
     export_checkpoint(family, trainer.weights(), options.output)
 
