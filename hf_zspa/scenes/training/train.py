@@ -25,14 +25,15 @@ from .families import FAMILIES, Family
 from .packing import RecordedAttention, packed_inputs
 
 NOUN_LAYER, ANSWER_LAYER = 1, 2  # layers whose attention the pointers teach
-WEIGHTS = {"alignment": 0.3, "geometry": 0.3, "pointer": 0.3, "place": 0.5}
+WEIGHTS = {"alignment": 0.3, "geometry": 0.3, "pointer": 0.3, "place": 0.5, "early": 0.5}
+HEAD_START = 0.2  # of the word embeddings, where answers are read early
 
 
 class Trainer:
     """Model, probes, optimiser and the float32 master copy of the weights."""
 
-    def __init__(self, family: Family, seed: int, dtype: torch.dtype = torch.bfloat16):
-        self.family = family
+    def __init__(self, family: Family, seed: int, dtype: torch.dtype = torch.bfloat16, read_early: bool = False):
+        self.family, self.read_early = family, read_early
         self.model = family.build(seed)
         self.probes = losses.Probes(self.model.config.text_config.hidden_size)
         self.attention = RecordedAttention((NOUN_LAYER, ANSWER_LAYER))
@@ -42,6 +43,16 @@ class Trainer:
         self.master = [weight.detach().clone() for weight in self.model.parameters()]
         self.model.to(dtype)
         self.working = list(self.model.parameters())
+        self.reset_optimizer()
+
+    def start_answering(self) -> None:
+        """A fresh optimizer; where answers are read early, the head starts from what the embeddings have learnt."""
+        if self.read_early:
+            weights = self.weights()
+            head, embeddings = weights["lm_head.weight"], weights["model.language_model.embed_tokens.weight"]
+            with torch.no_grad():
+                head += HEAD_START * embeddings
+                torch._foreach_copy_(self.working, self.master)
         self.reset_optimizer()
 
     def reset_optimizer(self) -> None:
@@ -102,6 +113,10 @@ class Trainer:
         states = output.last_hidden_state[:, context:]
         logits = self.model.lm_head(states).float().view(size, questions, length, -1)
         answer, right = losses.answer_loss(logits, batch["targets"])
+        if self.read_early:
+            pointing = output.hidden_states[ANSWER_LAYER + 1][:, context:]
+            early = self.model.lm_head(self.model.model.language_model.norm(pointing)).float().view_as(logits)
+            loss = loss + WEIGHTS["early"] * losses.answer_loss(early, batch["targets"])[0]
 
         position = context + torch.arange(questions)[:, None] * length + batch["slot_position"]
         pointer = self._pointers(inputs["attention_mask"], position, batch, span)
@@ -207,13 +222,14 @@ def train(
     workers: int = 1,
     state: Path | None = None,
     hold: bool = False,
+    read_early: bool = False,
 ) -> Trainer:
     """Run both stages and return the trainer, whose `weights()` are the result.
 
-    `hold` says that stage B has `held_rate`. With a file `state` a run goes on from where the last one with this file
-    was when it wrote there.
+    `hold` says that stage B has `held_rate`; `read_early`, that an answer is read after the layer that points to it as
+    well as at the end. With a file `state` a run goes on from what the last one with this file wrote there.
     """
-    trainer = Trainer(family, seed, dtype)
+    trainer = Trainer(family, seed, dtype, read_early)
     steps = align_steps + answer_steps
     begin = trainer.restore(torch.load(state)) if state and state.exists() else 0
     batches = DataLoader(
@@ -227,7 +243,7 @@ def train(
     started = stage_started = time.monotonic()
     for step, batch in enumerate(batches, begin):
         if step == align_steps:
-            trainer.reset_optimizer()
+            trainer.start_answering()
             stage_started = time.monotonic()
         if step < align_steps:
             _, loss, log = trainer.align(batch)
@@ -277,6 +293,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=8, help="questions about each")
     parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="what a step computes in")
     parser.add_argument("--hold", action="store_true", help="keep the rate of stage B up until its last quarter")
+    parser.add_argument("--read-early", action="store_true", help="read answers after the layer that points, too")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--state", type=Path, help="file that a run which was stopped goes on from")
     options = parser.parse_args()
@@ -295,6 +312,7 @@ def main() -> None:
         dtype=getattr(torch, options.dtype),
         state=options.state,
         hold=options.hold,
+        read_early=options.read_early,
     )
     export_checkpoint(family, trainer.weights(), options.output)
 
