@@ -28,13 +28,15 @@ WITH_VLLM = ("transformers==5.19.0", "ray[data]==2.60.0")
 TORCHVISION = "torchvision==0.28.0"  # Qwen2.5-VL's processor needs it; it fits torch 2.13 and must not bring another
 REPORTS = Path(".nox", "reports").absolute()
 CLOSING_LINE = Path(".nox", "closing-line.txt")
-# One thread per worker: the models of the tests are too small for more. Nothing may ask the network.
+# One thread per worker: the models of the tests are too small for more. Nothing may ask the network. And whatever the
+# machine is set to, Python keeps what it compiles: else each of many processes compiles torch and transformers again.
 WORKERS = ("-n", os.environ.get("PYTEST_WORKERS", "auto"))
-TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+TEST_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONDONTWRITEBYTECODE": "",
+}  # fmt: skip
 
 nox.options.sessions = [
-    "lint", "types", *(f"tests({version})" for version in CHOSEN), "evaluation", "vllm", "docs", "package",
-    "closing_line",
+    "lint", "types", *(f"tests({version})" for version in CHOSEN), "evaluation", "vllm", "release", "closing_line",
 ]  # fmt: skip
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
@@ -70,8 +72,10 @@ def tests(session: nox.Session, transformers: str) -> None:
 
 @nox.session(venv_backend="none")
 def quick(session: nox.Session) -> None:
-    """What a developer runs after an edit: core and models on the newest version, without what is marked as slow."""
-    chosen = ("--deselect=tests/hub", "--deselect=tests/training", "-m", "not nightly and not slow")
+    """What a developer runs after an edit: core, models, and each family's generation once, on the newest version and
+    without what is marked as slow."""
+    families = "tests/families/test_family_oracles.py::test_generation_of_the_other_prompts_equals_the_oracles"
+    chosen = ("tests/core", "tests/models", families, "-m", "not nightly and not slow")
     session.notify(f"tests({NEWEST})", posargs=["-q", *WORKERS, *chosen])
 
 
@@ -120,26 +124,23 @@ def _requirements(session: nox.Session, distribution: str) -> list[str]:
 
 
 @nox.session
-def docs(session: nox.Session) -> None:
-    """The site, warnings being errors, and every block of README and docs; arguments after -- replace pytest's."""
+def release(session: nox.Session) -> None:
+    """What a release consists of: the site, warnings being errors, and every block of README and docs; the wheel, alone
+    in an environment, too; the source distribution. Arguments after -- replace pytest's."""
     _overlay_this_environment(session)
-    _install(session, *nox.project.load_toml()["project"]["optional-dependencies"]["docs"])
+    _install(session, *nox.project.load_toml()["project"]["optional-dependencies"]["docs"], "build", "twine")
     session.run("python", "-m", "mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
-    _pytest(session, "docs", "tests/docs", "--dist=loadfile")  # one process for all that loads remote code
-
-
-@nox.session
-def package(session: nox.Session) -> None:
-    """The wheel and the source distribution, and the wheel in an environment that has nothing else."""
-    _overlay_this_environment(session)
-    _install(session, "build", "twine")
-    _pytest(session, "package", "tests/package", "--dist=loadfile")
+    # One process for all that loads remote code, and the longest test first.
+    _pytest(session, "release", "tests/package", "tests/docs", "--dist=loadfile", "--no-loadscope-reorder")
 
 
 def _pytest(session: nox.Session, name: str, *selection: str, processes: int = 8) -> None:
+    """Runs the tests selected, or those that are named behind `--`."""
     report = REPORTS / f"{name}.xml"
     report.unlink(missing_ok=True)
     arguments = session.posargs or ["-q", *WORKERS, f"--maxprocesses={processes}"]
+    if any(Path(argument.partition("::")[0]).exists() for argument in session.posargs):
+        selection = ()
     session.run("python", "-m", "pytest", f"--junit-xml={report}", *selection, *arguments, env=TEST_ENVIRONMENT)
 
 
@@ -164,7 +165,7 @@ def closing_line(session: nox.Session) -> None:
     """Sums the reports of all sessions up in pytest's words."""
     counts: Counter[str] = Counter()
     seconds = 0.0
-    for name in (*CHOSEN, "evaluation", "vllm", "docs", "package"):
+    for name in (*CHOSEN, "evaluation", "vllm", "release"):
         report = REPORTS / f"{name}.xml"
         if not report.exists():
             session.error(f"no test report of {name}")

@@ -14,8 +14,10 @@ import pairs
 import pytest
 import tiny
 import torch
+import transformers
 
 from hf_zspa.remote_code import zspa_kernels, zspa_lookahead, zspa_methods, zspa_selection, zspa_similarity
+from hf_zspa.version import TESTED_TRANSFORMERS
 
 torch.set_num_threads(1)
 
@@ -23,6 +25,22 @@ torch.set_num_threads(1)
 hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
+
+
+def pytest_collection_modifyitems(config, items):
+    """On the newest version of transformers all tests run, and before a release on all; else of the families beyond the
+    paper's those that are marked `every_version`, and of the others those that are not `oldest_and_newest`."""
+    if os.environ.get("TEST_ALL") or transformers.__version__ == TESTED_TRANSFORMERS[-1]:
+        return
+    is_oldest = transformers.__version__ == TESTED_TRANSFORMERS[0]
+    left_out = [
+        item
+        for item in items
+        if ("/families/" in item.path.as_posix() and not item.get_closest_marker("every_version"))
+        or (item.get_closest_marker("oldest_and_newest") and not is_oldest)
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

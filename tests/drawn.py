@@ -1,5 +1,7 @@
 """Whether a visual token is drawn where it lies: its pixels are changed, and others are not."""
 
+import copy
+
 import numpy as np
 import torch
 from PIL import Image
@@ -24,8 +26,8 @@ def without_attention(model):
 
 
 def assert_drawn_where_it_lies(pair, size: tuple[int, int]) -> None:
-    """Lights a part of a dark picture of this width and height. The pair's vision tower is spoiled by it."""
-    model = without_attention(pair.model)
+    """Lights a part of a dark picture of this width and height."""
+    model = without_attention(copy.deepcopy(pair.model))
     width, height = size
     dark, lit = Image.new("RGB", size, "black"), Image.new("RGB", size, "black")
     lit.paste("white", (width * 5 // 10, height // 20, width * 8 // 10, height * 9 // 20))

@@ -9,6 +9,7 @@ same positions. The two agree where nothing but attention reads another column.
 import copy
 import inspect
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import reference
@@ -76,6 +77,19 @@ def type_of_new_tokens(model) -> int:
     return int(model.config.model_type == "paligemma")
 
 
+@contextmanager
+def answering(model, answers: dict[str, object]) -> Iterator[None]:
+    """For a while, the model's encoder returns what it returned before: modality → output."""
+    names = {f"get_{modality}_features": answer for modality, answer in answers.items()}
+    try:
+        for name, answer in names.items():
+            setattr(model.model, name, lambda *_, answer=answer, **__: answer)
+        yield
+    finally:
+        for name in names:
+            del vars(model.model)[name]
+
+
 def flat(features) -> torch.Tensor:
     return (features if torch.is_tensor(features) else torch.cat(list(features))).flatten(0, -2)
 
@@ -122,36 +136,41 @@ class Stock:
 
     def features(self, inputs) -> list[torch.Tensor]:
         """Per image, then per video, the stock visual tokens `(n, d)`."""
-        return [image for encoding in self.encodings(inputs) for image in encoding.tokens.split(encoding.sizes)]
+        return self._split(self.encodings(inputs))
 
-    def images(self, inputs) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
+    @staticmethod
+    def _split(encodings: list[Encoding]) -> list[torch.Tensor]:
+        return [image for encoding in encodings for image in encoding.tokens.split(encoding.sizes)]
+
+    def images(self, inputs, encodings=None) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
         """Per image, then per video: its row, its columns `(n,)`, and the prompt tokens `(m, d)` of that row, without
         the text between two tokens of one image."""
         ids = inputs["input_ids"]
         text = inputs.get("attention_mask", torch.ones_like(ids)).bool()
         text = text & ~torch.isin(ids, torch.tensor([*self.special_ids, *self.placeholder_ids]))
         embed = self.model.get_input_embeddings().weight.detach()
-        places = [p for e in self.encodings(inputs) for p in e.spots.nonzero().split(e.sizes)]
+        places = [p for e in encodings or self.encodings(inputs) for p in e.spots.nonzero().split(e.sizes)]
         for mine in places:
             text[mine[0, 0], mine[0, 1] : mine[-1, 1]] = False
         return [(int(mine[0, 0]), mine[:, 1], embed[ids[mine[0, 0]][text[mine[0, 0]]]]) for mine in places]
 
-    def columns(self, inputs, kept: list[list[int]]) -> torch.Tensor:
-        """Columns `(batch, S)` that are seen when these indices of each image are kept."""
-        ids = inputs["input_ids"]
+    def columns(self, inputs, kept: list[list[int]], images=None) -> torch.Tensor:
+        """Columns `(batch, S)` that are seen when these indices of each of the `images` are kept."""
+        ids, images = inputs["input_ids"], images or self.images(inputs)
         seen = inputs.get("attention_mask", torch.ones_like(ids)).bool()
         seen = seen & ~torch.isin(ids, torch.tensor(self.placeholder_ids))
-        for (row, columns, _), indices in zip(self.images(inputs), kept, strict=True):
+        for (row, columns, _), indices in zip(images, kept, strict=True):
             seen[row, columns[indices]] = True
         return seen
 
     def keep(self, inputs, keep: int, core: int, pooling: str = "mean") -> tuple[torch.Tensor, list[list[int]]]:
         """Columns `(batch, S)` kept at `keep` and `core` percent by the float64 reference, and indices per image."""
-        kept = []
-        for visual, (_, _, prompt) in zip(self.features(inputs), self.images(inputs), strict=True):
+        kept, encodings = [], self.encodings(inputs)
+        images = self.images(inputs, encodings)
+        for visual, (_, _, prompt) in zip(self._split(encodings), images, strict=True):
             budget = max(1, reference.round_half_up(len(visual), keep))
             kept.append(reference.select(visual, prompt, budget, reference.round_half_up(budget, core), pooling))
-        return self.columns(inputs, kept), kept
+        return self.columns(inputs, kept, images), kept
 
     def positions(self, inputs, ids, mask):
         """Positions of the full sequence `ids`, which may be longer than the prompt."""
@@ -193,13 +212,15 @@ class Stock:
         ids = inputs["input_ids"]
         mask = inputs.get("attention_mask", torch.ones_like(ids))
         scores = []
-        for _ in range(steps):
-            logits = self.logits(inputs, ids, mask, keep, compact)[:, -1].float()
-            logits[:, self.suppressed_ids] = SUPPRESSED
-            scores.append(logits)
-            token = logits.argmax(-1, keepdim=True)
-            one = torch.ones_like(token)
-            ids, mask, keep = torch.cat([ids, token], 1), torch.cat([mask, one], 1), torch.cat([keep, one.bool()], 1)
+        with answering(self.model, {encoding.modality: encoding.output for encoding in self.encodings(inputs)}):
+            for _ in range(steps):
+                logits = self.logits(inputs, ids, mask, keep, compact)[:, -1].float()
+                logits[:, self.suppressed_ids] = SUPPRESSED
+                scores.append(logits)
+                token = logits.argmax(-1, keepdim=True)
+                one = torch.ones_like(token)
+                ids, mask = torch.cat([ids, token], 1), torch.cat([mask, one], 1)
+                keep = torch.cat([keep, one.bool()], 1)
         return ids[:, inputs["input_ids"].shape[1] :], torch.stack(scores, 1)
 
     @torch.no_grad()
@@ -229,7 +250,7 @@ class Stock:
                 mine = torch.zeros_like(encoding.spots)
                 mine[row] = encoding.spots[row] & seen
                 if mine.any():
-                    answers[f"get_{encoding.modality}_features"] = encoding.part(mine[encoding.spots])
+                    answers[encoding.modality] = encoding.part(mine[encoding.spots])
                     of_videos = encoding.modality == "video"
                     own = (
                         k for k in inputs if k.startswith(("pixel", "image", "video")) and ("video" in k) == of_videos
@@ -251,7 +272,7 @@ class ShortRow:
         positions: `(1, P)`, or `(3, 1, P)`.
         next_position: that of the token that follows.
         inputs: the other arguments of a call.
-        answers: what the encoder's functions return of its pixels.
+        answers: modality → what the encoder returns of its pixels.
     """
 
     model: torch.nn.Module
@@ -270,17 +291,11 @@ class ShortRow:
 
     def logits(self) -> torch.Tensor:
         """`(1, P, vocabulary)`."""
-        base = self.model.model
-        try:
-            for name, answer in self.answers.items():
-                setattr(base, name, lambda *_, answer=answer, **__: answer)
+        with answering(self.model, self.answers):
             return self.model(
                 input_ids=self.ids, attention_mask=torch.ones_like(self.ids), position_ids=self.positions,
                 **self.inputs, use_cache=False,
             ).logits  # fmt: skip
-        finally:
-            for name in self.answers:
-                del base.__dict__[name]
 
 
 @torch.no_grad()

@@ -133,8 +133,9 @@ def load(family: str, path) -> Pair:
     return Pair(family, oracle.Stock(stock, special), model, processor)
 
 
-def assert_equals_oracle(pair, inputs, compact=False, **options):
+def assert_equals_oracle(pair, inputs, *ways: dict, compact=False, **options):
+    """Greedy tokens are the oracle's, in each of these ways to generate, which are further options."""
     keep, _ = pair.stock.keep(inputs, KEEP, CORE)
     expected, _ = pair.stock.generate(inputs, keep, steps=6, compact=compact)
-    tokens = pair.generate(inputs, **options)
-    assert torch.equal(tokens, expected)
+    for way in ways or ({},):
+        assert torch.equal(pair.generate(inputs, **options, **way), expected), f"generate with {options | way}"

@@ -28,6 +28,7 @@ ABOUT = {
 SETTINGS = Settings(pairs.KEEP / 100, pairs.CORE / 100, new_tokens=3)
 
 
+@pytest.mark.slow
 def test_every_method_is_measured(pair):
     inputs = dict(pair.inputs([pairs.image(), pairs.QUESTION]))
     answered = []
@@ -156,6 +157,7 @@ def test_the_inputs_of_a_shape_fit_its_model(name):
     assert given["input_ids"].shape == (1, shapes.TEXT + counts.get(name, 36 * 36 + 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in shapes.SHAPES if name.endswith("-small")])
 def test_small_shapes_prune_batches_of_several_images(name, monkeypatch):
     """With every width divided, because nothing here depends on it."""

@@ -140,6 +140,7 @@ def test_the_examples_are_true():
         assert answers_by_looking(scene, example["question"]) == {example["answer"]}
 
 
+@pytest.mark.slow
 def test_the_exam_asks_exactly_what_the_processor_and_the_model_would_see(exam, right):
     heldout = collect(per_kind=20)
     image, question = heldout.questions[3]

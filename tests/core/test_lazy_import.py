@@ -21,6 +21,7 @@ def imported_by(program: str, *arguments: str) -> list[str]:
     return eval(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [(), ("--help",), ("--version",), ("inspcet",), ("inspect", "--jsno"), ("eval", "x", "--limit", "many")]
@@ -30,6 +31,7 @@ def test_help_and_typing_errors_wait_for_no_import(arguments):
     assert imported_by("from hf_zspa.cli import main; main()", *arguments) == []
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_what_is_used_of_it_when_it_is_used():
     assert imported_by("import hf_zspa, hf_zspa.vllm; hf_zspa.__version__; dir(hf_zspa)") == []
     assert "torch" in imported_by("from hf_zspa import select_tokens")

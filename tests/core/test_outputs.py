@@ -50,6 +50,7 @@ def full_disk(monkeypatch):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["demo.png", "kept.png", "out/results.json"])
 def test_a_full_disk_leaves_what_was_there_and_is_named(monkeypatch, run, checkpoint, tmp_path, name):
     (tmp_path / "out").mkdir()

@@ -223,6 +223,7 @@ def test_autocast_of_a_gpu_leaves_similarities_alone(lower, dtype):
     assert {row[:2] for row in found.found} <= {(dtype, dtype), (torch.float32, torch.float32)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["autocast bfloat16", "matmul precision medium"])
 def test_a_compiled_caller_keeps_the_same(tokens, state):
     pruner = ZspaPruner(0.2, 0.3)

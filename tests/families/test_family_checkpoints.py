@@ -2,7 +2,6 @@
 
 import json
 
-import pairs
 import pytest
 import tiny
 import torch
@@ -81,8 +80,8 @@ def test_it_can_be_pushed(family, converted):
 
 @every_family
 @pytest.mark.parametrize("size", [(150, 90), (90, 200), (36, 280)])
-def test_a_token_depends_on_the_pixels_where_it_is_drawn(base_checkpoint, family, size):
-    assert_drawn_where_it_lies(pairs.load(family, base_checkpoint(family)), size)
+def test_a_token_depends_on_the_pixels_where_it_is_drawn(load, family, size):
+    assert_drawn_where_it_lies(load(family), size)
 
 
 @every_family

@@ -9,6 +9,8 @@ import tiny
 
 from hf_zspa import cli
 
+pytestmark = pytest.mark.oldest_and_newest
+
 
 @pytest.fixture
 def hf_zspa(monkeypatch, capsys):

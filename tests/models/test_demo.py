@@ -12,6 +12,8 @@ from hf_zspa.checkpoints.shipped import SHIPPED
 from hf_zspa.scenes import EXAMPLES
 from hf_zspa.visualize.demo import EXAMPLE, demo
 
+pytestmark = pytest.mark.oldest_and_newest
+
 
 def run(monkeypatch, *arguments):
     """Runs `hf-zspa demo` and returns its exit status."""

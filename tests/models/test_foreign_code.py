@@ -10,6 +10,8 @@ from hf_zspa.checkpoints.shipped import SHIPPED
 from hf_zspa.cli import main
 from hf_zspa.scenes import CHECKPOINT, EXAMPLES
 
+pytestmark = pytest.mark.oldest_and_newest
+
 IMAGE = next(EXAMPLES.glob("relation*.png"))
 COMMANDS = {
     "visualize": ["--image", str(IMAGE), "--prompt", "what colour is the star?", "-o", "out.png"],

@@ -33,15 +33,10 @@ def test_the_short_oracle_equals_the_masked_one(pair, case):
         assert_both_ways_agree(pair.stock, inputs, compact=True)
 
 
-@pytest.mark.parametrize("cache", [None, "static"])
 @pytest.mark.parametrize("case", CASES)
-def test_generation_equals_the_oracle(pair, case, cache):
-    assert_equals_oracle(pair, pair.inputs(*CASES[case]), cache_implementation=cache)
-
-
-@pytest.mark.parametrize("case", ["one image", "text between images"])
-def test_generation_without_a_cache_equals_the_oracle(pair, case):
-    assert_equals_oracle(pair, pair.inputs(*CASES[case]), use_cache=False)
+def test_generation_with_any_cache_and_with_none_equals_the_oracle(pair, case):
+    without = [{"use_cache": False}] if case in ("one image", "text between images") else []
+    assert_equals_oracle(pair, pair.inputs(*CASES[case]), {}, {"cache_implementation": "static"}, *without)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -64,6 +64,7 @@ def check_random_batches(pair, examples):
 
 
 @pytest.mark.slow
+@pytest.mark.oldest_and_newest
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_random_batches_equal_the_oracle(load, family):
     check_random_batches(load(family), 12)

@@ -1,6 +1,7 @@
 """Pruning beside what people use it with: caches, compilation, devices, adapters, quantization, pipelines."""
 
 import copy
+from types import SimpleNamespace
 
 import accelerate
 import peft
@@ -8,6 +9,7 @@ import pytest
 import tiny
 import torch
 import transformers
+from optimum.quanto.library.extensions.extension import get_extension
 from pairs import CASES, CORE, KEEP, QUESTION, assert_equals_oracle, image
 
 from hf_zspa import ZspaPruner
@@ -27,28 +29,32 @@ def test_without_a_gpu_an_offloaded_cache_is_the_librarys_refusal(pair, implemen
 
 
 @pytest.mark.slow
-def test_a_quantized_cache_gives_the_stock_classs_answer_to_the_kept_tokens(pair):
+def test_a_quantized_cache_gives_the_stock_classs_answer_to_the_kept_tokens(pair, monkeypatch):
     inputs = pair.inputs(*CASES["one image"])
     options = {"cache_implementation": "quantized", "cache_config": {"backend": "quanto", "nbits": 4}}
+    keep, _ = pair.stock.keep(inputs, KEEP, CORE)
+    # In place of quanto's own for a CPU, which it compiles for a minute from C++.
+    unpack = lambda packed, bits: torch.cat([packed >> i & 2**bits - 1 for i in range(0, 8, bits)])  # noqa: E731
+    monkeypatch.setattr(get_extension("quanto_cpp"), "_lib", SimpleNamespace(unpack=unpack))
     tokens = pair.generate(inputs, **options, max_new_tokens=1)
     # The prompt's keys and values are quantized after the prefill, so that its first token is exact.
-    keep, _ = pair.stock.keep(inputs, KEEP, CORE)
     assert torch.equal(tokens, pair.stock.generate(inputs, keep, 1)[0])
     assert pair.generate(inputs, **options).shape == (1, 6)
 
 
 @pytest.mark.slow
-def test_a_compiled_decode_step_equals_the_oracle(pair):
+def test_a_decode_step_is_compiled_once_and_equals_the_oracle(pair):
+    """Dynamo guards on the shape of whatever `forward` looks at, and token types grow at each step on 5.10 and 5.16."""
     torch._dynamo.reset()  # all families share one `forward`, of which Dynamo keeps eight versions in a process
+    torch._dynamo.utils.counters.clear()
     inputs = pair.inputs(*CASES["unequal images and questions"])
     model = copy.deepcopy(pair.model)
     compile_config = transformers.CompileConfig(fullgraph=True, dynamic=False, backend="eager")
     compile_config._compile_all_devices = True
-    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     tokens = model.generate(
         **inputs, **pair.greedy, cache_implementation="static", compile_config=compile_config, disable_compile=False
     )[:, inputs["input_ids"].shape[1] :]
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > graphs
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     keep, _ = pair.stock.keep(inputs, KEEP, CORE)
     assert torch.equal(tokens, pair.stock.generate(inputs, keep, 6)[0])
 
@@ -59,21 +65,22 @@ def test_a_compiled_decode_step_equals_the_oracle(pair):
 
 
 @pytest.mark.slow
-def test_a_decode_step_is_compiled_once(pair):
-    """Dynamo guards on the shape of whatever `forward` looks at, and token types grow at each step on 5.10 and 5.16."""
+def test_a_decode_step_that_prunes_nothing_is_compiled_once(pair):
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = transformers.CompileConfig(fullgraph=True, dynamic=False, backend="eager")
+    compiled._compile_all_devices = True
+    options = {"cache_implementation": "static", "compile_config": compiled, "disable_compile": False}
     inputs = pair.inputs(*CASES["unequal images and questions"])
-    for how in ({}, {"zspa_keep_ratio": 1.0}):
-        torch._dynamo.reset()
-        compiled = transformers.CompileConfig(fullgraph=True, dynamic=False, backend="eager")
-        compiled._compile_all_devices = True
-        options = {"cache_implementation": "static", "compile_config": compiled, "disable_compile": False}
-        torch._dynamo.utils.counters.clear()
-        copy.deepcopy(pair.model).generate(**inputs, **pair.greedy | options | how)
-        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    copy.deepcopy(pair.model).generate(**inputs, **pair.greedy | options, zspa_keep_ratio=1.0)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
 @pytest.mark.slow
-def test_a_compiled_forward_equals_the_plain_one(pair):
+@pytest.mark.parametrize("family", ["llava", pytest.param("qwen2_5_vl", marks=pytest.mark.oldest_and_newest)])
+def test_a_compiled_forward_equals_the_plain_one(load, family):
+    """Dynamo takes long to read whole models; LLaVA-NeXT's differs from LLaVA's in how an image is encoded."""
+    pair = load(family)
     inputs = pair.inputs(*CASES["unequal images and questions"])
     with torch.no_grad():
         compiled = torch.compile(copy.deepcopy(pair.model), backend="eager")(**inputs).logits

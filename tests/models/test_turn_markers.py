@@ -10,7 +10,7 @@ from vocabularies import byte_level_folder, sentencepiece_folder
 from hf_zspa.checkpoints.chat_template import find_turn_markers, load_tokenizer, read_chat_template, special_token_ids
 from hf_zspa.remote_code.zspa_prompt import prompt_mask
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.oldest_and_newest]
 
 LLAMA_2_TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'system' %}{% set system = message['content'] %}"

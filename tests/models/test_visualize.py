@@ -24,6 +24,8 @@ from hf_zspa.visualize.panels import (
 from hf_zspa.visualize.selection import explain
 from hf_zspa.visualize.token_grid import View, token_views
 
+pytestmark = pytest.mark.oldest_and_newest
+
 
 @pytest.fixture(scope="module", params=tiny.FAMILIES)
 def pair(request, base_checkpoint):
@@ -42,8 +44,8 @@ def cells(view: View, panel: Image.Image):
         yield int(view.tokens[row, column]), np.asarray(panel.crop(patch_box(view, panel.size, row, column)))
 
 
-def test_a_token_depends_on_the_pixels_where_it_is_drawn(base_checkpoint, pair):
-    assert_drawn_where_it_lies(pairs.load(pair.family, base_checkpoint(pair.family)), (150, 90))
+def test_a_token_depends_on_the_pixels_where_it_is_drawn(pair):
+    assert_drawn_where_it_lies(pair, (150, 90))
 
 
 def test_every_token_but_the_newlines_has_one_place(pair):

@@ -149,14 +149,30 @@ def reference(base_checkpoint, tmp_path_factory):
 @pytest.fixture
 def start(tmp_path):
     """A function that starts an engine for a reference and stops it after the test."""
+    with starting(tmp_path) as begin:
+        yield begin
+
+
+@pytest.fixture(scope="session")
+def engine_of(reference, tmp_path_factory):
+    """A function from a family to an engine without options, the same for all tests, which leave requests in its
+    caches."""
+    with starting(tmp_path_factory.mktemp("plain")) as begin:
+        yield functools.cache(lambda family: begin(reference(family)))
+
+
+@contextlib.contextmanager
+def starting(folder: Path):
     engines = []
 
     def begin(reference: Reference, *, in_process: bool = True, plugin: bool = True, **options) -> Engine:
         environment = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"} if in_process else {}
         environment |= {} if plugin else {"VLLM_PLUGINS": "none"}
-        engines.append(Engine(reference, environment, OPTIONS | options, tmp_path / f"vllm-{len(engines)}.log"))
+        engines.append(Engine(reference, environment, OPTIONS | options, folder / f"vllm-{len(engines)}.log"))
         return engines[-1]
 
-    yield begin
-    for engine in engines:
-        engine.stop()
+    try:
+        yield begin
+    finally:
+        for engine in engines:
+            engine.stop()

@@ -47,8 +47,8 @@ def assert_equal(engine, requests):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_an_engine_equals_transformers(reference, start, family):
-    engine = start(reference(family))
+def test_an_engine_equals_transformers(engine_of, family):
+    engine = engine_of(family)
     assert_equal(engine, list(prompts(engine.reference).values()))
     log = engine.log.read_text()
     assert (
@@ -70,8 +70,8 @@ def test_a_prefill_in_chunks_that_split_images_equals_transformers(reference, st
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_prefix_that_ends_inside_an_image_is_reused(reference, start, family):
-    engine = start(reference(family))
+def test_a_prefix_that_ends_inside_an_image_is_reused(engine_of, family):
+    engine = engine_of(family)
     ours = engine.reference
     for words in range(1, 20):  # until the image lies over the end of a block
         request = ours.prompt("dog " * words, image(1), "a")
@@ -80,7 +80,7 @@ def test_a_prefix_that_ends_inside_an_image_is_reused(reference, start, family):
             break
     assert first < BLOCK < first + kept
     expected = [ours.tokens(request)]
-    once, again = engine.run(request), engine.run(request)
+    once, again = engine.run(request, fresh=True), engine.run(request)
     assert once.tokens == again.tokens == expected
     assert once.cached == [0] and again.cached == [BLOCK]
 
@@ -104,16 +104,17 @@ def test_the_positions_of_the_config_matter(reference):
     assert [preserved.tokens(r) for r in requests[:3]] != [compact.tokens(r) for r in requests[:3]]
 
 
-def test_a_video_equals_transformers(reference, start):
-    engine = start(reference("qwen2_5_vl"))
+def test_a_video_equals_transformers(engine_of):
+    engine = engine_of("qwen2_5_vl")
     video = tiny.random_video(4, 84, 56)
     requests = [engine.reference.prompt(video, QUESTION), engine.reference.prompt(image(), video, OTHER)]
     assert_equal(engine, requests)
 
 
-def test_after_a_long_video_text_goes_on_as_in_stock_vllm(reference, start, monkeypatch):
+def test_after_a_long_video_text_goes_on_as_in_stock_vllm(engine_of, start, monkeypatch):
     """vLLM and transformers up to 5.0 number it after the last frame; later transformers after the frame's sides."""
-    ours = reference("qwen2_5_vl")
+    engine = engine_of("qwen2_5_vl")
+    ours = engine.reference
     video = tiny.random_video(8, 84, 56)
     request = ours.prompt(video, QUESTION)
     whole = request | {"mm_processor_kwargs": {"zspa_keep_ratio": 1.0}}
@@ -121,7 +122,7 @@ def test_after_a_long_video_text_goes_on_as_in_stock_vllm(reference, start, monk
     later = ours.tokens(request)
     numbered = wraps(ours.model.model.get_rope_index)(partial(after_the_last_frame, ours.model.model))
     monkeypatch.setattr(ours.model.model, "get_rope_index", numbered)  # which keeps the names of its arguments
-    assert start(ours).run(request, whole).tokens == [ours.tokens(request), *stock]
+    assert engine.run(request, whole).tokens == [ours.tokens(request), *stock]
     assert ours.tokens(request) != later and [ours.tokens(request, zspa_keep_ratio=1.0)] == stock
 
 
@@ -137,8 +138,8 @@ def after_the_last_frame(model, input_ids, *args, **kwargs):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_request_has_settings_of_its_own(reference, start, family):
-    engine = start(reference(family))
+def test_a_request_has_settings_of_its_own(engine_of, family):
+    engine = engine_of(family)
     settings = {"zspa_keep_ratio": 0.6, "zspa_core_ratio": 0.0}
     weighted = {"zspa_method": "weighted", "zspa_relevance_weight": -1.0, "zspa_centre": True}
     ours = engine.reference
@@ -201,16 +202,16 @@ def test_tokens_differ_where_positions_are_not_filled_in(reference, start, famil
     assert engine.run(*requests).tokens != [engine.reference.tokens(request) for request in requests]
 
 
-def test_a_bad_ratio_is_named_and_hurts_nobody_else(reference, start):
-    engine = start(reference("llava"))
+def test_a_bad_ratio_is_named_and_hurts_nobody_else(engine_of):
+    engine = engine_of("llava")
     good = engine.reference.prompt(image(1), QUESTION)
     bad = good | {"mm_processor_kwargs": {"zspa_keep_ratio": 1.5}}
     assert "zspa_keep_ratio is 1.5, but must be a number in (0, 1]" in engine.run(bad).error
     assert engine.run(good).tokens == [engine.reference.tokens(good)]
 
 
-def test_images_without_text_between_them_are_refused(reference, start):
-    engine = start(reference("qwen2_5_vl"))
+def test_images_without_text_between_them_are_refused(engine_of):
+    engine = engine_of("qwen2_5_vl")
     good = engine.reference.prompt(image(1), image(2), QUESTION)
     bare = good | {"prompt": "<|vision_start|><|image_pad|><|image_pad|><|vision_end|>" + QUESTION}
     assert "<|vision_start|><|image_pad|><|vision_end|>" in engine.run(bare).error
