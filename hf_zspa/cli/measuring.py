@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from ..version import install_command
+from .settings import Centre
 from .shared import Json, Trust, as_typed, console, names, numbers, quiet, ratio, say, say_json
 
 app = typer.Typer()
@@ -30,7 +31,11 @@ def eval_command(
         str | None, typer.Option(help="One or several, such as 0.1,0.25; by default its own.")
     ] = None,
     core_ratio: Annotated[str | None, typer.Option(help="One or several; by default the checkpoint's own.")] = None,
+    relevance_weight: Annotated[
+        str | None, typer.Option(help="One or several, such as 0.5,0.75; by default the checkpoint's own.")
+    ] = None,
     pooling: Annotated[str | None, typer.Option(help="mean, max or none; by default the checkpoint's own.")] = None,
+    centre: Centre = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Samples per task; by default all.")] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the results; a sweep goes on there.")
@@ -67,6 +72,15 @@ def eval_command(
         "on_error": on_error,
         "trust_remote_code": trust_remote_code,
     }
+    settings = {
+        "core_ratio": numbers("--core-ratio", core_ratio),
+        "relevance_weight": numbers("--relevance-weight", relevance_weight),
+        **{
+            name: [value]
+            for name, value in (("pooling", pooling), ("centre", centre), ("seed", seed))
+            if value is not None
+        },
+    }
     request = Request(
         checkpoint,
         output,
@@ -74,9 +88,7 @@ def eval_command(
         tasks=names(tasks),
         methods=names(methods),
         keep_ratios=numbers("--keep-ratio", keep_ratio),
-        core_ratios=numbers("--core-ratio", core_ratio),
-        pooling=pooling,
-        seed=seed,
+        settings={name: values for name, values in settings.items() if values is not None},
         limit=limit,
         data=data,
         model=model,

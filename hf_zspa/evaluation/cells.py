@@ -1,11 +1,12 @@
 """What a sweep consists of: cells, one task under one method with its ratios, and the plans of the paper's tables."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
 from typing import Any
 
 from ..pruners.registry import check_method, method_of
-from ..remote_code.zspa_checks import POOLINGS, check_choice, check_ratio
+from ..remote_code.zspa_checks import CHECKS, POOLINGS
 from ..scenes.questions import KINDS
 
 KEEP_RATIO = 0.1  # the paper's tables
@@ -29,6 +30,8 @@ class Cell:
     core_ratio: float | None = None
     pooling: str | None = None
     seed: int | None = None
+    relevance_weight: float | None = None
+    centre: bool | None = None
 
     @property
     def name(self) -> str:
@@ -37,7 +40,9 @@ class Cell:
         if self.method != "original":
             parts.append(f"keep{self.keep_ratio!r}")
         parts += [f"core{self.core_ratio!r}"] if self.core_ratio is not None else []
+        parts += [f"weight{self.relevance_weight!r}"] if self.relevance_weight is not None else []
         parts += [self.pooling] if self.pooling else []
+        parts += ["centred"] if self.centre else []
         parts += [f"seed{self.seed}"] if self.seed is not None else []
         return "-".join(parts)
 
@@ -46,24 +51,23 @@ class Cell:
         return {name: value for name, value in asdict(self).items() if name != "task"}
 
 
-def make_cell(
-    task: str, method: str, keep_ratio: float, core_ratio: float | None, pooling: str | None, seed: int = 0
-) -> Cell:
+def make_cell(task: str, method: str, keep_ratio: float, **settings: Any) -> Cell:
     """The cell of a measurement: of the method that this amounts to, see `method_of`.
 
+    Args:
+        settings: those of `PRUNER_SETTINGS` that are known; the others are the checkpoint's own.
+
     Raises:
-        ValueError: the method is unknown, or a ratio or the pooling outside what is allowed.
+        ValueError: the method is unknown, or the keep ratio or a setting outside what is allowed.
     """
     check_method(method)
-    keep_ratio = check_ratio("keep ratio", keep_ratio, zero_allowed=False)
-    if core_ratio is not None:
-        core_ratio = check_ratio("core ratio", core_ratio, zero_allowed=True)
-    if pooling is not None:
-        check_choice("pooling", pooling, POOLINGS)
+    for name, value in {"keep_ratio": keep_ratio, **settings}.items():
+        if name in CHECKS:
+            CHECKS[name](name.replace("_", " "), value)
     if method == "original" or keep_ratio == 1:
         return Cell(task, "original")
-    found, settings = method_of(method, {"core_ratio": core_ratio, "pooling": pooling, "seed": seed})
-    return Cell(task, found.name, keep_ratio, **settings)
+    found, read = method_of(method, settings)
+    return Cell(task, found.name, keep_ratio, **read)
 
 
 def expand_tasks(tasks: Iterable[str]) -> list[str]:
@@ -76,41 +80,38 @@ def plan(
     tasks: Sequence[str],
     methods: Sequence[str],
     keep_ratios: Sequence[float],
-    core_ratios: Sequence[float],
-    pooling: str,
-    seed: int = 0,
+    settings: Mapping[str, Sequence[Any]],
 ) -> list[Cell]:
-    """Every task under every method at every keep ratio, and "zspa" at every core ratio; each cell once.
+    """Every task under every method at every keep ratio, with all values of the settings that it reads; each cell once.
 
     Cells stand task by task, the unpruned model first, so that differences can be told from the start.
     """
+    cells = []
     order = sorted(methods, key=lambda method: method != "original")
-    cells = [
-        make_cell(task, method, keep, core, pooling, seed)
-        for task in expand_tasks(tasks)
-        for method in order
-        for keep in keep_ratios
-        for core in (core_ratios if method == "zspa" else (None,))
-    ]
+    for task, method, keep in product(expand_tasks(tasks), order, keep_ratios):
+        read = {name: values for name, values in settings.items() if name in check_method(method).reads}
+        cells += [make_cell(task, method, keep, **dict(zip(read, values))) for values in product(*read.values())]
     return list(dict.fromkeys(cells))
 
 
-def table_methods(table: int) -> tuple[str, ...]:
-    """What the paper's Table 1, 2 or 4 compares; Table 1 has "random" added."""
-    return TABLE_1_METHODS if table == 1 else ("original", "zspa")
+def table_methods(table: int, own: str = "zspa") -> tuple[str, ...]:
+    """What the paper's Table 1, 2 or 4 compares; Table 1 has "random" and the checkpoint's own method added."""
+    return tuple(dict.fromkeys((*TABLE_1_METHODS, own))) if table == 1 else ("original", "zspa")
 
 
-def table_plan(table: int, tasks: Sequence[str] | None, core_ratio: float, pooling: str, seed: int = 0) -> list[Cell]:
+def table_plan(
+    table: int, tasks: Sequence[str], settings: Mapping[str, Sequence[Any]], own: str = "zspa"
+) -> list[Cell]:
     """The cells of the paper's Table 1, 2 or 4, as far as they are known before any is measured.
 
-    Table 1 adds the checkpoint's own core ratio to those of the sweep. Table 4 adds poolings at the best core ratio,
-    see `pooling_cells`.
+    Table 1 adds the core ratios of `settings` to those of the sweep. Table 4 adds poolings at the best core ratio, see
+    `pooling_cells`.
     """
-    tasks = TABLE_TASKS[table] if tasks is None else tasks
-    core_ratios = sorted({*CORE_RATIOS, core_ratio}) if table == 1 else CORE_RATIOS
-    return plan(tasks, table_methods(table), [KEEP_RATIO], core_ratios, "mean" if table != 1 else pooling, seed)
+    swept: dict[str, Sequence[Any]] = {**settings, "core_ratio": CORE_RATIOS}
+    swept |= {"core_ratio": sorted({*CORE_RATIOS, *settings["core_ratio"]})} if table == 1 else {"pooling": ["mean"]}
+    return plan(tasks, table_methods(table, own), [KEEP_RATIO], swept)
 
 
-def pooling_cells(best: dict[str, float]) -> list[Cell]:
+def pooling_cells(best: Iterable[Cell]) -> list[Cell]:
     """Table 4: each pooling at the core ratio that was best for each task."""
-    return [make_cell(task, "zspa", KEEP_RATIO, core, pooling) for task, core in best.items() for pooling in POOLINGS]
+    return [replace(cell, pooling=pooling) for cell in best for pooling in POOLINGS]

@@ -13,22 +13,33 @@ from ..checkpoints.base import is_converted, read_config
 from ..checkpoints.resolve import checkpoint_folder
 from ..checkpoints.verify import check_code
 from ..output import output_folder, replace_file
-from ..pruners.registry import METHODS, readers, unread
+from ..pruners.registry import METHODS, PRUNER_SETTINGS, readers, unread
 from ..remote_code.zspa_config import FIELDS
 from . import plots, tables
-from .cells import KEEP_RATIO, TABLE_1_METHODS, Cell, expand_tasks, plan, pooling_cells, table_methods, table_plan
+from .cells import (
+    KEEP_RATIO,
+    TABLE_1_METHODS,
+    TABLE_TASKS,
+    Cell,
+    expand_tasks,
+    plan,
+    pooling_cells,
+    table_methods,
+    table_plan,
+)
 from .lmms_model import HfZspa
 from .lmms_tasks import check_data, task_manager
 from .report import build_results
 from .sweep import Measurement, Sweep, write_json
 
 EMBEDDED_TASKS = {"embedded": "zspa_scenes", "embedded-qwen": "zspa_scenes_varied"}
-_OWN = ("keep_ratio", "core_ratio", "pooling", "prompt_scope", "position_ids")
+_OWN = ("keep_ratio", "method", "core_ratio", "relevance_weight", "pooling", "centre", "prompt_scope", "position_ids")
 
 
 @dataclass(frozen=True)
 class Request:
-    """A sweep as it was asked for; None stands for the default of the checkpoint or the table."""
+    """A sweep as it was asked for; None stands for the default of the checkpoint or the table, as does a setting (of
+    `PRUNER_SETTINGS`, each with its values) that is not there."""
 
     checkpoint: str
     output: Path
@@ -36,9 +47,7 @@ class Request:
     tasks: Sequence[str] | None = None
     methods: Sequence[str] | None = None
     keep_ratios: Sequence[float] | None = None
-    core_ratios: Sequence[float] | None = None
-    pooling: str | None = None
-    seed: int | None = None
+    settings: dict[str, Sequence[Any]] = field(default_factory=dict)
     limit: int | None = None
     data: Path | None = None
     model: dict[str, Any] = field(default_factory=dict)  # arguments of `HfZspa`
@@ -101,11 +110,7 @@ def _tasks(request: Request) -> list[str]:
         return expand_tasks([EMBEDDED_TASKS[request.checkpoint]])
     if request.table is None:
         raise ValueError(f"say what to evaluate {request.checkpoint} on: --tasks pope,gqa or --table 1")
-    return [cell.task for cell in dict.fromkeys(_first_cells(request.table))]
-
-
-def _first_cells(table: int) -> list[Cell]:
-    return [cell for cell in table_plan(table, None, 0.2, "mean") if cell.method == "original"]
+    return list(TABLE_TASKS[request.table])
 
 
 def _own_fields(request: Request) -> dict[str, Any] | None:
@@ -133,24 +138,22 @@ def _cells(request: Request, tasks: Sequence[str], own: dict[str, Any] | None) -
                 f"hf-zspa convert {request.checkpoint} OUT, and evaluate OUT; or give --methods original"
             )
         _refuse_unread(request, ["original"])
-        return plan(tasks, ["original"], [1.0], [], "mean")
-    pooling = request.pooling or own["pooling"]
-    seed = request.seed or 0
+        return plan(tasks, ["original"], [1.0], {})
+    settings = {name: [own.get(name, 0)] for name in PRUNER_SETTINGS} | request.settings  # "random" draws from seed 0
     if request.table is not None:
         _refuse_what_a_table_sets(request)
-        _refuse_unread(request, table_methods(request.table))
-        return table_plan(request.table, tasks, own["core_ratio"], pooling, seed)
-    methods = request.methods or TABLE_1_METHODS
-    keep = request.keep_ratios or [own["keep_ratio"]]
-    cells = plan(tasks, methods, keep, request.core_ratios or [own["core_ratio"]], pooling, seed)
+        _refuse_unread(request, table_methods(request.table, own["method"]))
+        return table_plan(request.table, tasks, settings, own["method"])
+    methods = request.methods or [own["method"] if name == "zspa" else name for name in TABLE_1_METHODS]
+    cells = plan(tasks, methods, request.keep_ratios or [own["keep_ratio"]], settings)
     _refuse_unread(request, methods)
     return cells
 
 
 def _refuse_what_a_table_sets(request: Request) -> None:
-    given = {"--methods": request.methods, "--keep-ratio": request.keep_ratios, "--core-ratio": request.core_ratios}
-    if request.table != 1:
-        given["--pooling"] = request.pooling
+    fixed = ("core_ratio",) if request.table == 1 else ("core_ratio", "pooling")
+    given = {"--methods": request.methods, "--keep-ratio": request.keep_ratios}
+    given |= {f"--{name.replace('_', '-')}": request.settings.get(name) for name in fixed}
     clashing = [name for name, value in given.items() if value is not None]
     if clashing:
         raise ValueError(f"--table {request.table} sets {', '.join(clashing)} itself: leave one of the two out")
@@ -158,13 +161,7 @@ def _refuse_what_a_table_sets(request: Request) -> None:
 
 def _refuse_unread(request: Request, methods: Sequence[str]) -> None:
     """Raises `ValueError` for an option that none of the methods reads."""
-    given = {
-        "keep_ratio": request.keep_ratios,
-        "core_ratio": request.core_ratios,
-        "pooling": request.pooling,
-        "seed": request.seed,
-    }
-    for name in unread(given, methods):
+    for name in unread({"keep_ratio": request.keep_ratios, **request.settings}, methods):
         option, reading = name.replace("_", "-"), ", ".join(readers(name))
         raise ValueError(f"--{option} is for {reading}, none of which is measured here: leave it out")
 
@@ -182,7 +179,7 @@ def _run(sweep: Sweep, cells: Sequence[Cell], console: Console, extra: int) -> l
         task = bar.add_task("", total=len(cells) + extra)
         done = [_one(sweep, cell, bar, task, i) for i, cell in enumerate(cells)]
         if extra:
-            more = [cell for cell in pooling_cells(best_core_ratios(done)) if cell not in cells]
+            more = [cell for cell in pooling_cells(best_cells(done)) if cell not in cells]
             done += [_one(sweep, cell, bar, task, len(done) + i) for i, cell in enumerate(more)]
     return done
 
@@ -202,12 +199,12 @@ def _one(sweep: Sweep, cell: Cell, bar: Progress, task: Any, before: int) -> Mea
     return found
 
 
-def best_core_ratios(measurements: Sequence[Measurement]) -> dict[str, float]:
-    """Per task the core ratio of the highest score among "zspa" at keep ratio 0.1; the lowest of equals."""
-    best: dict[str, tuple[float, float]] = {}
+def best_cells(measurements: Sequence[Measurement]) -> list[Cell]:
+    """Per task the cell of the highest score of "zspa" at keep ratio 0.1; of equals that of the lowest core ratio."""
+    best: dict[str, Measurement] = {}
+    rank = lambda found: (found.score.value, -(found.cell.core_ratio or 0.0))  # noqa: E731
     for measurement in measurements:
         cell = measurement.cell
-        if cell.method == "zspa" and cell.keep_ratio == KEEP_RATIO and cell.core_ratio is not None:
-            rank = (measurement.score.value, -cell.core_ratio)
-            best[cell.task] = max(best.get(cell.task, rank), rank)
-    return {task: -negated for task, (_, negated) in best.items()}
+        if cell.method == "zspa" and cell.keep_ratio == KEEP_RATIO:
+            best[cell.task] = max(best.get(cell.task, measurement), measurement, key=rank)
+    return [measurement.cell for measurement in best.values()]

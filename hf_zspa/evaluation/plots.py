@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..output import save_plot
 from ..pruners.registry import BASELINES, METHODS
 from ..version import install_command
+from .tables import setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,26 +49,30 @@ def plot_core_ratio(rows: Sequence[Row], path: Path) -> bool:
 def plot_keep_ratio(rows: Sequence[Row], path: Path) -> bool:
     """Score against keep ratio, a line per method, for the average of an embedded group or else task by task.
 
-    Returns False, and draws nothing, where no method has two points.
+    Of several settings of a method that with most points is drawn. Returns False, and draws nothing, where no method
+    has two points.
     """
     averages = [row for row in rows if row["task"].endswith("average")]
     chosen = averages or list(rows)
-    core = _most_common([row["core_ratio"] for row in chosen if row["method"] == "zspa"])
-    pooling = _pooling(chosen)
-    tasks = list(dict.fromkeys(row["task"] for row in chosen))
-    settings = {(row["task"], row["method"], row["keep_ratio"]) for row in chosen if row["method"] != "original"}
-    if not any(len([1 for other in settings if other[:2] == setting[:2]]) > 1 for setting in settings):
+    named: dict[str, list[str]] = {}
+    for row in chosen:
+        if row["method"] != "original":
+            named.setdefault(row["method"], []).append(setting(row, keep=False))
+    settings = [_most_common(found) for found in named.values()]
+    lines: dict[str, dict[str, list[tuple[float, Row]]]] = {row["task"]: {} for row in chosen}
+    for row in sorted(chosen, key=lambda row: row["keep_ratio"]):
+        if (name := setting(row, keep=False)) in settings:
+            lines[row["task"]].setdefault(name, []).append((row["keep_ratio"], row))
+    if not any(len(found) > 1 for of_task in lines.values() for found in of_task.values()):
         return False
-    columns = min(3, len(tasks))
-    figure, grid = _figure(7 if columns == 1 else 4.2 * columns, 4.2 * -(-len(tasks) // columns), len(tasks), columns)
-    for axes, task in zip(grid, tasks):
-        mine = [row for row in chosen if row["task"] == task and (row["method"] != "zspa" or row["core_ratio"] == core)]
-        pruned = [row for row in mine if row["method"] != "original" and row["pooling"] in (None, pooling)]
-        for i, method in enumerate(dict.fromkeys(row["method"] for row in pruned)):
-            found = sorted(((row["keep_ratio"], row) for row in pruned if row["method"] == method), key=lambda p: p[0])
-            _draw(axes, found, i, f"zspa, core {core:g}" if method == "zspa" else method)
-        for row in mine:
-            if row["method"] == "original":
+    columns = min(3, len(lines))
+    figure, grid = _figure(7 if columns == 1 else 4.2 * columns, 4.2 * -(-len(lines) // columns), len(lines), columns)
+    for axes, (task, found) in zip(grid, lines.items()):
+        for i, name in enumerate(settings):
+            if name in found:
+                _draw(axes, found[name], i, name)
+        for row in chosen:
+            if row["task"] == task and row["method"] == "original":
                 axes.axhline(row["value"], color="#777777", linestyle=":", linewidth=1, label=METHODS["original"].label)
         axes.set_xlabel("share of visual tokens kept")
         axes.set_ylabel("score, %")

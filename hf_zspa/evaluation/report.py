@@ -1,6 +1,6 @@
 """From measurements to `results.json`: one row per task and setting, with intervals and paired differences."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -26,8 +26,10 @@ def build_results(checkpoint: str, measurements: Sequence[Measurement], **about:
     }
 
 
-def _baseline(cell: Cell, method: str) -> Cell:
-    return Cell(cell.task, method, 1.0 if method == "original" else cell.keep_ratio)
+def _baseline(cell: Cell, method: str, found: Iterable[Cell]) -> Cell | None:
+    """The cell, of those found, of a method that `cell` is compared with; None where there is none."""
+    wanted = (cell.task, method, 1.0 if method == "original" else cell.keep_ratio)
+    return next((other for other in found if (other.task, other.method, other.keep_ratio) == wanted), None)
 
 
 def _row(measurement: Measurement, found: dict[Cell, Measurement]) -> dict[str, Any]:
@@ -40,7 +42,8 @@ def _row(measurement: Measurement, found: dict[Cell, Measurement]) -> dict[str, 
         "interval": list(bootstrap_interval(score.per_sample, score.aggregate)),
     }
     for method in _BASELINES:
-        other = found.get(_baseline(cell, method))
+        baseline = _baseline(cell, method, found)
+        other = found[baseline] if baseline else None
         if other is None or other.cell == cell or other.documents != measurement.documents:
             row[f"minus_{method}"] = None
         else:
@@ -83,7 +86,9 @@ def _average_row(
         "interval": list(average_interval(pairs)),
     }
     for method in _BASELINES:
-        other = whole.get(tuple(_baseline(parts[0].cell, method).setting().items()))
+        cells = (found[0].cell for found in whole.values() if found[0].cell.task == parts[0].cell.task)
+        baseline = _baseline(parts[0].cell, method, cells)
+        other = whole[tuple(baseline.setting().items())] if baseline else None
         by_task = {part.cell.task: part for part in other or []}
         ordered = [by_task[part.cell.task] for part in parts if part.cell.task in by_task]
         if not other or other is parts or [p.documents for p in ordered] != [p.documents for p in parts]:

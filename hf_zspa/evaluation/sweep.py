@@ -20,6 +20,7 @@ from loguru import logger
 
 from ..checkpoints.files import read_json
 from ..output import replace_file
+from ..pruners.registry import PRUNER_SETTINGS
 from ..version import __version__
 from .benchmarks import BENCHMARKS
 from .cells import Cell
@@ -118,9 +119,7 @@ class Sweep:
         model.use_method(
             cell.method,
             keep_ratio=cell.keep_ratio if cell.method != "original" else None,
-            core_ratio=cell.core_ratio,
-            pooling=cell.pooling,
-            seed=cell.seed,
+            **{name: getattr(cell, name) for name in PRUNER_SETTINGS},
         )
         model.on_sample = lambda record: advance(1 / model.expected)
         start = time.monotonic()

@@ -10,6 +10,7 @@ from .paper import COLUMNS, paper_table
 from .statistics import Difference
 
 Row = dict[str, Any]
+_DIALS = {"core_ratio": "core", "relevance_weight": "weight"}
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -108,18 +109,18 @@ def _warnings(rows: Sequence[Row]) -> list[str]:
     found = []
     for row in (row for row in rows if not row["task"].endswith(" average")):
         if row["failed"]:
-            found.append(f"**{row['failed']} samples failed** and count as wrong: {_setting(row)} on {row['task']}.")
+            found.append(f"**{row['failed']} samples failed** and count as wrong: {setting(row)} on {row['task']}.")
         unpruned = row["visual_tokens"] and row["kept_tokens"] >= row["visual_tokens"]
         if row["method"] != "original" and unpruned:
-            found.append(f"**Nothing was pruned**: {_setting(row)} on {row['task']}.")
+            found.append(f"**Nothing was pruned**: {setting(row)} on {row['task']}.")
     return found
 
 
 def _methods_table(rows: Sequence[Row], *more: Sequence[str]) -> str:
     """Methods by tasks, and then the lines of `more`."""
     lines, tasks = [], _tasks(rows)
-    for name in dict.fromkeys(map(_setting, rows)):
-        mine = {row["task"]: row for row in rows if _setting(row) == name}
+    for name in dict.fromkeys(map(setting, rows)):
+        mine = {row["task"]: row for row in rows if setting(row) == name}
         lines.append([name, _tokens(list(mine.values())), *(_score(mine.get(task)) for task in tasks)])
     return markdown_table(["method", "tokens", *map(_title, tasks)], [*lines, *more])
 
@@ -133,8 +134,8 @@ def _differences_table(rows: Sequence[Row]) -> str:
             continue
         tasks = _tasks(mine)
         lines = []
-        for name in dict.fromkeys(map(_setting, mine)):
-            found = {row["task"]: row[f"minus_{baseline}"] for row in mine if _setting(row) == name}
+        for name in dict.fromkeys(map(setting, mine)):
+            found = {row["task"]: row[f"minus_{baseline}"] for row in mine if setting(row) == name}
             lines.append([name, *(_difference(found.get(task)) for task in tasks)])
         parts.append(markdown_table([f"minus {baseline}", *map(_title, tasks)], lines))
     if not parts:
@@ -176,15 +177,15 @@ def _title(task: str) -> str:
     return task.removeprefix("zspa_scenes").lstrip("_ ").replace("_", " ")
 
 
-def _setting(row: Row) -> str:
+def setting(row: Row, *, keep: bool = True) -> str:
+    """What a row was measured with; without the keep ratio where that is said elsewhere."""
     parts = [row["method"]]
-    if row["method"] == "zspa":
-        parts.append(f"core {row['core_ratio']:g}")
-    if row["method"] != "original":
+    parts += [f"{said} {row[name]:g}" for name, said in _DIALS.items() if row.get(name) is not None]
+    if keep and row["method"] != "original":
         parts.append(f"keep {row['keep_ratio']:g}")
     if row["pooling"] not in (None, "mean"):
         parts.append(f"pooling {row['pooling']}")
-    return ", ".join(parts)
+    return ", ".join([*parts, *(["centred"] if row.get("centre") else [])])
 
 
 def _tokens(rows: Sequence[Row]) -> str:

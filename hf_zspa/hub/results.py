@@ -10,7 +10,8 @@ from huggingface_hub import EvalResult
 
 from ..checkpoints.card import measured
 from ..evaluation.benchmarks import BENCHMARKS
-from ..pruners.registry import method_of
+from ..pruners.registry import method_of_config
+from ..remote_code.zspa_config import FIELDS
 
 _FIELDS: dict[str, Callable[[Any], bool]] = {
     "task": lambda value: isinstance(value, str),
@@ -35,19 +36,19 @@ def read_results(path: Path) -> dict[str, Any]:
 
 
 def eval_results(results: dict[str, Any], config: dict[str, Any]) -> list[EvalResult]:
-    """The rows of a `results.json` that were measured with the ratios of `config`, for the metadata of a card.
+    """The rows of a `results.json` that were measured with the method and settings of `config`, for a card's metadata.
 
     Raises:
         ValueError: there is none of the paper's benchmarks, or a row lacks what one of `hf-zspa eval` has.
     """
-    given = {name: config[f"zspa_{name}"] for name in ("core_ratio", "pooling")}
-    method, settings = method_of("zspa", given)
-    own = {"method": method.name, "keep_ratio": config["zspa_keep_ratio"], **dict.fromkeys(given), **settings}
+    method, settings = method_of_config(config)
+    own = {"method": method.name, "keep_ratio": config["zspa_keep_ratio"], **settings}
     all_rows = [_checked(place, row) for place, row in enumerate(results["rows"], 1)]
-    rows = [row for row in all_rows if all(row.get(field) == value for field, value in own.items())]
-    rows = [row for row in rows if row["task"] in BENCHMARKS]
+    # What a row does not name was not there to be set when it was measured, and was as the default is.
+    said = [{name: row.get(name, FIELDS.get(f"zspa_{name}")) for name in own} for row in all_rows]
+    rows = [row for row, found in zip(all_rows, said) if found == own and row["task"] in BENCHMARKS]
     if not rows:
-        wanted = ", ".join(f"{field} {value}" for field, value in own.items() if value is not None)
+        wanted = ", ".join(f"{field} {value}" for field, value in own.items())
         raise ValueError(
             f"the results have no row of {wanted} on any of {', '.join(BENCHMARKS)}, which is what config.json says: "
             "give those of this checkpoint, or leave --results out"

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..remote_code.zspa_checks import check_ratio
+from ..remote_code.zspa_config import FIELDS
 from ..remote_code.zspa_methods import METHODS as TRAVELLING
 from ..remote_code.zspa_selection import VisualTokenPruner
 from .published_divprune import PublishedDivPrune
 from .random_subset import RandomPruner
 
-_PRUNER_SETTINGS = ("core_ratio", "relevance_weight", "pooling", "centre", "seed")
+PRUNER_SETTINGS = ("core_ratio", "relevance_weight", "pooling", "centre", "seed")
 _ALWAYS_READ = ("keep_ratio", "position_ids")  # by every method that prunes
 
 
@@ -45,7 +46,7 @@ class Method:
         if self.pruner is None:
             return ()
         taken = {each.name for each in fields(self.pruner)} - {*self.fixed}  # type: ignore[arg-type]
-        found = tuple(name for name in _PRUNER_SETTINGS if name in taken)
+        found = tuple(name for name in PRUNER_SETTINGS if name in taken)
         if not self.reads_prompt:
             return tuple(name for name in found if name != "pooling")
         return (*found, "prompt_scope")
@@ -121,7 +122,13 @@ def method_of(name: str, settings: Mapping[str, Any]) -> tuple[Method, dict[str,
     method = check_method(name)
     if "core_ratio" in method.reads:
         method = {end.core_ratio: end for end in BASELINES}.get(settings.get("core_ratio"), method)
-    return method, {key: settings[key] for key in _PRUNER_SETTINGS if key in settings and key in method.reads}
+    return method, {key: settings[key] for key in PRUNER_SETTINGS if key in settings and key in method.reads}
+
+
+def method_of_config(config: Mapping[str, Any]) -> tuple[Method, dict[str, Any]]:
+    """`method_of` what a `config.json` says; an entry that it lacks has its default."""
+    fields = {name.removeprefix("zspa_"): config.get(name, default) for name, default in FIELDS.items()}
+    return method_of(fields["method"], fields)
 
 
 def make_pruner(name: str, *, keep_ratio: float, **settings: Any) -> VisualTokenPruner | None:

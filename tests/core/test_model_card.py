@@ -1,5 +1,6 @@
 """Model cards: what a person wrote stays so, results are added to those of others, and what hf-zspa says is true."""
 
+import re
 from importlib.metadata import PackageNotFoundError
 
 import pytest
@@ -122,27 +123,51 @@ def test_several_results_and_several_metrics_of_one_data_set():
 
 def test_results_of_other_ratios_are_refused():
     with pytest.raises(
-        ValueError, match=r"no row of method zspa, keep_ratio 0.1, core_ratio 0.2, pooling mean on any of .*pope"
+        ValueError,
+        match=r"no row of method zspa, keep_ratio 0.1, core_ratio 0.2, pooling mean, centre False on any of .*pope",
     ):
         card(rows=[ROW | {"keep_ratio": 0.25}])
 
 
 def test_results_name_the_ratios_that_they_were_measured_with():
     old = card(rows=[ROW])
-    ratios = {"zspa_keep_ratio": 0.1, "zspa_core_ratio": 0.2, "zspa_pooling": "mean"}
+    ratios = {
+        "zspa_keep_ratio": 0.1, "zspa_method": "zspa", "zspa_core_ratio": 0.2, "zspa_pooling": "mean",
+        "zspa_centre": False,
+    }  # fmt: skip
     assert results_of(old)[0]["metrics"][0]["args"] == ratios
-    row = "| 81.23 | zspa_keep_ratio 0.1, zspa_core_ratio 0.2, zspa_pooling mean"
+    row = f"| 81.23 | {', '.join(f'{name} {value}' for name, value in ratios.items())}"
     assert f"{row} |" in old
-    for change in ({"zspa_keep_ratio": 0.5}, {"zspa_core_ratio": 0.4}, {"zspa_core_ratio": 0}):
+    for change in (
+        {"zspa_keep_ratio": 0.5}, {"zspa_core_ratio": 0.4}, {"zspa_core_ratio": 0}, {"zspa_method": "weighted"},
+        {"zspa_centre": True},
+    ):  # fmt: skip
         now = card(old, config=CONFIG | change)
         assert f"{row}; **this checkpoint is set otherwise now** |" in now
         assert f"{row} |" in card(now)
     now = card(now, [ROW | {"keep_ratio": 0.5}], CONFIG | {"zspa_keep_ratio": 0.5})
-    assert "| 81.23 | zspa_keep_ratio 0.5, " in now and "0.1, zspa_core" not in now and "otherwise" not in now
+    assert "| 81.23 | zspa_keep_ratio 0.5, " in now and "0.1, zspa_method" not in now and "otherwise" not in now
     diverse = ROW | {"method": "divprune", "core_ratio": None, "pooling": None}
     now = card(rows=[diverse], config=CONFIG | {"zspa_core_ratio": 0})
-    assert "| 81.23 | zspa_keep_ratio 0.1, zspa_core_ratio 0 |" in now
-    assert "zspa_core_ratio 0; **this checkpoint is set otherwise now** |" in card(now)
+    row = "zspa_keep_ratio 0.1, zspa_method zspa, zspa_core_ratio 0.0, zspa_centre False"
+    assert f"| 81.23 | {row} |" in now and f"{row}; **this checkpoint is set otherwise now** |" in card(now)
+
+
+def test_results_of_another_method_are_those_of_its_own_settings():
+    config = CONFIG | {"zspa_method": "weighted", "zspa_relevance_weight": 0.5, "zspa_centre": True}
+    with pytest.raises(ValueError, match=r"no row of method weighted, keep_ratio 0\.1, relevance_weight 0\.5, pool"):
+        card(rows=[ROW, ROW | {"method": "weighted", "relevance_weight": 0.75, "centre": True}], config=config)
+    row = ROW | {"method": "weighted", "core_ratio": None, "relevance_weight": 0.5, "centre": True}
+    now = card(rows=[row, row | {"centre": False, "value": 1.0}], config=config)
+    measured = "zspa_method weighted, zspa_relevance_weight 0.5, zspa_pooling mean, zspa_centre True"
+    assert f"| 81.23 | zspa_keep_ratio 0.1, {measured} |" in now
+
+
+def test_results_of_a_card_that_does_not_name_what_could_not_be_set_then_still_hold():
+    old = re.sub(r" +zspa_(method|centre): .*\n", "", card(rows=[ROW]))
+    assert [*results_of(old)[0]["metrics"][0]["args"]] == ["zspa_keep_ratio", "zspa_core_ratio", "zspa_pooling"]
+    assert "zspa_pooling mean |" in card(old)
+    assert "zspa_pooling mean; **" in card(old, config=CONFIG | {"zspa_centre": True})
 
 
 @pytest.mark.parametrize("args", [None, "odd", {"zspa_keep_ratio": 0.1}])

@@ -65,7 +65,7 @@ def test_a_folder_of_other_settings_is_refused_with_both_values(loaded_once, tmp
         evaluate(request(tmp_path, methods=["original"], keep_ratios=None, limit=11), Console())
 
 
-CELL = make_cell("zspa_scenes_attribute", "random", 0.25, None, None, seed=3)
+CELL = make_cell("zspa_scenes_attribute", "random", 0.25, seed=3)
 
 
 @pytest.fixture

@@ -182,6 +182,14 @@ def test_a_checkpoint_with_another_pooling_has_its_plots_too(tmp_path, pooling):
     assert plot_keep_ratio([*(r for r in rows if r["method"] == "relevance"), *more], tmp_path / "keep.png")
 
 
+def test_of_a_methods_settings_the_one_with_most_points_is_drawn(tmp_path):
+    weighted = [row("pope", "weighted", 50.0, keep=keep, relevance_weight=0.5) for keep in (0.05, 0.1, 0.25)]
+    more = [row("pope", "weighted", 70.0, keep=keep, relevance_weight=weight) for keep, weight in ((0.1, 1), (0.25, 1))]
+    assert plot_keep_ratio([*more, *weighted], tmp_path / "plot.png")
+    assert plot_keep_ratio(weighted, tmp_path / "alone.png")
+    assert (tmp_path / "plot.png").read_bytes() == (tmp_path / "alone.png").read_bytes()
+
+
 def test_methods_with_one_point_each_make_no_keep_ratio_plot(tmp_path):
     rows = [row("pope", "divprune", 50.0, keep=0.1), row("pope", "random", 60.0, keep=0.25)]
     assert not plot_keep_ratio(rows, tmp_path / "plot.png")

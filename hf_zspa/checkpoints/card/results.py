@@ -7,7 +7,8 @@ from huggingface_hub import EvalResult
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
 from ...output import markdown_table
-from ...pruners.registry import method_of
+from ...pruners.registry import method_of_config
+from ...remote_code.zspa_config import FIELDS
 
 _MEASURED = re.compile(r", n = \d+(, all tokens [\d.]+)?$")  # ends the name of a metric that hf-zspa wrote
 
@@ -31,7 +32,7 @@ def measured(
         metric_type=metric,
         metric_value=round(value, 2),
         metric_name=f"{metric}, n = {n}{beside}",
-        metric_args=_ratios(config),
+        metric_args=_settings(config),
     )
 
 
@@ -46,7 +47,7 @@ def with_results(index: list[dict[str, Any]], name: str, results: list[EvalResul
 def table(results: list[EvalResult] | None, config: dict[str, Any]) -> str:
     """The results as a table; nothing where there are none.
 
-    Those of hf-zspa stand there with the ratios that they were measured with, which need not be those of `config`.
+    Those of hf-zspa stand there with what they were measured with, which need not be what `config` says.
     """
     if not results:
         return ""
@@ -59,17 +60,19 @@ def table(results: list[EvalResult] | None, config: dict[str, Any]) -> str:
 
 def _said(args: Any, config: dict[str, Any]) -> str:
     """What a result of hf-zspa was measured with, and whether the checkpoint is set otherwise now."""
-    if not isinstance(args, dict) or not {"zspa_keep_ratio", "zspa_core_ratio"} <= set(args):
+    if not isinstance(args, dict) or len(args) < 2 or "zspa_keep_ratio" not in args:
         return "ratios that were not noted"
-    now = "" if args == _ratios(config) else "; **this checkpoint is set otherwise now**"
+    then = FIELDS | args  # what a card does not name was the default
+    same = all(then[name] == value for name, value in _settings(config).items())
+    now = "" if same else "; **this checkpoint is set otherwise now**"
     return ", ".join(f"{name} {value}" for name, value in args.items()) + now
 
 
-def _ratios(config: dict[str, Any]) -> dict[str, Any]:
-    """The entries of a `config.json` on which a score depends: the ratios, and the pooling where it has a say."""
-    method, _ = method_of("zspa", {"core_ratio": config["zspa_core_ratio"]})
-    names = ["zspa_keep_ratio", "zspa_core_ratio", *(["zspa_pooling"] if "pooling" in method.reads else [])]
-    return {name: config[name] for name in names}
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a `config.json` on which a score depends: the keep ratio, the method and what that reads."""
+    method, read = method_of_config(config)
+    found = {"keep_ratio": config["zspa_keep_ratio"], "method": method.travels, **method.fixed, **read}
+    return {f"zspa_{name}": value for name, value in found.items()}
 
 
 def _is_ours(result: dict[str, Any]) -> bool:
