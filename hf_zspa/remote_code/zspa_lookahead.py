@@ -126,27 +126,65 @@ class GreedyOnCpu(Greedy):
 
     def by_determinant(self, quality: Tensor, budget: int) -> Tensor:
         self.compare_few()
-        gain = quality.square().where(self.scale > 0, 0.0)
-        factor = gain.new_empty(budget, len(gain))
-        left, order = gain.clone(), list[int]()
-        columns: dict[int, Tensor] = {}
-        for step in range(budget):
-            best = left.amax()
-            if best <= NO_RANK:
-                rest = quality.scatter(0, torch.tensor(order, dtype=torch.long, device="cpu"), -1.0)
-                order += rest.sort(descending=True, stable=True).indices[: budget - step].tolist()
-                break
-            pick = int((left >= best - ROUNDING).byte().argmax())
-            if pick not in columns:
-                ahead, found = compute_ahead(self, -left, pick, columns, budget - step, partial(_less_gain, quality))
-                columns.update(zip(ahead, found))
-            row = columns.pop(pick) * quality * quality[pick] - factor[:step, pick] @ factor[:step]
-            factor[step] = row / gain[pick].sqrt()
-            gain -= factor[step].square()
-            left = torch.minimum(left, gain)
-            left[pick] = -torch.inf
-            order.append(pick)
+        costs = -quality.square().where(self.scale > 0, 0.0)
+        order = look_ahead_to_volume(self, costs, costs.new_empty(budget, len(costs)), 0, budget, quality)
+        rest = quality.scatter(0, torch.tensor(order, dtype=torch.long, device="cpu"), -1.0)
+        order += rest.sort(descending=True, stable=True).indices[: budget - len(order)].tolist()
         return torch.tensor(order, device="cpu")
+
+
+def look_ahead_to_volume(
+    cosines: GreedyOnCpu, costs: Tensor, factor: Tensor, first: int, steps: int, quality: Tensor, limit: float = 0.0
+) -> list[int]:
+    """The loop of `by_determinant`, as `look_ahead` has it: a gain only ever falls.
+
+    Args:
+        costs: `(n,)`, what the determinant gains by each token, negated, infinite on those selected; it is overwritten.
+        factor: `(budget, n)`, of which the rows before `first` are those of the tokens selected; the next are written.
+
+    Returns:
+        The tokens added, up to `steps`; fewer where none is left that gains more than rounding.
+    """
+    added: list[int] = []
+    columns: dict[int, Tensor] = {}
+    contending, cost = CONTENDERS, partial(_less_gain, quality)
+    limit = min(limit, -NO_RANK)
+    while len(added) < steps:
+        level = costs.amin() + ROUNDING
+        if level - ROUNDING >= -NO_RANK or (added and level >= limit):
+            break
+        pick, step, left = int((costs <= level).byte().argmax()), first + len(added), steps - len(added)
+        if cosines.pairs is not None:
+            columns[pick] = cosines.pairs[pick]
+        if pick not in columns:
+            contending = max(contending, 2 * left)
+            if contend := contenders(costs, contending):
+                rows, behind = contend
+                of_rows = factor.index_select(1, rows)
+                few = look_ahead_to_volume(
+                    cosines.only(rows), costs[rows], of_rows, step, left, quality[rows], min(limit, behind)
+                )
+                picks = rows[few]
+                added += picks.tolist()
+                if len(added) < steps:  # the others catch up
+                    known, new = factor[:step], slice(step, step + len(few))
+                    kernel = quality[picks, None] * cosines.to_tokens(picks) * quality - known[:, picks].T @ known
+                    triangle = of_rows[new, few].T.tril()
+                    factor[new] = torch.linalg.solve_triangular(triangle, kernel, upper=False)
+                    costs += factor[new].square().sum(0)
+                costs[picks] = torch.inf
+                for token in picks.tolist():
+                    columns.pop(token, None)
+                contending *= 1 + (len(few) < TOO_FEW)
+                continue
+            ahead, found = compute_ahead(cosines, costs, pick, columns, left, cost)
+            columns.update(zip(ahead, found))
+        row = columns.pop(pick) * quality * quality[pick] - factor[:step, pick] @ factor[:step]
+        factor[step] = row / (-costs[pick]).sqrt()
+        costs += factor[step].square()
+        costs[pick] = torch.inf
+        added.append(pick)
+    return added
 
 
 def _less_gain(quality: Tensor, cosines: Tensor, tokens: Tensor) -> Tensor:
