@@ -1,6 +1,9 @@
 """Times the selection alone, all methods in one run, interleaved and warm.
 
     python docs/performance/selection.py --output docs/performance/selection-cpu.json
+    python docs/performance/selection.py --of-zspa --output docs/performance/selection-methods-cpu.json
+
+The second times the other methods that travel in a checkpoint, against zspa.
 
 How much work the loop on a CPU can save depends on the values, so there are three kinds of features: `random`;
 `clustered`, in which the tokens of a cluster stop being candidates together; and `trained`, what the shipped LLaVA
@@ -38,6 +41,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, nargs="+", default=[576, 2880, 8192], help="numbers of visual tokens")
     parser.add_argument("--keep-ratio", type=float, default=0.1, help="share of the tokens kept, (0, 1]")
     parser.add_argument("--seconds", type=float, default=20, help="about how long each size may take")
+    parser.add_argument("--of-zspa", action="store_true", help="the other methods that travel, against zspa")
     parser.add_argument("--device", help="such as cuda:0; by default the GPU if there is one")
     parser.add_argument("--output", type=Path, help="JSON file; beside it a Markdown table")
     options = parser.parse_args()
@@ -54,9 +58,10 @@ def main() -> None:
         row
         for n in options.tokens
         for kind in KINDS
-        for row in time_methods(features(n, kind, device), kind, options.keep_ratio, options.seconds)
+        for row in time_methods(features(n, kind, device), kind, options.keep_ratio, options.seconds, options.of_zspa)
     ]
-    about = {"command": "python docs/performance/selection.py", **machine(device), "width": WIDTH, "dtype": "float32"}
+    command = "python docs/performance/selection.py" + " --of-zspa" * options.of_zspa
+    about = {"command": command, **machine(device), "width": WIDTH, "dtype": "float32"}
     table = markdown(rows)
     print(table)
     if options.output:
@@ -92,12 +97,17 @@ def scene_tokens(n: int) -> tuple[Tensor, Tensor]:
     return torch.cat(visual)[:n].float().cpu(), prompt.float().cpu()
 
 
-def time_methods(pair: tuple[Tensor, Tensor], kind: str, keep_ratio: float, allowed: float) -> list[dict[str, Any]]:
-    """A row per method: milliseconds, and how many times faster than "divprune (published)"; for about `allowed`
-    seconds."""
+def time_methods(
+    pair: tuple[Tensor, Tensor], kind: str, keep_ratio: float, allowed: float, of_zspa: bool = False
+) -> list[dict[str, Any]]:
+    """A row per method: milliseconds, and how many times faster than "divprune (published)", or, of the methods that
+    weigh, what part of the time of zspa; for about `allowed` seconds."""
     visual, prompt = pair
-    known = (PUBLISHED_DIVPRUNE, *(METHODS[name] for name in ("divprune", "zspa", "relevance")))
-    pruners = {method.name: method.make(keep_ratio) for method in known}
+    pruners = {name: METHODS[name].make(keep_ratio) for name in ("divprune", "zspa", "relevance")}
+    pruners = {PUBLISHED_DIVPRUNE.name: PUBLISHED_DIVPRUNE.make(keep_ratio)} | pruners
+    if of_zspa:
+        pruners = {"zspa": pruners["zspa"], **{name: METHODS[name].make(keep_ratio) for name in ("weighted", "dpp")}}
+        pruners["weighted, pooling none"] = METHODS["weighted"].make(keep_ratio, pooling="none")
     methods = {name: partial(pruner, [visual], [prompt]) for name, pruner in pruners.items()}
     for method in methods.values():
         seconds(method, visual.device)
@@ -107,12 +117,13 @@ def time_methods(pair: tuple[Tensor, Tensor], kind: str, keep_ratio: float, allo
         for name in in_turn(methods, turn):
             times[name].append(seconds(methods[name], visual.device))
         turn += 1
-    published = times[PUBLISHED_DIVPRUNE.name]
+    first, compared = ("zspa", "of_zspa") if of_zspa else (PUBLISHED_DIVPRUNE.name, "times_faster_than_published")
+    ratio = (lambda found: paired_ratio(found, times[first])) if of_zspa else partial(paired_ratio, times[first])
     return [
         {
             "tokens": len(visual), "kept": pruners[name].budget(len(visual)), "features": kind, "method": name,
             "runs": turn, "milliseconds": spread(found),
-            "times_faster_than_published": paired_ratio(published, found),
+            compared: ratio(found),
         }
         for name, found in times.items()
     ]  # fmt: skip
@@ -124,18 +135,19 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     lines = []
     for row in rows:
         low, high = row["milliseconds"]["quartiles"]
-        faster = row["times_faster_than_published"]
-        interval = faster["interval"]
+        compared = row.get("of_zspa") or row["times_faster_than_published"]
+        interval = compared["interval"]
         lines.append([
             f"{row['tokens']} → {row['kept']}",
             row["features"],
             row["method"],
             f"{row['milliseconds']['median']:.4g}",
             f"{low:.4g} to {high:.4g}",
-            f"{faster['median']:.3g}",
+            f"{compared['median']:.3g}",
             f"{interval[0]:.3g} to {interval[1]:.3g}" if interval else "–",
         ])  # fmt: skip
-    header = ("tokens", "features", "method", "ms", "quartiles", "times faster than published", "interval")
+    meaning = "of zspa's time" if "of_zspa" in rows[0] else "times faster than published"
+    header = ("tokens", "features", "method", "ms", "quartiles", meaning, "interval")
     return markdown_table(header, lines)
 
 

@@ -51,4 +51,7 @@ CHECKS: dict[str, Any] = {
     "relevance_weight": check_weight,
     "pooling": partial(check_choice, choices=POOLINGS),
     "centre": check_bool,
+    "alpha": check_positive,
+    "tau_vision": check_positive,
+    "tau_text": check_positive,
 }

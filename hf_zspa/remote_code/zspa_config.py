@@ -147,7 +147,8 @@ def check_fields(fields: dict[str, Any], position_ids: tuple[str, ...]) -> None:
     values = FIELDS | fields
     check_choice("zspa_method", values["zspa_method"], tuple(METHODS))
     for name, check in CHECKS.items():
-        check(f"zspa_{name}", values[f"zspa_{name}"])
+        if f"zspa_{name}" in values:
+            check(f"zspa_{name}", values[f"zspa_{name}"])
     check_choice("zspa_prompt_scope", values["zspa_prompt_scope"], SCOPES)
     check_choice("zspa_position_ids", values["zspa_position_ids"], position_ids)
     for name in ("zspa_special_token_ids", "zspa_image_marker_ids"):

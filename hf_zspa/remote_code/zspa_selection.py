@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .zspa_checks import CHECKS, check_positive, round_half_up
+from .zspa_checks import CHECKS, round_half_up
 from .zspa_greedy import Greedy
 from .zspa_kernels import select_on_gpu
 from .zspa_lookahead import GreedyOnCpu
@@ -55,7 +55,8 @@ class Pruner:
 
     def __post_init__(self):
         for field in fields(self):
-            CHECKS.get(field.name, check_positive)(field.name, getattr(self, field.name))
+            if field.name in CHECKS:  # a class that builds on this one may have others
+                CHECKS[field.name](field.name, getattr(self, field.name))
 
     @property
     def vouches_for_indices(self) -> bool:

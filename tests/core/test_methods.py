@@ -1,5 +1,7 @@
 """The methods that weigh, against their formulas in float64, in every way they are computed."""
 
+from dataclasses import dataclass
+
 import pytest
 import reference
 import torch
@@ -141,6 +143,16 @@ def test_tokens_that_are_all_the_same_have_no_direction_once_centred(way):
 def test_a_wrong_setting_is_named(method, settings, message):
     with pytest.raises(ValueError, match=message):
         select_tokens(torch.randn(9, 4), torch.randn(2, 4), keep_ratio=0.5, method=method, **settings)
+
+
+def test_a_class_that_builds_on_a_pruner_may_have_settings_of_its_own():
+    @dataclass(frozen=True)
+    class Mine(WeightedPruner):
+        shift: int = 0
+
+    visual, prompt = torch.randn(30, 8), torch.randn(2, 8)
+    assert torch.equal(Mine(0.2)([visual], [prompt])[0], WeightedPruner(0.2)([visual], [prompt])[0])
+    assert not Mine().vouches_for_indices and WeightedPruner().vouches_for_indices
 
 
 @drawn

@@ -229,3 +229,6 @@ def test_the_benchmark_runs_every_method_and_shows_what_it_measured():
     assert [row["method"] for row in rows] == ["divprune (published)", "divprune", "zspa", "relevance"]
     assert all(row["kept"] == 4 and row["runs"] == 6 and row["milliseconds"]["median"] > 0 for row in rows)
     assert "| 40 → 4 | random | zspa |" in markdown(rows)
+    weighing = time_methods(features(40, "random"), "random", 0.1, allowed=0, of_zspa=True)
+    assert [row["method"] for row in weighing] == ["zspa", "weighted", "dpp", "weighted, pooling none"]
+    assert weighing[0]["of_zspa"]["median"] == 1 and "of zspa's time" in markdown(weighing)

@@ -8,9 +8,9 @@ import torch
 from operations import Operations
 from torch.utils._python_dispatch import _disable_current_modes
 
-from hf_zspa import ZspaPruner
+from hf_zspa import DppPruner, WeightedPruner, ZspaPruner
 from hf_zspa.bench.measure import cache_bytes, stock_view
-from hf_zspa.remote_code import zspa_selection, zspa_visuals
+from hf_zspa.remote_code import zspa_methods, zspa_selection, zspa_visuals
 
 
 @pytest.mark.parametrize(
@@ -118,18 +118,25 @@ def test_full_features_are_gone_before_the_language_model_runs(pair, inputs, mon
     assert len(features) == 2 and alive == [0]
 
 
-@pytest.mark.parametrize("core_ratio", [0.0, 0.4, 1.0])
-def test_nothing_waits_for_a_gpu_during_a_selection_in_plain_torch(as_on_a_gpu, monkeypatch, core_ratio):
-    monkeypatch.setattr(zspa_selection, "select_on_gpu", lambda *arguments: None)
+@pytest.mark.parametrize(
+    "pruner",
+    [
+        ZspaPruner(0.3, 0.0), ZspaPruner(0.3, 0.4), ZspaPruner(0.3, 1.0), WeightedPruner(0.3), DppPruner(0.3),
+        WeightedPruner(0.3, -0.5, "none", True), DppPruner(0.3, 0.0),
+    ],
+)  # fmt: skip
+def test_nothing_waits_for_a_gpu_during_a_selection_in_plain_torch(as_on_a_gpu, monkeypatch, pruner):
+    for module in (zspa_selection, zspa_methods):
+        monkeypatch.setattr(module, "select_on_gpu", lambda *given, **named: None)
     images, prompts = [torch.randn(n, 16) for n in (40, 60)], [torch.randn(3, 16)] * 2
     with Operations() as operations:
-        ZspaPruner(0.3, core_ratio)(images, prompts)
+        pruner(images, prompts)
     assert operations.launches and operations.waits == []
 
 
 def test_nothing_waits_for_a_gpu_from_the_selection_to_the_stock_class(pair, inputs, as_on_a_gpu, monkeypatch):
     """The stock class then compares the numbers of placeholders and features, on the device."""
-    monkeypatch.setattr(zspa_selection, "select_on_gpu", lambda *arguments: None)
+    monkeypatch.setattr(zspa_selection, "select_on_gpu", lambda *given, **named: None)
     operations, counting = Operations(), []
     choose, count = zspa_visuals.choose, type(pair.model)._rope_positions
     on_cpu, cpu = [], torch.Tensor.cpu

@@ -93,7 +93,7 @@ def test_what_its_config_class_does_not_allow_is_refused(family, base, tmp_path)
 def test_it_is_inspected_before_and_after(checkpoint, base):
     for folder in (base, checkpoint):
         info = inspect_checkpoint(folder)
-        assert info.model_type == "madeup_llava" and info.examples == [ImageExample("a made-up image", 64, 6, 1)]
+        assert info.model_type == "madeup_llava" and info.examples == [ImageExample("a made-up image", 64, 6, 1, True)]
 
 
 def test_its_card_says_what_its_record_says(checkpoint):

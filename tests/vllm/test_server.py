@@ -112,7 +112,7 @@ def test_bad_requests_are_refused_and_hurt_nobody_else(served, questions):
     texts = [message.result() for message in messages]
     assert "zspa_keep_ratio is 1.5, but must be a number in (0, 1]" in texts[0]
     assert "zspa_core_ratio is 'most', but must be a number in [0, 1]" in texts[1]
-    assert "zspa_keep_raito, but a request sets only zspa_keep_ratio and zspa_core_ratio" in texts[2]
+    assert "zspa_keep_raito, but a request sets only zspa_keep_ratio, zspa_method, zspa_core" in texts[2]
 
 
 def test_a_repeated_request_hits_the_prefix_cache_and_is_answered_alike(served, questions):
