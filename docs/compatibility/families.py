@@ -78,8 +78,8 @@ def _total(modes: dict | None) -> str:
     return str(passed) if passed == ran else f"{passed} of {ran}"
 
 
-def with_tables(page: str, text: str) -> str:
-    begin, end = "<!-- table families -->\n", "<!-- end -->"
+def with_table(page: str, name: str, text: str) -> str:
+    begin, end = f"<!-- table {name} -->\n", "<!-- end -->"
     before, _, rest = page.partition(begin)
     return before + begin + text + "\n" + end + rest.partition(end)[2]
 
@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> None:
     counts = counted([Path(name) for name in arguments if Path(name).stem in TESTED_TRANSFORMERS], list(FAMILIES))
     COUNTS.write_text(json.dumps(counts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     text = tables(counts, list(TESTED_TRANSFORMERS))
-    PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), text), encoding="utf-8")
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), "families", text), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The table of families in docs/compatibility.md: what it says was counted, and nothing is left out."""
+"""The tables in docs/compatibility.md of what ran: what they say was counted, and nothing is left out."""
 
-import importlib.util
+import importlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,8 @@ import tiny
 from hf_zspa.checkpoints.families import FAMILIES
 from hf_zspa.version import TESTED_TRANSFORMERS
 
-DOCS = Path(__file__).parents[2] / "docs"
-specification = importlib.util.spec_from_file_location("families_table", DOCS / "compatibility" / "families.py")
-table = importlib.util.module_from_spec(specification)
-specification.loader.exec_module(table)
+sys.path.append(str(Path(__file__).parents[2] / "docs" / "compatibility"))
+table, suites = importlib.import_module("families"), importlib.import_module("suites")
 
 REPORT = """<testsuites><testsuite>
 <testcase classname="tests.families.test_family_oracles" name="test_a_video_equals_the_oracles[qwen2_vl]"/>
@@ -27,7 +26,19 @@ def test_the_page_has_what_was_counted():
     counts = json.loads(table.COUNTS.read_text(encoding="utf-8"))
     assert counts.keys() == FAMILIES.keys() - {*tiny.FAMILIES}  # the paper's run through tests/models
     page = table.PAGE.read_text(encoding="utf-8")
-    assert table.with_tables(page, table.tables(counts, list(TESTED_TRANSFORMERS))) == page
+    assert table.with_table(page, "families", table.tables(counts, list(TESTED_TRANSFORMERS))) == page
+
+
+def test_the_page_has_what_was_found_by_the_suites_of_transformers():
+    found = json.loads(suites.FOUND.read_text(encoding="utf-8"))
+    page = table.PAGE.read_text(encoding="utf-8")
+    assert table.with_table(page, "suites", suites.table(found)) == page
+    results = [(keep, result) for families in found.values() for of in families.values() for keep, result in of.items()]
+    unlike = [(keep, test, end) for keep, result in results for test, end in result["unlike"].items()]
+    assert not [test for keep, test, end in unlike if keep == "1" and end[0] == "passed"]
+    reasons = {suites.reason(test, why) for _, test, (_, _, why) in unlike}
+    assert reasons <= suites.REASONS.keys()
+    assert all(f"*{reason}*:" in page for reason in reasons)
 
 
 def test_nothing_that_was_counted_failed():
