@@ -25,19 +25,8 @@ MEASURING = (
     "evaluation/tasks/*",
     "loading.py",
     "pruners/*.py",
-    "remote_code/zspa_checks.py",
-    "remote_code/zspa_greedy.py",
-    "remote_code/zspa_kernels.py",
-    "remote_code/zspa_lookahead.py",
-    "remote_code/zspa_methods.py",
-    "remote_code/zspa_selection.py",
-    "remote_code/zspa_similarity.py",
-    "scenes/drawing.py",
-    "scenes/font.py",
-    "scenes/heldout.py",
-    "scenes/questions.py",
-    "scenes/scene.py",
-    "scenes/vocabulary.py",
+    "remote_code/zspa_*.py",
+    "scenes/*.py",
 )
 _WHOLE = 1 << 26  # files up to 64 MiB are read whole
 _BLOCK = 1 << 12
