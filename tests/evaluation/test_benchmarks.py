@@ -81,7 +81,7 @@ IMAGES = {"mmmu_val": [1, 1, 2, 1, 1]}  # one per question elsewhere
 def test_a_checkpoint_is_pruned_on_each_benchmark_and_its_answers_are_scored(embedded, manager, tmp_path, task):
     answers, _ = SCHEMAS[task](tmp_path / "data")
     sweep = Sweep(embedded, manager, tmp_path / "out", tmp_path / "data")
-    measurement = sweep.run(make_cell(task, "zspa", 0.25, 0.2, "mean"))
+    measurement = sweep.run(make_cell(task, "zspa", 0.25, core_ratio=0.2, pooling="mean"))
     images = IMAGES.get(task, [1] * len(answers))
     assert [(r.visual_tokens, r.kept_tokens) for r in sorted(embedded.records, key=lambda r: r.doc_id)] == [
         (144 * count, 36 * count) for count in images
@@ -107,7 +107,7 @@ def test_a_failed_sample_of_pope_is_a_miss_where_it_is_yes_and_a_false_alarm_whe
     embedded, manager, tmp_path, monkeypatch
 ):
     pope(tmp_path / "data")
-    cell = make_cell("pope", "divprune", 0.25, None, None)
+    cell = make_cell("pope", "divprune", 0.25)
     whole = Sweep(embedded, manager, tmp_path / "whole", tmp_path / "data").run(cell)
     failing(embedded, monkeypatch, {1, 4})  # gold yes, gold no
     partly = Sweep(embedded, manager, tmp_path / "partly", tmp_path / "data").run(cell)
@@ -120,7 +120,7 @@ def test_a_failed_sample_of_pope_is_a_miss_where_it_is_yes_and_a_false_alarm_whe
 def test_where_everything_fails_the_score_is_nothing(embedded, manager, tmp_path, monkeypatch, task):
     SCHEMAS[task](tmp_path / "data")
     failing(embedded, monkeypatch, None)
-    measurement = Sweep(embedded, manager, tmp_path, tmp_path / "data").run(make_cell(task, "original", 1, None, None))
+    measurement = Sweep(embedded, manager, tmp_path, tmp_path / "data").run(make_cell(task, "original", 1))
     assert measurement.score.value == 0 and measurement.failed == len(measurement.documents)
 
 
@@ -169,7 +169,7 @@ def test_options_that_lmms_eval_draws_on_mmmu_are_the_same_each_time(embedded, m
     for name in ("first", "second"):
         random.seed(name)
         sweep = Sweep(embedded, manager, tmp_path / name, tmp_path / "data")
-        scores.append(sweep.run(make_cell("mmmu_val", "original", 1, None, None)).score.per_sample.ravel().tolist())
+        scores.append(sweep.run(make_cell("mmmu_val", "original", 1)).score.per_sample.ravel().tolist())
     assert scores[0] == scores[1] and 0 < sum(scores[0][5:]) < 40
 
 
@@ -244,7 +244,7 @@ def test_data_that_the_hub_does_not_give_is_one_line(embedded, manager, tmp_path
 
     monkeypatch.setattr(sweep, "simple_evaluate", fail)
     with pytest.raises(ValueError if message else tenacity.RetryError, match=message):
-        Sweep(embedded, manager, tmp_path).run(make_cell("pope", "original", 1, None, None))
+        Sweep(embedded, manager, tmp_path).run(make_cell("pope", "original", 1))
 
 
 def test_an_unknown_task_is_named_beside_the_papers(manager):
