@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..version import __version__
-from .settings import Centre, CoreRatio, KeepRatio, Method, Pooling, RelevanceWeight
+from .settings import Centre, CoreRatio, KeepRatio, Method, Pooling, RelevanceWeight, chosen
 from .shared import Json, as_typed, byte_progress, console, flag, quiet, say, say_json
 
 if TYPE_CHECKING:
@@ -40,16 +40,7 @@ def convert_command(
     from ..checkpoints.convert import convert_checkpoint, read_preset
 
     quiet()
-    options = {
-        "keep_ratio": keep_ratio,
-        "method": method,
-        "core_ratio": core_ratio,
-        "relevance_weight": relevance_weight,
-        "pooling": pooling,
-        "centre": centre,
-        "prompt_scope": prompt_scope,
-        "position_ids": position_ids,
-    }
+    options = chosen(locals()) | {"prompt_scope": prompt_scope, "position_ids": position_ids}
     given = {name: value for name, value in options.items() if value is not None}
     fields = (read_preset(preset) if preset else {}) | {f"zspa_{name}": value for name, value in given.items()}
     with as_typed(**given), byte_progress("weights") as progress:

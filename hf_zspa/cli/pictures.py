@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from .settings import Centre, CoreRatio, KeepRatio, Method, Pooling, RelevanceWeight
+from .settings import Centre, CoreRatio, KeepRatio, Method, Pooling, RelevanceWeight, chosen
 from .shared import Json, Trust, as_typed, console, flag, quiet, say, say_json
 
 if TYPE_CHECKING:
@@ -35,15 +35,8 @@ def demo_command(
     """Answers a question about an image with and without pruning, on the small model inside the package."""
     from ..visualize.demo import demo
 
+    settings = chosen(locals())
     quiet()
-    settings = {
-        "keep_ratio": keep_ratio,
-        "method": method,
-        "core_ratio": core_ratio,
-        "relevance_weight": relevance_weight,
-        "pooling": pooling,
-        "centre": centre,
-    }
     with as_typed(**settings):
         done = demo(output, image, prompt, **settings)
     if as_json:
@@ -80,16 +73,9 @@ def visualize_command(
     """Draws the relevance heat map and the kept tokens over an image."""
     from ..visualize.checkpoint import visualize_checkpoint
 
+    settings = chosen(locals())
     quiet()
     status = nullcontext() if as_json else console.status("choosing visual tokens")
-    settings = {
-        "keep_ratio": keep_ratio,
-        "method": method,
-        "core_ratio": core_ratio,
-        "relevance_weight": relevance_weight,
-        "pooling": pooling,
-        "centre": centre,
-    }
     with as_typed(**settings), status:
         selection = visualize_checkpoint(
             checkpoint, image, prompt, output, compare=compare, trust_remote_code=trust_remote_code, **settings

@@ -1,6 +1,7 @@
 """The options that choose tokens, of every command that has them; what is not given is the checkpoint's."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -17,3 +18,9 @@ Centre = Annotated[
     bool | None,
     flag("--centre/--no-centre", help="Take the mean token off before tokens are compared."),
 ]
+
+
+def chosen(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options of a command, by the names of its arguments, that choose tokens."""
+    names = ("keep_ratio", "method", "core_ratio", "relevance_weight", "pooling", "centre")
+    return {name: options[name] for name in names}

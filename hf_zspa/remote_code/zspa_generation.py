@@ -36,7 +36,7 @@ class ZspaGenerationMixin(ZspaForwardMixin):
     def generate(self, inputs=None, *args, **kwargs):
         """`GenerationMixin.generate`, on a pruned prompt. The output starts with the full prompt, as always.
 
-        Args:
+        Keyword Args:
             visual_token_pruner: a `VisualTokenPruner` for this call, in place of the one the config describes.
             zspa_keep_ratio, zspa_method, zspa_core_ratio, zspa_relevance_weight, zspa_pooling, zspa_centre: for this
                 call, in place of the fields of these names in the config.

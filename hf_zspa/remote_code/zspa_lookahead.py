@@ -3,9 +3,8 @@
 Which similarities are computed, and which tokens are guessed to be next, changes the time and never a choice.
 """
 
-from collections.abc import Callable
+import math
 from copy import copy
-from functools import partial
 from typing import Any
 
 import torch
@@ -23,8 +22,6 @@ TOO_FEW = 8  # added before the others must catch up: then more tokens are to co
 CANDIDATES = 64  # tokens that the columns are chosen from
 SKETCH = 128  # entries of a token that a guess at its similarities is made from
 DOUBT = 0.25  # how much of a guessed similarity between unlike tokens may be chance: about three standard deviations
-# From cosines `(r, s)` of tokens `(s,)` to one selected, what those cost then.
-Cost = Callable[[Tensor, Tensor], Tensor]
 WIDTH = 16  # a matrix product with a multiple of so many columns is up to twice as fast
 
 
@@ -111,12 +108,11 @@ class GreedyOnCpu(Greedy):
         return first_minimum(nearest.where(whole, torch.inf))
 
     def by_diversity(self, first: Tensor, budget: int, quality: Tensor | None = None) -> Tensor:
-        steps = budget - len(first)
-        if not steps:
+        if len(first) == budget:
             return first
         self.compare_few()
         costs = weighed(self.to_closest(first), quality).scatter(0, first, torch.inf)
-        added = look_ahead(self, costs, steps, quality)
+        added = look_ahead(self, Diversity(costs, quality), budget - len(first))
         return torch.cat([first, torch.tensor(added, dtype=torch.long, device="cpu")])
 
     def by_weighted_diversity(self, quality: Tensor, flat: Tensor, budget: int) -> Tensor:
@@ -127,129 +123,139 @@ class GreedyOnCpu(Greedy):
     def by_determinant(self, quality: Tensor, budget: int) -> Tensor:
         self.compare_few()
         costs = -quality.square().where(self.scale > 0, 0.0)
-        order = look_ahead_to_volume(self, costs, costs.new_empty(budget, len(costs)), 0, budget, quality)
+        order = look_ahead(self, Volume(costs, quality, costs.new_empty(budget, len(costs))), budget)
         rest = quality.scatter(0, torch.tensor(order, dtype=torch.long, device="cpu"), -1.0)
         order += rest.sort(descending=True, stable=True).indices[: budget - len(order)].tolist()
         return torch.tensor(order, device="cpu")
 
 
-def look_ahead_to_volume(
-    cosines: GreedyOnCpu, costs: Tensor, factor: Tensor, first: int, steps: int, quality: Tensor, limit: float = 0.0
-) -> list[int]:
-    """The loop of `by_determinant`, as `look_ahead` has it: a gain only ever falls.
+class Diversity:
+    """What a token costs by its cosine to the closest selected one, `weighed`.
+
+    Attributes:
+        costs: `(n,)`, infinite on those selected; they only ever grow.
+        worthless: the cost from which on nothing is added.
+    """
+
+    worthless = math.inf
+
+    def __init__(self, costs: Tensor, quality: Tensor | None = None):
+        self.costs, self.quality = costs, quality
+
+    def part(self, rows: Tensor) -> "Diversity":
+        """That of some of the tokens, `(s,)`."""
+        return Diversity(self.costs[rows], None if self.quality is None else self.quality[rows])
+
+    def beside(self, cosines: Tensor, tokens: Tensor) -> Tensor:
+        """What tokens `(s,)` cost at least, with these cosines `(r, s)` to a selected one."""
+        return weighed(cosines, None if self.quality is None else self.quality[tokens])
+
+    def columns(self, cosines: Tensor) -> Any:
+        """What `add` is given, of the cosines `(..., n)` of tokens to all. On rows this short numpy is faster."""
+        return weighed(cosines, self.quality).numpy()
+
+    def add(self, pick: int, column: Any) -> None:
+        """A token is selected."""
+        costs = self.costs.numpy()
+        costs.clip(min=column, out=costs)  # the elementwise maximum
+
+    def catch_up(self, cosines: GreedyOnCpu, picks: Tensor, part: Any, few: list[int]) -> None:
+        """All tokens learn of those selected, `picks` `(p,)`, which were the tokens `few` of a part."""
+        torch.maximum(self.costs, weighed(cosines.to_closest(picks), self.quality), out=self.costs)
+
+
+class Volume:
+    """What a token costs by how much it makes the determinant larger, negated; attributes and methods as `Diversity`.
 
     Args:
-        costs: `(n,)`, what the determinant gains by each token, negated, infinite on those selected; it is overwritten.
-        factor: `(budget, n)`, of which the rows before `first` are those of the tokens selected; the next are written.
-
-    Returns:
-        The tokens added, up to `steps`; fewer where none is left that gains more than rounding.
+        factor: `(budget, n)`, the rows of the kernel's Cholesky factor, to be written.
+        step: how many of them are.
     """
-    added: list[int] = []
-    columns: dict[int, Tensor] = {}
-    contending, cost = CONTENDERS, partial(_less_gain, quality)
-    limit = min(limit, -NO_RANK)
-    while len(added) < steps:
-        level = costs.amin() + ROUNDING
-        if level - ROUNDING >= -NO_RANK or (added and level >= limit):
-            break
-        pick, step, left = int((costs <= level).byte().argmax()), first + len(added), steps - len(added)
-        if cosines.pairs is not None:
-            columns[pick] = cosines.pairs[pick]
-        if pick not in columns:
-            contending = max(contending, 2 * left)
-            if contend := contenders(costs, contending):
-                rows, behind = contend
-                of_rows = factor.index_select(1, rows)
-                few = look_ahead_to_volume(
-                    cosines.only(rows), costs[rows], of_rows, step, left, quality[rows], min(limit, behind)
-                )
-                picks = rows[few]
-                added += picks.tolist()
-                if len(added) < steps:  # the others catch up
-                    known, new = factor[:step], slice(step, step + len(few))
-                    kernel = quality[picks, None] * cosines.to_tokens(picks) * quality - known[:, picks].T @ known
-                    triangle = of_rows[new, few].T.tril()
-                    factor[new] = torch.linalg.solve_triangular(triangle, kernel, upper=False)
-                    costs += factor[new].square().sum(0)
-                costs[picks] = torch.inf
-                for token in picks.tolist():
-                    columns.pop(token, None)
-                contending *= 1 + (len(few) < TOO_FEW)
-                continue
-            ahead, found = compute_ahead(cosines, costs, pick, columns, left, cost)
-            columns.update(zip(ahead, found))
-        row = columns.pop(pick) * quality * quality[pick] - factor[:step, pick] @ factor[:step]
-        factor[step] = row / (-costs[pick]).sqrt()
-        costs += factor[step].square()
-        costs[pick] = torch.inf
-        added.append(pick)
-    return added
+
+    worthless = -NO_RANK
+
+    def __init__(self, costs: Tensor, quality: Tensor, factor: Tensor, step: int = 0):
+        self.costs, self.quality, self.factor, self.step = costs, quality, factor, step
+
+    def part(self, rows: Tensor) -> "Volume":
+        return Volume(self.costs[rows], self.quality[rows], self.factor.index_select(1, rows), self.step)
+
+    def beside(self, cosines: Tensor, tokens: Tensor) -> Tensor:
+        return self.quality[tokens].square() * (cosines.clamp_min(0).square() - 1)
+
+    def columns(self, cosines: Tensor) -> Tensor:
+        return cosines
+
+    def add(self, pick: int, column: Tensor) -> None:
+        known = self.factor[: self.step]
+        row = column * self.quality * self.quality[pick] - known[:, pick] @ known
+        self._extend((row / (-self.costs[pick]).sqrt())[None])
+
+    def catch_up(self, cosines: GreedyOnCpu, picks: Tensor, part: "Volume", few: list[int]) -> None:
+        known = self.factor[: self.step]
+        kernel = self.quality[picks, None] * cosines.to_tokens(picks) * self.quality - known[:, picks].T @ known
+        triangle = part.factor[self.step : part.step, few].T.tril()
+        self._extend(torch.linalg.solve_triangular(triangle, kernel, upper=False))
+
+    def _extend(self, rows: Tensor) -> None:
+        self.factor[self.step : self.step + len(rows)] = rows
+        self.step += len(rows)
+        self.costs += rows.square().sum(0)
 
 
-def _less_gain(quality: Tensor, cosines: Tensor, tokens: Tensor) -> Tensor:
-    """What a determinant would gain less, at least, of `tokens` `(s,)` with these cosines `(r, s)` to one selected."""
-    return quality[tokens].square() * (cosines.clamp_min(0).square() - 1)
-
-
-def look_ahead(
-    cosines: GreedyOnCpu, costs: Tensor, steps: int, quality: Tensor | None = None, limit: float = torch.inf
-) -> list[int]:
-    """The loop of `by_diversity`, which computes similarities ahead.
+def look_ahead(cosines: GreedyOnCpu, state: Any, steps: int, limit: float = math.inf) -> list[int]:
+    """The loop of `by_diversity` and `by_determinant`, which computes similarities ahead.
 
     A step needs the cosines of one token to all. One pass over the features computes those of several tokens that may
     be next. And costs only ever grow, so a token far from being the next one may be left behind: the loop calls itself
     for the others, and nothing about those left behind is computed as long as one of the others is below what they had.
-    When none is, they catch up on all that were added. The steps themselves are array
-    operations of numpy, which on rows this short start faster than torch's.
+    When none is, they catch up on all that were added.
 
     Args:
-        costs: `(n,)` cosine to the closest selected token, `weighed`, infinite on those selected; it is overwritten.
+        state: a `Diversity` or a `Volume` of the tokens; it is brought up to date.
         steps: tokens to add.
-        quality: `(n,)`, as in `by_diversity`.
         limit: what the best token that a caller left behind had; the loop stops where all tokens have reached it.
 
     Returns:
-        The tokens added, one to `steps`.
+        The tokens added, up to `steps`; fewer where the limit is reached or no other is worth adding.
     """
     added: list[int] = []
     columns: dict[int, Any] = {}
-    of_all, contending, per_step = costs.numpy(), CONTENDERS, PER_STEP
-    cost = partial(_weighed_among, quality)
+    contending, per_step, costs = CONTENDERS, PER_STEP, state.costs.numpy()
     while len(added) < steps:
-        level = of_all.min() + ROUNDING
-        if added and level >= limit:
+        best = costs.min()
+        level = best + ROUNDING
+        if best >= state.worthless or (added and level >= limit):
             break
-        pick, left = int((of_all <= level).argmax()), steps - len(added)
+        pick, left = int((costs <= level).argmax()), steps - len(added)
         if cosines.pairs is not None:
-            columns[pick] = weighed(cosines.pairs[pick], quality).numpy()
+            columns[pick] = state.columns(cosines.pairs[pick])
         if pick not in columns:
             contending = max(contending, 2 * left)
             half_done = len(added) >= left
-            contend = contenders(costs, min(contending, per_step * left) if half_done else contending)
+            contend = contenders(state.costs, min(contending, per_step * left) if half_done else contending)
             if contend:
                 rows, behind = contend
-                among = None if quality is None else quality[rows]
-                picks = rows[look_ahead(cosines.only(rows), costs[rows], left, among, min(limit, behind))]
+                part = state.part(rows)
+                few = look_ahead(cosines.only(rows), part, left, min(limit, behind))
+                picks = rows[few]
                 added += picks.tolist()
                 if len(added) < steps:
-                    torch.maximum(costs, weighed(cosines.to_closest(picks), quality), out=costs)
-                costs[picks] = torch.inf
+                    state.catch_up(cosines, picks, part, few)
+                costs[picks] = math.inf
                 for token in picks.tolist():
                     columns.pop(token, None)
-                if len(picks) < TOO_FEW:
+                if len(few) < TOO_FEW:
                     contending, per_step = 2 * contending, 2 * per_step
                 continue
-            ahead, found = compute_ahead(cosines, costs, pick, columns, left, cost)
-            columns.update(zip(ahead, weighed(found, quality).numpy()))
-        of_all.clip(min=columns.pop(pick), out=of_all)  # the elementwise maximum
-        of_all[pick] = torch.inf
+            ahead = likely_next(cosines, state, pick, columns, min(AHEAD, 2 * left))
+            for token in list(columns)[: max(0, len(columns) + len(ahead) - COLUMNS)]:
+                del columns[token]
+            columns.update(zip(ahead, state.columns(cosines.to_tokens(torch.tensor(ahead, device="cpu")))))
+        state.add(pick, columns.pop(pick))
+        costs[pick] = math.inf
         added.append(pick)
     return added
-
-
-def _weighed_among(quality: Tensor | None, cosines: Tensor, tokens: Tensor) -> Tensor:
-    return weighed(cosines, None if quality is None else quality[tokens])
 
 
 def contenders(costs: Tensor, count: int) -> tuple[Tensor, float] | None:
@@ -263,28 +269,15 @@ def contenders(costs: Tensor, count: int) -> tuple[Tensor, float] | None:
     return None if 2 * len(rows) > len(costs) else (rows, float(costs.masked_fill(contends, torch.inf).min()))
 
 
-def compute_ahead(
-    cosines: GreedyOnCpu, costs: Tensor, pick: int, columns: dict[int, Any], left: int, cost: Cost
-) -> tuple[list[int], Tensor]:
-    """The tokens that `likely_next` names, with `left` steps to go, and their cosines `(s, n)` to all; makes room for
-    them in `columns`."""
-    ahead = likely_next(cosines, costs, pick, columns, min(AHEAD, 2 * left), cost)
-    for token in list(columns)[: max(0, len(columns) + len(ahead) - COLUMNS)]:
-        del columns[token]
-    return ahead, cosines.to_tokens(torch.tensor(ahead, device="cpu"))
-
-
-def likely_next(
-    cosines: GreedyOnCpu, costs: Tensor, pick: int, columns: dict[int, Any], most: int, cost: Cost
-) -> list[int]:
+def likely_next(cosines: GreedyOnCpu, state: Any, pick: int, columns: dict[int, Any], most: int) -> list[int]:
     """`pick`, and tokens without a column that are likely to be added soon, about `most` in all.
 
-    Those that cost least now, of `costs` `(n,)`, but not two that are guessed to be much alike, because adding one
-    makes the other a bad choice.
+    Those that cost least now, but not two that are guessed to be much alike, because adding one makes the other a bad
+    choice.
     """
-    values, tokens = costs.topk(min(CANDIDATES, len(costs)), largest=False)
+    values, tokens = state.costs.topk(min(CANDIDATES, len(state.costs)), largest=False)
     guess = cosines.guess(tokens)
-    at_least = cost(guess - DOUBT * (1 - guess**2), tokens)
+    at_least = state.beside(guess - DOUBT * (1 - guess**2), tokens)
     spared_by = (at_least <= values).numpy()  # row: by which, column: the one it leaves good
     ahead, names = [pick], tokens.tolist()
     others = (values < torch.inf).numpy()

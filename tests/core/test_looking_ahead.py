@@ -8,7 +8,7 @@ from selection import KINDS, features
 
 from hf_zspa import ZspaPruner, select_tokens
 from hf_zspa.remote_code import zspa_lookahead, zspa_similarity
-from hf_zspa.remote_code.zspa_lookahead import GreedyOnCpu
+from hf_zspa.remote_code.zspa_lookahead import Diversity, GreedyOnCpu
 
 
 def directions(*rows: dict[int, float]) -> torch.Tensor:
@@ -91,7 +91,7 @@ def test_the_loop_stops_where_all_tokens_have_reached_what_was_left_behind(looki
         cosines = GreedyOnCpu(visual)
         closest = cosines.to_tokens(torch.tensor([0]))[0]
         closest[0] = torch.inf
-        return zspa_lookahead.look_ahead(cosines, closest, 40, limit=limit)
+        return zspa_lookahead.look_ahead(cosines, Diversity(closest, None), 40, limit)
 
     assert loop(torch.inf) == order
     assert loop(-2.0) == order[:1]
@@ -139,8 +139,7 @@ def test_only_tokens_that_can_be_next_and_have_no_column_are_guessed():
     closest = torch.rand(40)
     closest[::3] = torch.inf
     pick, known = int(closest.argmin()), closest.topk(8, largest=False).indices[1::2].tolist()
-    known = dict.fromkeys(known)
-    ahead = zspa_lookahead.likely_next(cosines, closest, pick, known, 32, lambda cosines, tokens: cosines)
+    ahead = zspa_lookahead.likely_next(cosines, Diversity(closest, None), pick, dict.fromkeys(known), 32)
     assert ahead[0] == pick and len(ahead) == len(set(ahead))
     assert set(ahead) == set(range(40)) - {*known, *range(0, 40, 3)}
 
