@@ -32,12 +32,14 @@ class Encoding:
         spots: `(batch, S)` bool, its placeholders.
         output: what the encoder returned.
         sizes: the visual tokens of each image.
+        standing: `(N, d)`, what stands in the place of all visual tokens; None where they do themselves.
     """
 
     modality: str
     spots: torch.Tensor
     output: object
     sizes: list[int]
+    standing: torch.Tensor | None = None
 
     @property
     def _features(self):
@@ -56,7 +58,7 @@ class Encoding:
         """The encoder's output with the tokens `kept`, `(N,)` bool, in the same types, as one image."""
 
         def cut(features):
-            here = flat(features)[kept]
+            here = (flat(features) if self.standing is None else self.standing)[kept]
             if not torch.is_tensor(features):
                 return [here]
             return here[None] if features.ndim == 3 else here
@@ -133,6 +135,9 @@ class Stock:
             encoding.sizes = known[modality] if known else [len(entry) for entry in encoding._features[0]]
             found.append(encoding)
         return found
+
+    def has_deepstack(self, inputs) -> bool:
+        return any(encoding._features[1] is not None for encoding in self.encodings(inputs))
 
     def features(self, inputs) -> list[torch.Tensor]:
         """Per image, then per video, the stock visual tokens `(n, d)`."""
@@ -224,10 +229,10 @@ class Stock:
         return ids[:, inputs["input_ids"].shape[1] :], torch.stack(scores, 1)
 
     @torch.no_grad()
-    def generate_short(self, inputs, keep, steps: int, compact=False) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `generate`, in the short way."""
+    def generate_short(self, inputs, keep, steps: int, compact=False, standing=None):
+        """As `generate`, in the short way; `standing` `(N, d)` stands in the place of the images' visual tokens."""
         tokens, scores = [], []
-        for row in self.short_rows(inputs, keep, compact):
+        for row in self.short_rows(inputs, keep, compact, standing):
             for _ in range(steps):
                 logits = row.logits()[:, -1].float()
                 logits[:, self.suppressed_ids] = SUPPRESSED
@@ -236,11 +241,12 @@ class Stock:
             tokens.append(row.ids[:, -steps:])
         return torch.cat(tokens), torch.stack(scores).view(len(tokens), steps, -1)
 
-    def short_rows(self, inputs, keep, compact=False) -> "Iterator[ShortRow]":
+    def short_rows(self, inputs, keep, compact=False, standing=None) -> "Iterator[ShortRow]":
         """The rows of a batch, each by itself, with the columns `keep` `(batch, S)` and no others."""
         ids = inputs["input_ids"]
         mask = inputs.get("attention_mask", torch.ones_like(ids))
         positions, encodings = self.positions(inputs, ids, mask), self.encodings(inputs)
+        encodings = [replace(encoding, standing=standing) for encoding in encodings]
         types = self.column_arguments(inputs, ids)
         for row in range(len(ids)):
             seen = (keep & mask.bool())[row]

@@ -24,7 +24,8 @@ def eval_command(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Some of original, relevance, divprune, zspa, weighted, dpp, conditional_dpp, mmtok, random."
+            help="Some of original, relevance, divprune, zspa, weighted, dpp, conditional_dpp, mmtok, par, tome, "
+            "resized, random."
         ),
     ] = None,
     keep_ratio: Annotated[

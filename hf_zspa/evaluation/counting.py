@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..pruners.random_subset import naming
+from ..remote_code.zspa_calling import merges
 from ..remote_code.zspa_selection import VisualTokenPruner
 
 
@@ -37,20 +38,27 @@ class CountingPruner:
         self._kept = [0] * len(self.rows)
         self._images = [0] * len(self.rows)  # seen so far
         self._seen = [0] * len(self.rows)  # visual tokens of the prompts
+        self._left: list[int] = []  # of images that were resized
         self._waiting: list[list[int]] = []
+
+    @property
+    def merges(self) -> bool:
+        return self.pruner is not None and merges(self.pruner)
 
     @property
     def sees_images(self) -> bool:
         """Whether any row has visual tokens."""
         return any(self._seen)
 
-    def expect(self, input_ids: Tensor, config: Any) -> None:
+    def expect(self, input_ids: Tensor, config: Any, resized: Tensor | None = None) -> None:
         """Notes the visual tokens of each row of `input_ids` `(batch, S)`: images and videos apart, because a model
         asks for all images of a batch and then for all its videos."""
-        tokens = (getattr(config, name, None) for name in ("image_token_id", "video_token_id"))
+        tokens = [getattr(config, name, None) for name in ("image_token_id", "video_token_id")]
         counts = [(input_ids == token).sum(1).tolist() for token in tokens if token is not None]
         self._waiting = [count for count in counts if any(count)]
         self._seen = [sum(of_row) for of_row in zip(*counts)]
+        if resized is not None:
+            self._left = sum((resized == token).sum(1) for token in tokens if token is not None).tolist()
 
     def budget(self, n: int) -> int:
         assert self.pruner is not None, "only a batch that is pruned gets this pruner"
@@ -65,7 +73,7 @@ class CountingPruner:
             names.append(f"image {self._images[row]} of {self.rows[row]}")
         kept = naming(self.pruner, names)(visual_tokens, prompt_tokens)
         for row, indices in zip(owners, kept):
-            self._kept[row] += len(indices)
+            self._kept[row] += len(indices[0] if self.merges else indices)
         return kept
 
     def _owners(self, sizes: list[int]) -> list[int]:
@@ -91,7 +99,7 @@ class CountingPruner:
         if self.pruner and self._waiting:
             row = next(row for row, count in enumerate(self._waiting[0]) if count)
             raise RuntimeError(f"{self.rows[row]}: the model did not prune its {self._seen[row]} visual tokens")
-        kept = self._kept if self.pruner else self._seen
+        kept = self._kept if self.pruner else self._left or self._seen
         return [
             SampleRecord(sample.task, sample.split, sample.doc_id, seen, left)
             for sample, seen, left in zip(samples, self._seen, kept, strict=True)

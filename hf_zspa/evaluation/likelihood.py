@@ -74,10 +74,10 @@ class HfZspaLikelihood(HfZspa):
 
     @torch.inference_mode()
     def _likelihoods(self, batch: Batch, counter: CountingPruner) -> list[Likelihood]:
-        inputs = self._inputs(batch.samples)
+        inputs = self._inputs(batch.samples, counter)
         led = Led([self._given_tokens(sample) for sample in batch.samples])
         self.model.generate(
-            **inputs, **self._pruning(inputs, counter), do_sample=False, temperature=None, top_p=None, top_k=None,
+            **inputs, **self._pruning(counter), do_sample=False, temperature=None, top_p=None, top_k=None,
             num_beams=1, repetition_penalty=1.0, max_new_tokens=led.steps, logits_processor=LogitsProcessorList([led]),
         )  # fmt: skip
         return led.likelihoods()

@@ -19,6 +19,7 @@ from ..pruners.registry import check_method, make_pruner, unread
 from .counting import CountingPruner, SampleRecord, token_summary
 from .loading import Settings, load
 from .requests import FAILED, Batch, Sample, SampleError, batches_of, generation_arguments, until_stops
+from .resizing import Resizer, check_resizable, scales_by_area
 
 _OVERRIDES = ("prompt_scope", "position_ids")
 
@@ -166,6 +167,11 @@ class HfZspa(lmms):
         if wrong := unread(given, [method]):
             names = ", ".join(f"zspa_{name}" for name in wrong)
             raise ValueError(f"the method {method!r} does not read {names}: leave it out")
+        self.resizer: Resizer | None = None
+        if method == "resized":
+            check_resizable(self.model, self.processor)
+            if "compact" in self.model.config.allowed_position_ids:  # what is left is an image as any other
+                fields["position_ids"] = fields.get("position_ids") or "compact"
         for name in _OVERRIDES if self.converted else ():
             value = fields.get(name)
             setattr(self.model.config, f"zspa_{name}", self._stock_fields[name] if value is None else value)
@@ -179,6 +185,8 @@ class HfZspa(lmms):
                 }
                 asked = {f"zspa_{name}": value for name, value in settings.items()}
                 self.pruner = self.model.pruner_for_call(zspa_method=record.travels, zspa_keep_ratio=keep, **asked)
+            elif method == "resized" and scales_by_area(self.processor):
+                self.resizer = Resizer(self.processor, keep)
             else:
                 self.pruner = make_pruner(self.method, keep_ratio=keep, seed=seed or 0)
         self.records: list[SampleRecord] = []
@@ -252,7 +260,8 @@ class HfZspa(lmms):
         messages = sample.messages.to_hf_messages()
         return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
-    def _inputs(self, samples: list[Sample]) -> Any:
+    def _inputs(self, samples: list[Sample], counter: CountingPruner | None = None) -> Any:
+        """What the processor makes of the samples; the counter hears how many visual tokens they have."""
         texts = [self._prompt(sample) for sample in samples]
         media = [sample.messages.extract_media() for sample in samples]
         images = [image for found, _, _ in media for image in found]
@@ -260,21 +269,29 @@ class HfZspa(lmms):
         if any(audio for *_, audio in media):
             raise ValueError("the sample has audio, which no supported model hears")
         visual = {name: values for name, values in (("images", images), ("videos", videos)) if values}
-        inputs = self.processor(text=texts, padding=True, return_tensors="pt", **visual)
+        inputs, resized = self.processor(text=texts, padding=True, return_tensors="pt", **visual), None
+        full = inputs["input_ids"]
+        if self.resizer and images:
+            if videos:
+                raise ValueError("the sample has a video, which 'resized' does not know")
+            smaller = self.resizer(images, inputs["image_grid_thw"])
+            inputs = self.resizer.processor(text=texts, images=smaller, padding=True, return_tensors="pt")
+            resized = inputs["input_ids"]
+        if counter:
+            counter.expect(full, self.model.config, resized)
         return inputs.to(self.model.device, self.model.dtype)
 
     @torch.inference_mode()
     def _answers(self, batch: Batch, counter: CountingPruner) -> list[str]:
-        inputs = self._inputs(batch.samples)
+        inputs = self._inputs(batch.samples, counter)
         arguments, until = generation_arguments(batch.arguments)
-        output = self.model.generate(**inputs, **arguments, **self._pruning(inputs, counter))
+        output = self.model.generate(**inputs, **arguments, **self._pruning(counter))
         answers = output[:, inputs["input_ids"].shape[1] :]
         texts = self.processor.batch_decode(answers, skip_special_tokens=True)
         return [until_stops(text.strip(), until) for text in texts]
 
-    def _pruning(self, inputs: Any, counter: CountingPruner) -> dict[str, Any]:
+    def _pruning(self, counter: CountingPruner) -> dict[str, Any]:
         """What makes the model prune in a call, with every token counted."""
-        counter.expect(inputs["input_ids"], self.model.config)
         if self.pruner is not None and counter.sees_images:
             return {"visual_token_pruner": counter}
         return {"zspa_keep_ratio": 1.0} if self.converted else {}

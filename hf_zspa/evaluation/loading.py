@@ -70,10 +70,10 @@ def _set_pixels(processor: Any, settings: Settings) -> None:
         raise ValueError(f"min_pixels is {smallest}, but must not be above max_pixels, which is {largest}")
     for each in (images, getattr(processor, "video_processor", None)):
         if each is not None:
-            _bound_area(each, smallest, largest)
+            bound_area(each, smallest, largest)
 
 
-def _bound_area(processor: Any, smallest: int | None, largest: int | None) -> None:
+def bound_area(processor: Any, smallest: int | None, largest: int | None) -> None:
     """Sets the bounds that are given; the processor's own bound on the other side makes room for them."""
     size = dict(processor.size)
     smallest = min(size["shortest_edge"], largest or size["shortest_edge"]) if smallest is None else smallest

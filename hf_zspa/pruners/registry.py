@@ -8,6 +8,8 @@ from ..remote_code.zspa_checks import check_ratio
 from ..remote_code.zspa_config import FIELDS
 from ..remote_code.zspa_methods import METHODS as TRAVELLING
 from ..remote_code.zspa_selection import VisualTokenPruner
+from .clusters import ParPruner
+from .merging import PooledPruner, TomePruner
 from .published_divprune import PublishedDivPrune
 from .random_subset import RandomPruner
 
@@ -32,11 +34,11 @@ class Method:
     label: str
     travels: str | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    own: Callable[..., VisualTokenPruner] | None = None
+    own: Callable[..., Any] | None = None
     reads_prompt: bool = True
 
     @property
-    def pruner(self) -> Callable[..., VisualTokenPruner] | None:
+    def pruner(self) -> Callable[..., Any] | None:
         """Its pruner's class; None where nothing is pruned."""
         return TRAVELLING[self.travels] if self.travels else self.own
 
@@ -84,6 +86,9 @@ METHODS = {
         Method("dpp", "DPP", "dpp"),
         Method("conditional_dpp", "CDPruner's formula", "dpp", {"relevance_weight": 1.0, "pooling": "mean"}),
         Method("mmtok", "MMTok's formula", "mmtok"),
+        Method("par", "PAR's clusters", own=ParPruner),
+        Method("tome", "ToMe's matching", own=TomePruner, reads_prompt=False),
+        Method("resized", "image resized", own=PooledPruner, reads_prompt=False),
         Method("random", "random", own=RandomPruner, reads_prompt=False),
     )
 }

@@ -40,16 +40,24 @@ def keep_tokens(
     """Per image the kept tokens `(l_i, d)` of `(n_i, d)`, and their indices; `prompts` has `(m_i, d)` per image."""
     if len(prompts) != len(features):
         raise ValueError(f"{len(features)} images need as many prompt_tokens, but there are {len(prompts)}")
-    indices = choose(features, prompts, pruner)
-    return [f[i] for f, i in zip(features, indices)], indices
+    indices, merged = choose(features, prompts, pruner)
+    return merged or [f[i] for f, i in zip(features, indices)], indices
 
 
 @torch.no_grad()
-def choose(features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPruner) -> list[Tensor]:
+def choose(
+    features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPruner
+) -> tuple[list[Tensor], list[Tensor] | None]:
     """Runs `pruner` on detached features and checks that it did what it promised.
+
+    A pruner with an attribute `merges` that is True returns for each image a pair, of indices and of features
+    `(budget(n), d)` that stand in their places.
 
     Looking at the indices waits for a GPU. A pruner with an attribute `vouches_for_indices` that is True answers itself
     for their order and their range, and is spared that, as this package's own is.
+
+    Returns:
+        Per image its indices, and of a pruner that merges its features, without gradient; of another None.
     """
     vouched = getattr(pruner, "vouches_for_indices", False) is True
     with plain_precision(features):
@@ -57,6 +65,11 @@ def choose(features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPru
     name = type(pruner).__name__
     if len(indices) != len(features):
         raise ValueError(f"{name} returned {len(indices)} results for {len(features)} images: it must return one each")
+    merged: list[Tensor] | None = None
+    if merges(pruner):
+        if any(not isinstance(pair, tuple) or len(pair) != 2 for pair in indices):
+            raise ValueError(f"{name} merges, and must return a pair of indices and features for each image")
+        indices, merged = [i for i, _ in indices], [given for _, given in indices]
     for i, f in zip(indices, features):
         budget = pruner.budget(len(f))
         if not isinstance(i, Tensor) or i.dtype != torch.long:
@@ -68,7 +81,17 @@ def choose(features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPru
             )
         if not vouched and not bool(((i >= 0) & (i < len(f))).all() and (i.diff() > 0).all()):
             raise ValueError(f"{name} must return ascending indices below {len(f)}, but returned {i}")
-    return [i.to(f.device) for i, f in zip(indices, features)]
+    for i, f, given in zip(indices, features, merged or ()):
+        if not isinstance(given, Tensor) or given.shape != (len(i), f.shape[1]):
+            found = tuple(given.shape) if isinstance(given, Tensor) else given
+            raise ValueError(f"{name} returned features {found} for an image, but must return ({len(i)}, {f.shape[1]})")
+    places = [i.to(f.device) for i, f in zip(indices, features)]
+    return places, merged and [given.to(f) for given, f in zip(merged, features)]
+
+
+def merges(pruner: VisualTokenPruner) -> bool:
+    """Whether a pruner makes tokens of several, in the place of keeping some as they are."""
+    return getattr(pruner, "merges", False) is True
 
 
 class RecordingPruner:

@@ -85,8 +85,20 @@ class EncoderOutput:
         flat_layers = layers is not None and isinstance(layers[0], Tensor)
         return cls(images, by_layer, _Form(type(output), bare, pair, isinstance(features, Tensor), flat_layers))
 
-    def kept(self, indices: list[Tensor]) -> "EncoderOutput":
-        """With the tokens `(l_i,)` of each image and no others."""
+    def kept(self, indices: list[Tensor], merged: list[Tensor] | None = None) -> "EncoderOutput":
+        """With the tokens `(l_i,)` of each image and no others; where they are given, `merged` `(l_i, d)` in their
+        places.
+
+        Raises:
+            ValueError: there is nothing to stand in their places in deepstack.
+        """
+        if merged is not None and self.layers is not None:
+            raise ValueError(
+                "this model adds features of its vision tower to visual tokens in later layers, which merged tokens "
+                "have none of: choose a pruner that keeps tokens as they are"
+            )
+        if merged is not None:
+            return EncoderOutput(merged, None, self.form)
         return self._changed(lambda images: [f[i.to(f.device)] for f, i in zip(images, indices)])
 
     def ordered(self, order: list[int]) -> "EncoderOutput":

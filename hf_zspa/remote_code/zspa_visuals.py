@@ -104,9 +104,9 @@ class ZspaVisualsMixin:
             modality, spots, output, rows = encoded.pop(0)
             sizes, to_fill = [len(image) for image in output.images], input_ids == self._base.placeholder_id(modality)
             shown = [s.nonzero()[:, 0] for s in mask[spots].split(sizes)]  # the mask may hide some
-            indices = self._select(output.images, [prompts[row] for row in rows], shown, pruner)
+            indices, merged = self._select(output.images, [prompts[row] for row in rows], shown, pruner)
             pruned.keep = pruned.keep.masked_scatter(to_fill, _kept_placeholders(sizes, indices).to(to_fill.device))
-            pruned.outputs[modality], pruned.rows[modality] = output.kept(indices), rows
+            pruned.outputs[modality], pruned.rows[modality] = output.kept(indices, merged), rows
             del output  # from here on only what is kept takes memory
             for row, visible, chosen in zip(rows, shown, indices):
                 lengths[row] -= len(visible) - len(chosen)
@@ -230,17 +230,23 @@ class ZspaVisualsMixin:
         return getattr(self.config, "return_dict", True) if asked is None else asked
 
     @staticmethod
-    def _select(images: list[Tensor], prompts: list[Tensor], shown: list[Tensor], pruner) -> list[Tensor]:
-        """Per image the indices of the tokens kept, of those `shown` to it, indices as well, on the CPU."""
+    def _select(
+        images: list[Tensor], prompts: list[Tensor], shown: list[Tensor], pruner
+    ) -> tuple[list[Tensor], list[Tensor] | None]:
+        """Per image the indices of the tokens kept, of those `shown` to it, indices as well, on the CPU; and what a
+        pruner that merges puts in their places."""
         seen = [k for k, visible in enumerate(shown) if len(visible)]
         part = {k: shown[k].to(images[k].device) for k in seen if len(shown[k]) < len(images[k])}
-        chosen = choose(
+        chosen, merged = choose(
             [images[k][part[k]] if k in part else images[k] for k in seen], [prompts[k] for k in seen], pruner
         )
         indices = [torch.empty(0, dtype=torch.long, device=image.device) for image in images]
         for k, of_shown in zip(seen, chosen):
             indices[k] = part[k][of_shown] if k in part else of_shown
-        return indices
+        if merged is not None:
+            found = dict(zip(seen, merged))
+            merged = [found.get(k, image[:0]) for k, image in enumerate(images)]
+        return indices, merged
 
 
 def _common_end(stays: Tensor, positions: Tensor | None) -> int:

@@ -13,6 +13,7 @@ from hf_zspa.pruners.registry import METHODS, PUBLISHED_DIVPRUNE, make_pruner, m
 from hf_zspa.scenes.heldout import scene_questions
 
 PRUNING = [method for method in METHODS if method != "original"]
+KEEPING = [method for method in PRUNING if method not in ("tome", "resized")]
 
 
 def tokens(seed, n=24, m=5, d=16):
@@ -178,7 +179,13 @@ def test_a_wrong_method_or_ratio_is_named(method, ratios, message):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from(PRUNING), st.integers(1, 40), st.integers(0, 6), st.floats(0.01, 0.99), st.integers(0, 10**6))
+@given(
+    st.sampled_from(KEEPING),
+    st.integers(1, 40),
+    st.integers(0, 6),
+    st.floats(0.01, 0.99),
+    st.integers(0, 10**6),
+)
 def test_every_pruner_keeps_its_word(method, n, m, keep, seed):
     visual, prompt = tokens(seed, n, m, 8)
     visual[: n // 4] = visual[0]  # equal tokens
@@ -204,3 +211,58 @@ def test_a_checkpoint_generates_with_every_method(method):
     assert output.shape[1] > inputs["input_ids"].shape[1]
     (kept,) = model.select_visual_tokens(**inputs, visual_token_pruner=pruner)
     assert kept.shape == (36,)
+
+
+def matched(visual, budget):
+    """ToMe's groups of original tokens, one pair after the other."""
+    groups = [[i] for i in range(len(visual))]
+    while len(groups) > budget:
+        means = [visual[group].mean(0) for group in groups]
+        pairs = []
+        for a in range(0, len(groups), 2):
+            cosines = {b: float(torch.cosine_similarity(means[a], means[b], dim=0)) for b in range(1, len(groups), 2)}
+            best = max(cosines, key=lambda b: (cosines[b], -b))
+            pairs.append((-cosines[best], a, best))
+        for _, a, b in sorted(pairs)[: len(groups) - budget]:
+            groups[b] = [*groups[b], *groups[a]]
+            groups[a] = []
+        groups = [group for group in groups if group]
+    return groups
+
+
+@pytest.mark.parametrize(("seed", "n", "keep"), [(0, 24, 0.9), (1, 24, 0.25), (2, 25, 0.1), (3, 1, 0.5), (4, 7, 0.01)])
+def test_tome_averages_the_groups_that_its_matching_makes(seed, n, keep):
+    visual, prompt = tokens(seed, n)
+    pruner = METHODS["tome"].make(keep)
+    ((indices, features),) = pruner([visual], [prompt])
+    groups = matched(visual.double(), pruner.budget(n))
+    assert indices.tolist() == [group[0] for group in groups] and bool((indices.diff() > 0).all())
+    torch.testing.assert_close(features, torch.stack([visual[group].mean(0) for group in groups]))
+
+
+def test_what_is_resized_is_the_average_of_its_part_of_the_square():
+    visual = torch.arange(36.0)[:, None].expand(36, 2)
+    ((indices, features),) = METHODS["resized"].make(0.3)([visual], [visual[:0]])  # 3 x 3 of 11
+    expected = torch.arange(36.0).view(3, 2, 3, 2).mean((1, 3)).flatten()
+    assert indices.tolist() == list(range(9)) and torch.equal(features, expected[:, None].expand(9, 2))
+    with pytest.raises(ValueError, match="12 visual tokens is no square, as 'resized' needs it"):
+        METHODS["resized"].make(0.3)([visual[:12]], [visual[:0]])
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("m", [0, 5])
+def test_par_keeps_the_clusters_nearest_the_prompt(seed, m):
+    visual, prompt = tokens(seed, m=m)
+    cosines = (unit(visual) @ unit(visual).T).fill_diagonal_(-2)
+    groups = [{i} for i in range(len(visual))]
+    for i, j in enumerate(cosines.argmax(1).tolist()):
+        joined = set().union(*(group for group in groups if i in group or j in group))
+        groups = [group for group in groups if not group & joined] + [joined]
+    pooled = unit(prompt.mean(0)) if m else torch.zeros(visual.shape[1], dtype=torch.float64)
+    near = {min(group): float(unit(visual[sorted(group)].double().mean(0)) @ pooled) for group in groups}
+    own = (unit(visual) @ pooled).tolist()
+    groups.sort(key=lambda group: (-near[min(group)] if m else -len(group), min(group)))
+    order = [i for group in groups for i in sorted(group, key=lambda i: (-own[i], i))]
+    assert len(groups) > 2
+    for budget in (1, 5, 12, 24):
+        assert METHODS["par"].make(budget / 24)([visual], [prompt])[0].tolist() == sorted(order[:budget])

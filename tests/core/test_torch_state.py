@@ -25,6 +25,7 @@ PRUNERS = {
     **{name: method.make(0.2) for name, method in METHODS.items() if method.pruner and name != "zspa"},
     "published": PUBLISHED_DIVPRUNE.make(0.2),
 }
+MERGING = {name: PRUNERS.pop(name) for name in ("tome", "resized")}
 MULTIPLYING = {name: pruner for name, pruner in PRUNERS.items() if name not in ("random", "relevance")}
 
 
@@ -44,6 +45,18 @@ def test_every_pruner_keeps_the_same_in_every_state(tokens, name, state):
     with STATES[state]():
         (kept,) = PRUNERS[name]([visual], [prompt])
     assert kept.device.type == "cpu" and kept.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("name", MERGING)
+def test_every_pruner_that_merges_makes_the_same_in_every_state(tokens, name, state):
+    visual, prompt = tokens[0][:256], tokens[1]
+    ((expected, features),) = MERGING[name]([visual], [prompt])
+    visual = visual.clone().requires_grad_()
+    with STATES[state]():
+        ((kept, found),) = MERGING[name]([visual], [prompt])
+    assert kept.device.type == "cpu" and kept.tolist() == expected.tolist()
+    assert found.dtype == features.dtype and found.tolist() == features.tolist()
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -77,9 +90,9 @@ def test_relevance_is_the_same_in_every_state(tokens, pooling, state):
 @pytest.mark.parametrize("state", STATES)
 def test_what_a_call_chooses_is_the_same_in_every_state(tokens, state):
     visual, prompt = tokens
-    (expected,) = choose([visual], [prompt], ZspaPruner(0.2, 0.3))
+    ((expected,), _) = choose([visual], [prompt], ZspaPruner(0.2, 0.3))
     with STATES[state]():
-        (kept,) = choose([visual], [prompt], ZspaPruner(0.2, 0.3))
+        ((kept,), _) = choose([visual], [prompt], ZspaPruner(0.2, 0.3))
     assert kept.tolist() == expected.tolist()
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from lmms_eval.api.instance import Instance
 from lmms_eval.models.registry_v2 import ModelRegistryV2
 from PIL import Image
@@ -15,6 +16,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.evaluation.lmms_model import HfZspa
 from hf_zspa.evaluation.requests import SampleError, generation_arguments, until_stops
+from hf_zspa.evaluation.resizing import largest_grid
 from hf_zspa.scenes import CHECKPOINT
 from hf_zspa.scenes.domains import VARIED_SCENES
 from hf_zspa.scenes.heldout import collect
@@ -105,9 +107,30 @@ def test_a_model_that_ignores_its_pruner_cannot_pass_for_a_pruned_one(ask, embed
 
 
 def test_every_method_gives_an_answer_and_keeps_what_was_asked(ask, embedded):
-    for method in ("relevance", "divprune", "zspa", "random", "conditional_dpp", "mmtok"):
+    for method in ("relevance", "divprune", "zspa", "random", "conditional_dpp", "mmtok", "par", "tome"):
         ask([messages_of(0)], method, keep_ratio=0.1)
         assert [(r.visual_tokens, r.kept_tokens) for r in embedded.records] == [(144, 14)], method
+
+
+def test_a_resized_image_has_the_average_of_its_tokens_at_the_first_places(ask, embedded):
+    (answer,) = ask([messages_of(0)], "resized", keep_ratio=0.25)
+    assert [(r.visual_tokens, r.kept_tokens) for r in embedded.records] == [(144, 36)]
+    inputs = embedded.processor(
+        images=image_of(0), text=embedded.processor.apply_chat_template(messages_of(0), add_generation_prompt=True),
+        return_tensors="pt",
+    )  # fmt: skip
+    stock = AutoModelForImageTextToText.from_pretrained(CHECKPOINT)
+    (features,) = stock.model.get_image_features(inputs["pixel_values"], return_dict=True).pooler_output
+    small = features.view(6, 2, 6, 2, -1).mean((1, 3)).flatten(0, 1)
+    ids = inputs["input_ids"]
+    left = torch.cumsum(ids == stock.config.image_token_id, 1) <= 36
+    left |= ids != stock.config.image_token_id
+    embeds = stock.get_input_embeddings()(ids[left])
+    embeds[ids[left] == stock.config.image_token_id] = small
+    tokens = stock.generate(inputs_embeds=embeds[None], max_new_tokens=6, do_sample=False)
+    assert answer == embedded.processor.decode(tokens[0], skip_special_tokens=True).strip()
+    ask([messages_of(0)], "zspa", keep_ratio=0.25)
+    assert embedded.model.config.zspa_position_ids == "preserve"
 
 
 def test_a_failing_sample_stops_the_run_with_its_id(ask):
@@ -265,6 +288,28 @@ def test_images_of_all_sizes_share_a_batch(ask, qwen):
         width, height = documents[record.doc_id][0]["content"][0]["url"].size
         assert record.visual_tokens == width * height // 12**2
         assert record.kept_tokens == int(0.2 * record.visual_tokens + 0.5)
+
+
+def test_an_image_of_any_size_is_scaled_to_the_largest_grid_within_the_budget(ask, qwen):
+    documents = varied(6)
+    answers = ask(documents, "resized", model=qwen, keep_ratio=0.25)
+    records = {record.doc_id: record for record in qwen.records}
+    small = []
+    for index, document in enumerate(documents):
+        image, question = document[0]["content"]
+        columns, rows = image["url"].width // 12, image["url"].height // 12
+        fit = largest_grid(rows, columns, int(0.25 * rows * columns + 0.5))
+        assert (records[index].visual_tokens, records[index].kept_tokens) == (rows * columns, fit[0] * fit[1])
+        assert 0.18 < fit[0] * fit[1] / (rows * columns) <= 0.255
+        scaled = image["url"].resize((fit[1] * 12, fit[0] * 12), Image.Resampling.BICUBIC)
+        small.append([{"role": "user", "content": [image | {"url": scaled}, question]}])
+    tiny = HfZspa("embedded-qwen", batch_size=8, device="cpu", min_pixels=1)
+    assert ask(small, "original", model=tiny) == answers
+
+
+def test_the_largest_grid_has_the_aspect_of_the_image_and_is_within_the_budget():
+    assert largest_grid(10, 10, 10) == (3, 3) and largest_grid(10, 14, 14) == (3, 4)
+    assert largest_grid(1, 50, 5) == (1, 5) and largest_grid(50, 1, 5) == (5, 1) and largest_grid(3, 3, 1) == (1, 1)
 
 
 def test_max_pixels_bounds_the_visual_tokens_of_an_image(ask, qwen):

@@ -64,6 +64,37 @@ def test_an_image_of_any_shape_equals_the_oracles(other, shape):
     assert_equals_oracles(other, other.inputs([image(1, SHAPES[shape]), QUESTION]))
 
 
+class Averaging:
+    """Averages every third token with the one after it."""
+
+    merges = True
+
+    def budget(self, n):
+        return (n + 2) // 3
+
+    def __call__(self, visual_tokens, prompt_tokens):
+        return [(torch.arange(0, len(v), 3), (v + v.roll(-1, 0))[::3] / 2) for v in visual_tokens]
+
+
+@pytest.mark.every_version
+def test_merged_tokens_stand_where_the_pruner_says(other):
+    inputs = other.inputs(*CASES["unequal images and questions"])
+    options = other.greedy | {"max_new_tokens": 4, "visual_token_pruner": Averaging()}
+    if other.stock.has_deepstack(inputs):
+        with pytest.raises(ValueError, match="which merged tokens have none of: choose a pruner that keeps"):
+            other.model.generate(**inputs, **options)
+        return
+    features = other.stock.features(inputs)
+    made = Averaging()(features, [])
+    keep = other.stock.columns(inputs, [places.tolist() for places, _ in made])
+    standing = torch.cat([f.index_copy(0, *pair) for f, pair in zip(features, made)])
+    tokens, scores = other.stock.generate_short(inputs, keep, 4, standing=standing)
+    out = other.model.generate(**inputs, **options, return_dict_in_generate=True, output_logits=True)
+    visible = scores > -1e8
+    torch.testing.assert_close(torch.stack(out.logits, 1)[visible], scores[visible], **CLOSE)
+    assert torch.equal(out.sequences[:, inputs["input_ids"].shape[1] :], tokens)
+
+
 def test_a_row_gives_what_it_gives_alone(other):
     case = CASES["a text-only row"]
     together = other.generate(other.inputs(*case))

@@ -74,6 +74,28 @@ def test_only_a_pruner_that_vouches_for_its_indices_is_not_looked_at(pair, input
     assert (kept.diff() < 0).all()
 
 
+@pytest.mark.parametrize(
+    "result, named",
+    [
+        (torch.tensor([0, 1]), "a pair of indices and features"),
+        ((torch.tensor([0, 1]), torch.zeros(1, 1)), r"features \(1, 1\) for an image, but must return \(2, \d+\)"),
+        ((torch.tensor([0, 1]), None), "features None"),
+    ],
+)
+def test_a_pruner_that_merges_and_breaks_its_promise_is_named(pair, inputs, result, named):
+    class Broken:
+        merges = True
+
+        def budget(self, n):
+            return 2
+
+        def __call__(self, visual_tokens, prompt_tokens):
+            return [result for _ in visual_tokens]
+
+    with pytest.raises(ValueError, match=f"Broken .*{named}"):
+        pair.generate(inputs, visual_token_pruner=Broken())
+
+
 def test_a_pruner_without_a_result_for_every_image_is_named(pair):
     class Forgetful(EveryThird):
         def __call__(self, visual_tokens, prompt_tokens):

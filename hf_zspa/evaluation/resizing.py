@@ -1,0 +1,61 @@
+"""The image at as many visual tokens as a budget, for the unpruned model: the row "resized"."""
+
+import copy
+from typing import Any
+
+from PIL import Image
+
+from ..checkpoints.families import FAMILIES
+from ..pruners.one_by_one import OneByOne
+from .loading import bound_area
+
+
+def scales_by_area(processor: Any) -> bool:
+    """Whether an image has as many visual tokens as its area, with sides that are whole tokens."""
+    return hasattr(processor.image_processor, "merge_size")
+
+
+def check_resizable(model: Any, processor: Any) -> None:
+    """Raises `ValueError` where an image can be given at neither way: scaled, or as the averages of one square."""
+    one_square = FAMILIES[model.config.model_type].size is None and model.images_are == "entries"
+    if not (scales_by_area(processor) or one_square):
+        raise ValueError(
+            f"'resized' is for models that scale images by area or see one square, not for {model.config.model_type}: "
+            "leave this method out"
+        )
+
+
+class Resizer:
+    """Scales images so that a processor makes of them as many visual tokens as are kept at a ratio.
+
+    Args:
+        processor: one that scales by area; a copy of it has no smallest area.
+    """
+
+    def __init__(self, processor: Any, keep_ratio: float):
+        self.processor = copy.deepcopy(processor)
+        self.budget = OneByOne(keep_ratio).budget
+        images = self.processor.image_processor
+        self._merge, self._side = images.merge_size, images.merge_size * images.patch_size
+        bound_area(images, 1, None)
+
+    def __call__(self, images: list[Any], patches: Any) -> list[Any]:
+        """The images, scaled.
+
+        Args:
+            patches: `(images, 3)`, the processor's `image_grid_thw` for them as they are.
+        """
+        found = []
+        for image, (_, height, width) in zip(images, patches.tolist(), strict=True):
+            rows, columns = height // self._merge, width // self._merge
+            rows, columns = largest_grid(rows, columns, self.budget(rows * columns))
+            found.append(image.resize((columns * self._side, rows * self._side), Image.Resampling.BICUBIC))
+        return found
+
+
+def largest_grid(rows: int, columns: int, budget: int) -> tuple[int, int]:
+    """The grid of most tokens within a budget among those with the aspect of `(rows, columns)`, rounded to whole
+    columns; of a strip too long for it, a row of the budget."""
+    grids = [(r, max(1, round(r * columns / rows))) for r in range(1, budget + 1)]
+    fits = [(r, c) for r, c in grids if r * c <= budget]
+    return max(fits or [(1, budget)], key=lambda grid: grid[0] * grid[1])

@@ -1,0 +1,73 @@
+"""Pruners that average visual tokens in the place of dropping them."""
+
+from dataclasses import dataclass
+from math import isqrt
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, normalize
+
+from ..remote_code.zspa_similarity import plain_precision
+from .one_by_one import OneByOne
+
+
+@dataclass(frozen=True)
+class MergingPruner(OneByOne):
+    """A pruner that treats each image by itself, and returns for each `(indices, features)`: ascending `(l,)`, and
+    `(l, d)` in the dtype of its tokens, which stand in their places. A method is `merge` for one image."""
+
+    merges = True
+
+    @torch.no_grad()
+    def __call__(self, visual_tokens: list[Tensor], prompt_tokens: list[Tensor]) -> list[tuple[Tensor, Tensor]]:  # type: ignore[override]
+        with plain_precision(visual_tokens):
+            found = [self.merge(visual.float(), self.budget(len(visual))) for visual in visual_tokens]
+        return [(indices, features.to(v.dtype)) for (indices, features), v in zip(found, visual_tokens)]
+
+    def merge(self, visual: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+        """Of `visual` `(n, d)`, float32, ascending indices `(budget,)` and what stands there, `(budget, d)`."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class TomePruner(MergingPruner):
+    """Bipartite matching, the rule of ToMe (Bolya et al., 2022), until the budget is left.
+
+    Every other token is matched with the most similar of the rest; the most similar pairs become their average, in
+    which each original token counts once, at the place of the second. Its authors merge a few tokens in each layer of
+    the vision tower, by the keys of its attention; here projected tokens are merged, at most half of them at a time.
+    """
+
+    def merge(self, visual: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+        tokens, indices = visual, torch.arange(len(visual), device=visual.device)
+        sizes = torch.ones_like(visual[:, :1])
+        while len(tokens) > budget:
+            unit = normalize(tokens, dim=1)
+            similarity, match = (unit[::2] @ unit[1::2].T).max(1)
+            order = similarity.sort(descending=True, stable=True).indices[: len(tokens) - budget]
+            gone, into = 2 * order, 2 * match[order] + 1
+            total, count = tokens * sizes, sizes.clone()
+            total.index_add_(0, into, total[gone])
+            count.index_add_(0, into, sizes[gone])
+            stays = torch.ones(len(tokens), dtype=torch.bool, device=visual.device)
+            stays[gone] = False
+            tokens, sizes, indices = (total / count)[stays], count[stays], indices[stays]
+        return indices, tokens
+
+
+@dataclass(frozen=True)
+class PooledPruner(MergingPruner):
+    """The image at a lower resolution, for models that see a square of fixed size: the square of tokens is averaged to
+    the largest one within the budget, whose tokens stand in the first places."""
+
+    def budget(self, n: int) -> int:
+        return isqrt(super().budget(n)) ** 2
+
+    def merge(self, visual: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+        n, side = len(visual), isqrt(len(visual))
+        if side * side != n:
+            raise ValueError(
+                f"an image of {n} visual tokens is no square, as 'resized' needs it: leave this method out"
+            )
+        pooled = adaptive_avg_pool2d(visual.T.reshape(1, -1, side, side), isqrt(budget))
+        return torch.arange(budget, device=visual.device), pooled.flatten(2)[0].T
