@@ -151,3 +151,24 @@ def assert_each_choice_is_the_best(visual, prompt, pruner, tie: float = TIE):
         value = value.clone()
         value[selected] = -torch.inf
         assert value[token] >= value.max() - tie, f"step {step}: {token} has {value[token]}, the best {value.max()}"
+
+
+def assert_pairs_are_the_best(tokens, gone, into, most: int, tie: float = TIE):
+    """ToMe's matching: every other token, with the most similar of the rest; the most similar pairs are merged."""
+    similarity = cosine(tokens[::2], tokens[1::2])
+    best = similarity.max(1).values
+    assert len(gone) == len(into) == min(most, len(tokens) // 2) and len(set(gone.tolist())) == len(gone)
+    assert (gone % 2 == 0).all() and (into % 2 == 1).all()
+    found = similarity[gone // 2, into // 2]
+    assert (found >= best[gone // 2] - tie).all() and (found.diff() <= tie).all()
+    stay = torch.ones(len(best), dtype=torch.bool).index_fill(0, gone // 2, False)
+    assert not stay.any() or not len(found) or found.min() >= best[stay].max() - tie
+
+
+def components(neighbour: list[int]) -> list[set[int]]:
+    """What is linked to what, by whatever way."""
+    groups = [{i} for i in range(len(neighbour))]
+    for link in enumerate(neighbour):
+        joined = set().union(*(group for group in groups if group & {*link}))
+        groups = [group for group in groups if not group & joined] + [joined]
+    return groups

@@ -30,6 +30,7 @@ from .cells import (
 from .lmms_model import HfZspa
 from .lmms_tasks import check_data, task_manager
 from .report import build_results
+from .resizing import way
 from .sweep import Measurement, Sweep, write_json
 
 EMBEDDED_TASKS = {"embedded": "zspa_scenes", "embedded-qwen": "zspa_scenes_varied"}
@@ -81,6 +82,8 @@ def evaluate(request: Request, console: Console) -> dict[str, Any]:
     sweep = Sweep(model, manager, request.output, request.data, request.limit)
     measurements = _run(sweep, cells, console, extra=len(tasks) * 2 if request.table == 4 else 0)
     about = {"table": request.table, "settings": sweep.settings, "data": str(request.data) if request.data else None}
+    if any(cell.method == "resized" for cell in cells):
+        about["resized"] = way(model.processor)
     about |= {f"zspa_{name}": value for name, value in (own or {}).items()}
     results = build_results(request.checkpoint, measurements, **about)
     write_json(request.output / f"{request.stem}.json", results)

@@ -60,10 +60,8 @@ def _set_pixels(processor: Any, settings: Settings) -> None:
     if smallest is None and largest is None:
         return
     images = processor.image_processor
-    if not hasattr(images, "merge_size"):
-        raise ValueError(
-            f"min_pixels and max_pixels have no meaning for {type(images).__name__}, which has fixed sizes"
-        )
+    if not bounds_area(images):
+        raise ValueError(f"min_pixels and max_pixels have no meaning for {type(images).__name__}, which bounds no area")
     if min(value for value in (smallest, largest) if value is not None) < 1:
         raise ValueError(f"min_pixels is {smallest} and max_pixels {largest}, but an area is at least 1")
     if smallest is not None and largest is not None and smallest > largest:
@@ -71,6 +69,11 @@ def _set_pixels(processor: Any, settings: Settings) -> None:
     for each in (images, getattr(processor, "video_processor", None)):
         if each is not None:
             bound_area(each, smallest, largest)
+
+
+def bounds_area(processor: Any) -> bool:
+    """Whether a processor scales images to an area within bounds."""
+    return hasattr(processor, "merge_size") and "shortest_edge" in dict(processor.size)
 
 
 def bound_area(processor: Any, smallest: int | None, largest: int | None) -> None:

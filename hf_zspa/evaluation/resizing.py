@@ -7,7 +7,7 @@ from PIL import Image
 
 from ..checkpoints.families import FAMILIES
 from ..pruners.one_by_one import OneByOne
-from .loading import bound_area
+from .loading import bound_area, bounds_area
 
 
 def scales_by_area(processor: Any) -> bool:
@@ -15,9 +15,16 @@ def scales_by_area(processor: Any) -> bool:
     return hasattr(processor.image_processor, "merge_size")
 
 
+def way(processor: Any) -> str:
+    """What "resized" does to an image, in words."""
+    if scales_by_area(processor):
+        return "the image, scaled to the largest grid of its aspect within the budget"
+    return "the averages of the image's features in the largest square within the budget, at contiguous positions"
+
+
 def check_resizable(model: Any, processor: Any) -> None:
     """Raises `ValueError` where an image can be given at neither way: scaled, or as the averages of one square."""
-    one_square = FAMILIES[model.config.model_type].size is None and model.images_are == "entries"
+    one_square = FAMILIES[model.config.model_type].size is None and model.model.images_are == "entries"
     if not (scales_by_area(processor) or one_square):
         raise ValueError(
             f"'resized' is for models that scale images by area or see one square, not for {model.config.model_type}: "
@@ -29,7 +36,7 @@ class Resizer:
     """Scales images so that a processor makes of them as many visual tokens as are kept at a ratio.
 
     Args:
-        processor: one that scales by area; a copy of it has no smallest area.
+        processor: one that scales by area; in a copy of it no area is too small.
     """
 
     def __init__(self, processor: Any, keep_ratio: float):
@@ -37,7 +44,8 @@ class Resizer:
         self.budget = OneByOne(keep_ratio).budget
         images = self.processor.image_processor
         self._merge, self._side = images.merge_size, images.merge_size * images.patch_size
-        bound_area(images, 1, None)
+        if bounds_area(images):
+            bound_area(images, 1, None)
 
     def __call__(self, images: list[Any], patches: Any) -> list[Any]:
         """The images, scaled.
@@ -49,7 +57,8 @@ class Resizer:
         for image, (_, height, width) in zip(images, patches.tolist(), strict=True):
             rows, columns = height // self._merge, width // self._merge
             rows, columns = largest_grid(rows, columns, self.budget(rows * columns))
-            found.append(image.resize((columns * self._side, rows * self._side), Image.Resampling.BICUBIC))
+            size = columns * self._side, rows * self._side
+            found.append(image.convert("RGB").resize(size, Image.Resampling.BICUBIC))
         return found
 
 

@@ -21,6 +21,8 @@ def markdown(results: dict[str, Any]) -> str:
     parts.append(_TABLES[table](results) if table else f"## Scores (measured here)\n\n{_methods_table(rows)}")
     if table is None or table == 1:
         parts.append(_differences_table(rows))
+    if "resized" in results:
+        parts.append(f'"resized" is the unpruned model, given {results["resized"]}.')
     parts += [_protocol(rows), _paper_part(table or 1, _tasks(rows))]
     return "\n\n".join(part for part in parts if part) + "\n"
 

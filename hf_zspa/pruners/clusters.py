@@ -12,12 +12,13 @@ from .one_by_one import OneByOne
 
 @dataclass(frozen=True)
 class ParPruner(OneByOne):
-    """Clusters of a graph of visual tokens, those nearest the prompt kept, as in PAR (Liu et al., 2024).
+    """Clusters of a graph of visual tokens, those nearest the prompt kept, after PAR (Liu et al., 2024) as the paper of
+    ZSPAPrune has it.
 
     A token is linked to the one most similar to it, and what is linked is a cluster. Whole clusters are kept in the
-    order of the cosine of their mean to the prompt's; of the last one the most relevant tokens. Its authors set how
-    similar linked tokens are and how many clusters stay; here nothing is set, and the budget decides. Without a prompt
-    the largest clusters come first.
+    order of the cosine of their mean to the prompt's; of the last one the most relevant tokens. Its authors retrieve
+    clusters by settings of their own and then thin them by a router; here nothing is set, nothing is thinned, and the
+    budget decides. Without a prompt the largest clusters come first.
     """
 
     def choose(self, visual: Tensor, prompt: Tensor, budget: int) -> Tensor:

@@ -33,26 +33,31 @@ class MergingPruner(OneByOne):
 class TomePruner(MergingPruner):
     """Bipartite matching, the rule of ToMe (Bolya et al., 2022), until the budget is left.
 
-    Every other token is matched with the most similar of the rest; the most similar pairs become their average, in
-    which each original token counts once, at the place of the second. Its authors merge a few tokens in each layer of
-    the vision tower, by the keys of its attention; here projected tokens are merged, at most half of them at a time.
+    Its authors merge a few tokens in each layer of the vision tower, by the keys of its attention, and have attention
+    weigh a token by how many it stands for. Here projected tokens are merged, by their own cosines, at most half of
+    them at a time, and the language model weighs all alike.
     """
 
     def merge(self, visual: Tensor, budget: int) -> tuple[Tensor, Tensor]:
-        tokens, indices = visual, torch.arange(len(visual), device=visual.device)
-        sizes = torch.ones_like(visual[:, :1])
-        while len(tokens) > budget:
-            unit = normalize(tokens, dim=1)
-            similarity, match = (unit[::2] @ unit[1::2].T).max(1)
-            order = similarity.sort(descending=True, stable=True).indices[: len(tokens) - budget]
-            gone, into = 2 * order, 2 * match[order] + 1
-            total, count = tokens * sizes, sizes.clone()
-            total.index_add_(0, into, total[gone])
-            count.index_add_(0, into, sizes[gone])
-            stays = torch.ones(len(tokens), dtype=torch.bool, device=visual.device)
-            stays[gone] = False
-            tokens, sizes, indices = (total / count)[stays], count[stays], indices[stays]
-        return indices, tokens
+        place = torch.arange(len(visual), device=visual.device)  # where each token is averaged
+        while True:
+            left, group, sizes = place.unique(return_inverse=True, return_counts=True)
+            tokens = torch.zeros_like(visual[: len(left)]).index_add_(0, group, visual) / sizes[:, None]
+            if len(left) == budget:
+                return left, tokens
+            gone, into = matching(tokens, len(left) - budget)
+            place = left.index_copy(0, gone, left[into])[group]
+
+
+def matching(tokens: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Which of `tokens` `(n, d)`, two or more, are merged, and into which, `(min(most, n // 2),)` each.
+
+    Every other token, from the first, is paired with the most similar of the rest; the most similar pairs are merged.
+    """
+    unit = normalize(tokens, dim=1)
+    similarity, match = (unit[::2] @ unit[1::2].T).max(1)
+    chosen = similarity.sort(descending=True, stable=True).indices[: min(most, len(tokens) // 2)]
+    return 2 * chosen, 2 * match[chosen] + 1
 
 
 @dataclass(frozen=True)

@@ -29,29 +29,24 @@ def selecting(get_features):
             return output
         if self._base.images_are != "entries":
             raise ValueError("of these features the prompt says which are one image's: use select_visual_tokens")
-        return keep_tokens(EncoderOutput.of(output).images, prompt_tokens, visual_token_pruner)
+        output = EncoderOutput.of(output)
+        if len(prompt_tokens) != len(output.images):
+            raise ValueError(
+                f"{len(output.images)} images need as many prompt_tokens, but there are {len(prompt_tokens)}"
+            )
+        indices, merged = choose(output.images, prompt_tokens, visual_token_pruner)
+        return output.kept(indices, merged).images, indices
 
     return get
 
 
-def keep_tokens(
-    features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPruner
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Per image the kept tokens `(l_i, d)` of `(n_i, d)`, and their indices; `prompts` has `(m_i, d)` per image."""
-    if len(prompts) != len(features):
-        raise ValueError(f"{len(features)} images need as many prompt_tokens, but there are {len(prompts)}")
-    indices, merged = choose(features, prompts, pruner)
-    return merged or [f[i] for f, i in zip(features, indices)], indices
-
-
-@torch.no_grad()
 def choose(
     features: list[Tensor], prompts: list[Tensor], pruner: VisualTokenPruner
 ) -> tuple[list[Tensor], list[Tensor] | None]:
     """Runs `pruner` on detached features and checks that it did what it promised.
 
     A pruner with an attribute `merges` that is True returns for each image a pair, of indices and of features
-    `(budget(n), d)` that stand in their places.
+    `(budget(n), d)` that stand in their places, which is refused where the encoder is trained.
 
     Looking at the indices waits for a GPU. A pruner with an attribute `vouches_for_indices` that is True answers itself
     for their order and their range, and is spared that, as this package's own is.
@@ -60,9 +55,14 @@ def choose(
         Per image its indices, and of a pruner that merges its features, without gradient; of another None.
     """
     vouched = getattr(pruner, "vouches_for_indices", False) is True
-    with plain_precision(features):
-        indices = pruner([f.detach() for f in features], [p.detach().to(f.device) for f, p in zip(features, prompts)])
     name = type(pruner).__name__
+    if merges(pruner) and torch.is_grad_enabled() and any(f.requires_grad for f in features):
+        raise ValueError(
+            f"{name} merges visual tokens, which leaves what made them without gradient: choose a pruner that keeps "
+            "tokens as they are, or call the model within torch.no_grad()"
+        )
+    with torch.no_grad(), plain_precision(features):
+        indices = pruner([f.detach() for f in features], [p.detach().to(f.device) for f, p in zip(features, prompts)])
     if len(indices) != len(features):
         raise ValueError(f"{name} returned {len(indices)} results for {len(features)} images: it must return one each")
     merged: list[Tensor] | None = None

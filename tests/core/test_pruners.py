@@ -4,10 +4,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import TIE, assert_pairs_are_the_best, components, cosine, relevance
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from hf_zspa import DppPruner, MmtokPruner, VisualTokenPruner, ZspaPruner
 from hf_zspa.checkpoints.resolve import checkpoint_folder
+from hf_zspa.pruners import merging
+from hf_zspa.pruners.clusters import clusters
+from hf_zspa.pruners.merging import matching
 from hf_zspa.pruners.random_subset import RandomPruner, naming
 from hf_zspa.pruners.registry import METHODS, PUBLISHED_DIVPRUNE, make_pruner, method_of, unread
 from hf_zspa.scenes.heldout import scene_questions
@@ -213,31 +217,59 @@ def test_a_checkpoint_generates_with_every_method(method):
     assert kept.shape == (36,)
 
 
-def matched(visual, budget):
-    """ToMe's groups of original tokens, one pair after the other."""
-    groups = [[i] for i in range(len(visual))]
-    while len(groups) > budget:
-        means = [visual[group].mean(0) for group in groups]
-        pairs = []
-        for a in range(0, len(groups), 2):
-            cosines = {b: float(torch.cosine_similarity(means[a], means[b], dim=0)) for b in range(1, len(groups), 2)}
-            best = max(cosines, key=lambda b: (cosines[b], -b))
-            pairs.append((-cosines[best], a, best))
-        for _, a, b in sorted(pairs)[: len(groups) - budget]:
-            groups[b] = [*groups[b], *groups[a]]
-            groups[a] = []
+@st.composite
+def hard_tokens(draw):
+    """Tokens of an image and of a prompt, some of them equal, some zero, some opposite, in any dtype."""
+    n, m, d = draw(st.integers(1, 40)), draw(st.integers(0, 5)), draw(st.integers(1, 8))
+    visual, prompt = tokens(draw(st.integers(0, 10**6)), n, m, d)
+    index = st.integers(0, n - 1)
+    for source, target, sign in draw(st.lists(st.tuples(index, index, st.sampled_from([1, 1, 0, -1])), max_size=n)):
+        visual[target] = sign * visual[source]
+    dtype = draw(st.sampled_from([torch.float32, torch.bfloat16, torch.float16]))
+    return visual.to(dtype), prompt.to(dtype)
+
+
+RATIOS = st.floats(0.01, 1.0)
+
+
+@settings(max_examples=150, deadline=None)
+@given(hard_tokens().filter(lambda given: len(given[0]) > 1), st.integers(0, 40))
+def test_tome_merges_the_most_similar_pairs(given, most):
+    visual = given[0].float()
+    assert_pairs_are_the_best(visual, *matching(visual, most), most)
+
+
+@settings(max_examples=150, deadline=None)
+@given(hard_tokens(), RATIOS)
+def test_tome_averages_what_its_matching_puts_together(given, keep):
+    visual, prompt = given
+    pruner, rounds = METHODS["tome"].make(keep), []
+
+    def recorded(*call):
+        rounds.append((call, matching(*call)))
+        return rounds[-1][1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merging, "matching", recorded)
+        ((indices, features),) = pruner([visual], [prompt])
+    groups, budget = [[i] for i in range(len(visual))], pruner.budget(len(visual))
+    mean = lambda: torch.stack([visual[group].double().mean(0) for group in groups])  # noqa: E731
+    for (averages, most), pairs in rounds:
+        assert most == len(groups) - budget
+        torch.testing.assert_close(averages.double(), mean(), atol=1e-5, rtol=1e-5)
+        for gone, into in zip(*map(torch.Tensor.tolist, pairs)):
+            groups[into], groups[gone] = groups[into] + groups[gone], []
         groups = [group for group in groups if group]
-    return groups
+    assert len(groups) == budget
+    assert indices.tolist() == [group[0] for group in groups] and features.dtype == visual.dtype
+    torch.testing.assert_close(features, mean().to(visual.dtype))
 
 
-@pytest.mark.parametrize(("seed", "n", "keep"), [(0, 24, 0.9), (1, 24, 0.25), (2, 25, 0.1), (3, 1, 0.5), (4, 7, 0.01)])
-def test_tome_averages_the_groups_that_its_matching_makes(seed, n, keep):
-    visual, prompt = tokens(seed, n)
-    pruner = METHODS["tome"].make(keep)
-    ((indices, features),) = pruner([visual], [prompt])
-    groups = matched(visual.double(), pruner.budget(n))
-    assert indices.tolist() == [group[0] for group in groups] and bool((indices.diff() > 0).all())
-    torch.testing.assert_close(features, torch.stack([visual[group].mean(0) for group in groups]))
+def test_tome_counts_each_token_once():
+    visual = torch.tensor([[1.0, 0.1], [1.0, 0.0], [0.0, 1.0], [2.0, 0.0]])
+    ((indices, features),) = METHODS["tome"].make(0.25)([visual], [visual[:0]])
+    assert indices.shape == (1,)
+    torch.testing.assert_close(features, visual.mean(0, keepdim=True))
 
 
 def test_what_is_resized_is_the_average_of_its_part_of_the_square():
@@ -249,20 +281,47 @@ def test_what_is_resized_is_the_average_of_its_part_of_the_square():
         METHODS["resized"].make(0.3)([visual[:12]], [visual[:0]])
 
 
-@pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("m", [0, 5])
-def test_par_keeps_the_clusters_nearest_the_prompt(seed, m):
-    visual, prompt = tokens(seed, m=m)
-    cosines = (unit(visual) @ unit(visual).T).fill_diagonal_(-2)
-    groups = [{i} for i in range(len(visual))]
-    for i, j in enumerate(cosines.argmax(1).tolist()):
-        joined = set().union(*(group for group in groups if i in group or j in group))
-        groups = [group for group in groups if not group & joined] + [joined]
-    pooled = unit(prompt.mean(0)) if m else torch.zeros(visual.shape[1], dtype=torch.float64)
-    near = {min(group): float(unit(visual[sorted(group)].double().mean(0)) @ pooled) for group in groups}
-    own = (unit(visual) @ pooled).tolist()
-    groups.sort(key=lambda group: (-near[min(group)] if m else -len(group), min(group)))
-    order = [i for group in groups for i in sorted(group, key=lambda i: (-own[i], i))]
-    assert len(groups) > 2
-    for budget in (1, 5, 12, 24):
-        assert METHODS["par"].make(budget / 24)([visual], [prompt])[0].tolist() == sorted(order[:budget])
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 12), RATIOS, st.integers(1, 4))
+def test_what_is_resized_is_the_largest_square_within_the_budget(side, keep, d):
+    visual = torch.randn(side * side, d, generator=torch.Generator().manual_seed(side))
+    pruner = METHODS["resized"].make(keep)
+    ((indices, features),) = pruner([visual], [visual[:0]])
+    small = int(max(1, int(keep * side * side + 0.5)) ** 0.5)
+    assert pruner.budget(side * side) == small**2 and indices.tolist() == list(range(small**2))
+    square = visual.double().view(side, side, d)
+    bounds = [(i * side // small, -(-(i + 1) * side // small)) for i in range(small)]
+    expected = torch.stack([square[y:yy, x:xx].mean((0, 1)) for y, yy in bounds for x, xx in bounds])
+    torch.testing.assert_close(features.double(), expected, atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=150, deadline=None)
+@given(hard_tokens(), RATIOS)
+def test_par_keeps_the_clusters_nearest_the_prompt(given, keep):
+    visual, prompt = given
+    label = clusters(visual.float())
+    n, similarity = len(visual), cosine(visual, visual)
+    similarity = similarity - torch.diag(torch.full((n,), torch.inf, dtype=torch.float64))
+    groups = [set((label == k).nonzero()[:, 0].tolist()) for k in range(int(label.max()) + 1)]
+    nearest = similarity.max(1).values
+    for i in range(n if n > 1 else 0):  # in the cluster of a token as similar as any, but for rounding
+        assert max(float(similarity[i, j]) for j in groups[int(label[i])]) >= nearest[i] - TIE
+    if n > 1 and bool((similarity.topk(2).values.diff().abs() > TIE).all()):  # nothing is left to rounding
+        assert sorted(map(sorted, groups)) == sorted(map(sorted, components(similarity.argmax(1).tolist())))
+    near, own = torch.tensor([float(len(group)) for group in groups]), torch.zeros(n, dtype=torch.float64)
+    if len(prompt):
+        means = torch.stack([visual[sorted(group)].double().mean(0) for group in groups])
+        near, own = relevance(means, prompt, "mean"), relevance(visual, prompt, "mean")
+    pruner = METHODS["par"].make(keep)
+    kept = set(pruner([visual], [prompt])[0].tolist())
+    assert len(kept) == pruner.budget(n)
+    whole = [k for k, group in enumerate(groups) if group <= kept]
+    (cut,) = [k for k, group in enumerate(groups) if group & kept and not group <= kept] or [None]
+    left = [k for k, group in enumerate(groups) if not group & kept]
+    taken = [*whole, *([] if cut is None else [cut])]
+    for k in left:
+        assert near[taken].min() >= near[k] - TIE
+    if cut is not None:
+        assert not whole or near[whole].min() >= near[cut] - TIE
+        rest = sorted(groups[cut] - kept)
+        assert own[sorted(groups[cut] & kept)].min() >= own[rest].max() - TIE

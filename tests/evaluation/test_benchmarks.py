@@ -94,10 +94,10 @@ def failing(embedded, monkeypatch, samples):
     """Lets these samples, or all where it is None, fail on the way into the model."""
     inputs = embedded._inputs
 
-    def fail_some(batch):
+    def fail_some(batch, counter):
         if samples is None or any(sample.doc_id in samples for sample in batch):
             raise OSError("no such picture")
-        return inputs(batch)
+        return inputs(batch, counter)
 
     monkeypatch.setattr(embedded, "on_error", "count")
     monkeypatch.setattr(embedded, "_inputs", fail_some)

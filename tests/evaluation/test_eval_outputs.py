@@ -29,6 +29,14 @@ def test_eval_speaks_json_and_says_on_stderr_what_is_done(loaded_once, run, tmp_
     assert [line[:7] for line in done] == ["1 of 2:", "2 of 2:"]
 
 
+def test_the_report_says_what_resized_does_to_an_image(loaded_once, run, tmp_path):
+    status, *_ = run("--methods", "original,resized", "--keep-ratio", "0.25", "--json")
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert status == 0 and "given the averages of the image's features in the largest square within" in text
+    assert "| resized, keep 0.25 | 144 → 36.0 |" in text
+    assert "resized" not in json.loads(run("--json", "--keep-ratio", "0.25")[1])
+
+
 NAMES = ["results.json", "results.md", "results-core-ratio.png", "zspa_scenes_extreme-original.json"]
 
 

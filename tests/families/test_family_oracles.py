@@ -65,27 +65,33 @@ def test_an_image_of_any_shape_equals_the_oracles(other, shape):
 
 
 class Averaging:
-    """Averages every third token with the one after it."""
+    """Averages every so manieth token with the one after it."""
 
     merges = True
 
+    def __init__(self, step):
+        self.step = step
+
     def budget(self, n):
-        return (n + 2) // 3
+        return len(range(0, n, self.step))
 
     def __call__(self, visual_tokens, prompt_tokens):
-        return [(torch.arange(0, len(v), 3), (v + v.roll(-1, 0))[::3] / 2) for v in visual_tokens]
+        step = self.step
+        return [(torch.arange(0, len(v), step), (v + v.roll(-1, 0))[::step] / 2) for v in visual_tokens]
 
 
 @pytest.mark.every_version
-def test_merged_tokens_stand_where_the_pruner_says(other):
+@pytest.mark.parametrize("step", [1, 3])
+def test_merged_tokens_stand_where_the_pruner_says(other, step):
+    pruner = Averaging(step)
     inputs = other.inputs(*CASES["unequal images and questions"])
-    options = other.greedy | {"max_new_tokens": 4, "visual_token_pruner": Averaging()}
+    options = other.greedy | {"max_new_tokens": 4, "visual_token_pruner": pruner}
     if other.stock.has_deepstack(inputs):
         with pytest.raises(ValueError, match="which merged tokens have none of: choose a pruner that keeps"):
             other.model.generate(**inputs, **options)
         return
     features = other.stock.features(inputs)
-    made = Averaging()(features, [])
+    made = pruner(features, [])
     keep = other.stock.columns(inputs, [places.tolist() for places, _ in made])
     standing = torch.cat([f.index_copy(0, *pair) for f, pair in zip(features, made)])
     tokens, scores = other.stock.generate_short(inputs, keep, 4, standing=standing)

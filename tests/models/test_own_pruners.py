@@ -96,6 +96,30 @@ def test_a_pruner_that_merges_and_breaks_its_promise_is_named(pair, inputs, resu
         pair.generate(inputs, visual_token_pruner=Broken())
 
 
+class Averaging(EveryThird):
+    merges = True
+
+    def __call__(self, visual_tokens, prompt_tokens):
+        return [(i, v.mean(0).expand(len(i), -1)) for v, i in zip(visual_tokens, super().__call__(visual_tokens, []))]
+
+
+def test_merged_tokens_are_refused_where_the_encoder_is_trained(pair, inputs):
+    call = inputs | {"visual_token_pruner": Averaging()}
+    with pytest.raises(
+        ValueError, match="Averaging merges visual tokens, which leaves what made them without gradient"
+    ):
+        pair.model(**call)
+    with torch.no_grad():
+        expected = pair.model(**call).logits
+    pair.model.requires_grad_(False)
+    pair.model.lm_head.requires_grad_(True)
+    try:
+        found = pair.model(**call).logits
+        assert found.requires_grad and torch.equal(found, expected)
+    finally:
+        pair.model.requires_grad_(True)
+
+
 def test_a_pruner_without_a_result_for_every_image_is_named(pair):
     class Forgetful(EveryThird):
         def __call__(self, visual_tokens, prompt_tokens):

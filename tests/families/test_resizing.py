@@ -1,0 +1,43 @@
+"""The image at as many visual tokens as a budget: for every family exact in one of two ways, or refused by name."""
+
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+from pairs import QUESTION, image
+
+from hf_zspa.checkpoints.families import FAMILIES
+from hf_zspa.evaluation.resizing import Resizer, check_resizable, largest_grid, scales_by_area
+from hf_zspa.pruners.registry import METHODS
+
+SIZES = [(112, 84), (56, 140), (230, 90)]
+FAMILIES_HERE = dict.fromkeys([*tiny.FAMILIES, *tiny.OTHER_FAMILIES])
+
+
+@pytest.mark.every_version
+@pytest.mark.parametrize("keep", [0.1, 0.5])
+@pytest.mark.parametrize("family", FAMILIES_HERE)
+def test_an_image_is_resized_exactly_or_refused(load, family, keep):
+    pair = load(family)
+    images = [image(0, size) for size in SIZES]
+    tokens = [pair._count_tokens(each) for each in images]
+    if scales_by_area(pair.processor):
+        check_resizable(pair.model, pair.processor)
+        resizer, record = Resizer(pair.processor, keep), FAMILIES[family]
+        sizes = [pair.inputs([each, QUESTION])[record.size][0] for each in images]
+        grids = [record.layout(pair.model.config.to_dict(), size.tolist()).grids[0].rows for size in sizes]
+        wanted = [largest_grid(len(rows), len(rows[0]), int(max(1, keep * n + 0.5))) for rows, n in zip(grids, tokens)]
+        smaller = resizer(images, torch.stack(sizes))
+        small = replace(pair, processor=resizer.processor)
+        assert [small._count_tokens(each) for each in smaller] == [rows * columns for rows, columns in wanted]
+        assert all(each.mode == "RGB" for each in resizer([images[0].convert("P")], sizes[0][None]))
+    elif len({*tokens}) == 1 and not tiny.RECIPES[family].tiled and FAMILIES[family].size is None:
+        check_resizable(pair.model, pair.processor)
+        pruner = METHODS["resized"].make(keep)
+        (kept,) = pair.model.select_visual_tokens(**pair.inputs([images[0], QUESTION]), visual_token_pruner=pruner)
+        side = int(max(1, keep * tokens[0] + 0.5) ** 0.5)
+        assert kept.tolist() == list(range(side * side))
+    else:
+        with pytest.raises(ValueError, match=f"or see one square, not for {family}: leave this method out"):
+            check_resizable(pair.model, pair.processor)
