@@ -9,13 +9,17 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
-from ..scenes import CHECKPOINT, QWEN_CHECKPOINT
+from ..scenes import CHECKPOINT, PHOTO_CHECKPOINT, QWEN_CHECKPOINT
 from ..version import __version__
 from .base import family_of, other_files, read_config, weight_files
 from .code_files import code_files
 from .write import write_all_but_weights, write_weights
 
-SHIPPED = {"embedded": CHECKPOINT, "embedded-qwen": QWEN_CHECKPOINT}  # and what each is made of
+SHIPPED = {  # and what each is made of
+    "embedded": CHECKPOINT,
+    "embedded-qwen": QWEN_CHECKPOINT,
+    "embedded-photo": PHOTO_CHECKPOINT,
+}
 UNUSED = 7 * 24 * 3600  # seconds after which a copy makes room
 
 

@@ -18,7 +18,7 @@ app = typer.Typer()
 
 @app.command("eval")
 def eval_command(
-    checkpoint: Annotated[str, typer.Argument(help="A folder, a Hub id, embedded or embedded-qwen.")],
+    checkpoint: Annotated[str, typer.Argument(help="A folder, a Hub id, or embedded, embedded-qwen, embedded-photo.")],
     table: Annotated[int | None, typer.Option(help="1, 2 or 4: the paper's table of this number.")] = None,
     tasks: Annotated[str | None, typer.Option(help="lmms-eval's names, such as pope,gqa.")] = None,
     methods: Annotated[
@@ -109,7 +109,7 @@ def eval_command(
 @app.command("bench")
 def bench_command(
     checkpoint: Annotated[
-        str | None, typer.Argument(help="A zspa checkpoint: a folder, a Hub id, embedded or embedded-qwen.")
+        str | None, typer.Argument(help="A zspa checkpoint: a folder, a Hub id, or embedded, embedded-qwen or -photo.")
     ] = None,
     shape: Annotated[
         str | None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..pruners.registry import check_method, method_of
 from ..remote_code.zspa_checks import CHECKS, POOLINGS
-from ..scenes.questions import KINDS
+from ..scenes.domains import DOMAINS
 
 KEEP_RATIO = 0.1  # the paper's tables
 CORE_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # the paper's Table 2 and Figure 3
@@ -17,7 +17,10 @@ TABLE_TASKS = {
     2: ("mmmu_val", "gqa", "pope"),
     4: ("mmmu_val", "pope"),
 }
-GROUPS = {group: tuple(f"{group}_{kind}" for kind in KINDS) for group in ("zspa_scenes", "zspa_scenes_varied")}
+GROUPS = {
+    group: tuple(f"{group}_{kind}" for kind in domain.kinds)
+    for group, domain in zip(("zspa_scenes", "zspa_scenes_varied", "zspa_scenes_photo"), DOMAINS.values(), strict=True)
+}
 
 
 @dataclass(frozen=True, order=True)

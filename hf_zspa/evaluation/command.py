@@ -33,7 +33,11 @@ from .report import build_results
 from .resizing import way
 from .sweep import Measurement, Sweep, write_json
 
-EMBEDDED_TASKS = {"embedded": "zspa_scenes", "embedded-qwen": "zspa_scenes_varied"}
+EMBEDDED_TASKS = {
+    "embedded": "zspa_scenes",
+    "embedded-qwen": "zspa_scenes_varied",
+    "embedded-photo": "zspa_scenes_photo",
+}
 _OWN = ("keep_ratio", "method", "core_ratio", "relevance_weight", "pooling", "centre", "prompt_scope", "position_ids")
 
 

@@ -28,7 +28,7 @@ class HfZspa(lmms):
     """A Hugging Face checkpoint under lmms-eval, by its own processor and chat template.
 
     Args:
-        pretrained: folder or Hub id of a checkpoint, `embedded` or `embedded-qwen`.
+        pretrained: folder or Hub id of a checkpoint, `embedded`, `embedded-qwen` or `embedded-photo`.
         batch_size: prompts answered at once, padded on the left.
         device: such as "cuda:0" or "cpu"; the GPU where there is one.
         device_map: transformers' own; "auto" spreads a model over all GPUs.

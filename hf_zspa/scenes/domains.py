@@ -40,6 +40,6 @@ PHOTOGRAPHS = Domain(
     lambda *_: (PHOTO_GRID, PHOTO_GRID),
     lambda seed, split, _: draw_photo(seed, split),
     PHOTO_KINDS,
-    (*_UNSEEN_KINDS, "exclusion"),
+    ("attribute", "exclusion", "extreme"),
 )
 DOMAINS = {domain.name: domain for domain in (SCENES, VARIED_SCENES, PHOTOGRAPHS)}

@@ -43,7 +43,7 @@ def _existence(scene: Scene, rng: np.random.Generator) -> Question | None:
         i = int(rng.integers(len(objects)))
         colour, kind = objects[i].colour, objects[i].kind
         return Question("existence", _is_there(colour, kind), "yes", (i,), ((4, i),))
-    colour, kind = absent(scene, rng)
+    colour, kind = _absent(scene, rng)
     near = tuple(i for i, thing in enumerate(objects) if colour == thing.colour or kind == thing.kind)
     return Question("existence", _is_there(colour, kind), "no", near)
 
@@ -52,9 +52,7 @@ def _is_there(colour: str, kind: str) -> str:
     return f"is there {'an' if colour == 'orange' else 'a'} {colour} {kind} ?"
 
 
-def absent(
-    scene: Scene, rng: np.random.Generator, others: tuple[str, ...] = (*SHAPES, "sign", "bar")
-) -> tuple[str, str]:
+def _absent(scene: Scene, rng: np.random.Generator) -> tuple[str, str]:
     """A colour and a kind that are mostly both in the scene, but not together."""
     present = {(thing.colour, thing.kind) for thing in scene.objects}
     colours, kinds = [thing.colour for thing in scene.objects], [thing.kind for thing in scene.objects]
@@ -63,7 +61,7 @@ def absent(
             pair = pick(rng, sorted(HELD_OUT_COMBINATIONS))
         else:
             colour = pick(rng, colours if rng.random() < 0.85 else list(COLOURS))
-            pair = (colour, pick(rng, kinds if rng.random() < 0.85 else others))
+            pair = (colour, pick(rng, kinds if rng.random() < 0.85 else [*SHAPES, "sign", "bar"]))
         if pair not in present and (scene.split == "unseen") == (pair in HELD_OUT_COMBINATIONS):
             return pair
 

@@ -7,12 +7,18 @@ import re
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration, LlavaProcessor
 
+from hf_zspa.checkpoints.resolve import checkpoint_folder
+from hf_zspa.remote_code.zspa_selection import ZspaPruner
+from hf_zspa.scenes import CHECKPOINT, PHOTO_CHECKPOINT
 from hf_zspa.scenes.domains import PHOTOGRAPHS
 from hf_zspa.scenes.heldout import collect, scene_questions
 from hf_zspa.scenes.photo import GRID, draw_photo
 from hf_zspa.scenes.photo_questions import LONGEST, PHOTO_KINDS
 from hf_zspa.scenes.scene import HELD_OUT_COMBINATIONS, PATCH_SIZE
+from hf_zspa.scenes.training.answering import Exam
 from hf_zspa.scenes.training.families import FAMILIES
 from hf_zspa.scenes.training.train import train
 from hf_zspa.scenes.vocabulary import COLOURS, LINE_NUMBERS, PAGE_WORDS, PHOTO_LLAVA
@@ -36,34 +42,30 @@ def answers_by_looking(scene, question):
         edge = lambda thing: thing.box[side] * (1 if side < 2 else -1)  # noqa: E731
         shapes = [thing for thing in things if thing.is_shape]
         return {thing.colour for thing in shapes if edge(thing) == min(map(edge, shapes))}
-    if match := found(r"(\w+) (\w+)(?: stand)? (?:above or below|left or right of) the (\w+) (\w+)"):
-        pairs = [(a, b) for a in things for b in things if (a.colour, a.kind, b.colour, b.kind) == match.groups()]
-        if "above" in question:
-            return {"above" if a.y < b.y else "below" for a, b in pairs}
-        return {"left" if a.x < b.x else "right" for a, b in pairs}
-    what = "kind" if "what shape" in question or "which shape" in question else "colour"
     if match := found(r"the (\w+) (\w+) ,? ?but"):
         other = found(r"other (\w+)")[1]
-        what = "text" if "written" in question or "say" in question else what
-        meant = [thing for thing in things if other in (thing.colour, thing.kind)]
-        return {getattr(thing, what) for thing in meant if (thing.colour, thing.kind) != match.groups()}
+        return {t.colour for t in things if t.kind == other and (t.colour, t.kind) != match.groups()}
     if match := found(r"the (\w+) that is not (\w+)"):
         return {thing.colour for thing in things if thing.kind == match[1] and thing.colour != match[2]}
     if match := found(r"sign (?:with|that says) (\w+)"):
         return {thing.colour for thing in things if thing.text == match[1]}
-    if match := found(r"the (\w+) sign (?:, what is written|say|out|\?)"):
-        return {thing.text for thing in things if (thing.colour, thing.kind) == (match[1], "sign")}
-    if match := found(r"an? (\w+) (\w+) (?:\?|here|in this|anywhere)"):
-        return {"yes" if any((thing.colour, thing.kind) == match.groups() for thing in things) else "no"}
     named = re.findall(r"\w+", re.sub(r"(ignore|mind) the \w+ \w+ ", "", question))
-    if what == "kind":
-        return {thing.kind for thing in things if thing.colour in named}
     return {thing.colour for thing in things if thing.kind in named}
 
 
 @pytest.fixture(scope="module")
 def heldout():
     return collect(per_kind=20, domain=PHOTOGRAPHS)
+
+
+@pytest.fixture(scope="module")
+def exam(heldout):
+    return Exam(PHOTO_CHECKPOINT, heldout)
+
+
+@pytest.fixture(scope="module")
+def right(exam):
+    return exam.right().float()
 
 
 def test_a_seed_gives_the_same_photograph_every_time_and_another_one_in_another_split():
@@ -145,7 +147,7 @@ def test_the_generator_is_the_one_the_model_was_trained_with():
         things = [[t.colour, t.kind, t.text, *(float(edge) for edge in t.box)] for t in scene.objects]
         digest.update(json.dumps([things, [[q.text, q.answer] for q in asked]]).encode())
         digest.update(scene.owner.tobytes())
-    assert digest.hexdigest()[:16] == "7446c71dcefd0ae0"
+    assert digest.hexdigest()[:16] == "5dfb24bb8888bd92"
 
 
 @pytest.mark.slow
@@ -159,3 +161,46 @@ def test_a_training_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path)
     run(1, tmp_path / "state.pt")
     resumed, whole = run(2, tmp_path / "state.pt").weights(), run(2).weights()
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+@pytest.mark.slow
+def test_the_checkpoint_answers_held_out_questions(exam, right):
+    for kind in PHOTO_KINDS:
+        assert right[[k == kind for k in exam.kinds]].mean() >= 0.8, kind
+    assert right.mean() > 0.9
+
+
+@pytest.mark.slow
+def test_without_the_image_it_cannot_answer(exam, right):
+    blind = exam.right([torch.zeros(0, dtype=torch.long)] * len(exam.kinds)).float().mean()
+    assert blind < 0.4 < right.mean() - 0.3
+
+
+def test_the_auto_classes_load_it_in_float32(exam):
+    assert isinstance(exam.processor, LlavaProcessor) and type(exam.model) is LlavaForConditionalGeneration
+    assert exam.model.dtype == torch.float32
+    assert exam.processor.chat_template == (CHECKPOINT / "chat_template.jinja").read_text()
+    pieces = exam.processor.tokenizer.tokenize(
+        "Please tell me: what color is the sign with K7, not the lamp in line 3?"
+    )
+    assert " ".join(pieces) == "please tell me : what colour is the sign with k ##7 , not the lamp in line 3 ?"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keep", [1.0, 0.1])
+def test_the_exam_marks_what_the_converted_checkpoint_generates(exam, heldout, keep):
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint_folder("embedded-photo"), trust_remote_code=True)
+    kept = exam.kept(ZspaPruner(keep)) if keep < 1 else None
+    marked = exam.right(kept)
+    for index in range(0, len(exam.kinds), 7):
+        image, question = heldout.questions[index]
+        turn = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question.text}]}]
+        prompt = exam.processor.apply_chat_template(turn, add_generation_prompt=True)
+        inputs = exam.processor(images=Image.fromarray(heldout.images[image]), text=prompt, return_tensors="pt")
+        assert (inputs["input_ids"] == model.config.image_token_index).sum() == GRID**2
+        output = model.generate(**inputs, max_new_tokens=4, do_sample=False, zspa_keep_ratio=keep)
+        answer = exam.processor.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert (answer == question.answer) == bool(marked[index])
+        if kept is not None:
+            (selected,) = model.select_visual_tokens(**inputs, zspa_keep_ratio=keep)
+            assert torch.equal(selected, kept[index])

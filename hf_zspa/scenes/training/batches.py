@@ -15,7 +15,7 @@ IGNORED = -100
 # How often a kind is drawn: what is learnt last comes most often.
 SHAPE_SCENE_KINDS = ("existence",) * 3 + ("attribute",) * 2 + ("relation",) * 2 + ("reading",) + ("extreme",) * 3
 CHART_SCENE_KINDS = ("existence",) * 2 + ("attribute", "relation", "reading", "extreme") + ("chart",) * 3
-PHOTO_SCENE_KINDS = (*SHAPE_SCENE_KINDS, "exclusion", "exclusion", "exclusion")
+PHOTO_SCENE_KINDS = ("attribute",) * 4 + ("exclusion",) * 5 + ("extreme",) * 2
 PAGE_SCENE_KINDS = ("next", "next", "line")
 PREVIOUS = 24  # words of a page that are asked which one stands before them
 # What a pointer slot says: at this token, look at these patches.
@@ -85,9 +85,8 @@ def encode_question(family: Family, scene: Scene, question: Question, owners: np
     slot_patches = np.zeros((len(SLOTS), len(owners)), bool)
     noun_place = np.full((2, 2), np.nan, np.float32)
     slot_position[:2] = start, start + 1
-    read = [scene.objects[i] for i in question.about if scene.objects[i].kind == "sign"]
-    if read and question.answer == read[0].text:  # a character at a time
-        for slot, cell in enumerate(read[0].text_cells):
+    if question.kind == "reading":
+        for slot, cell in enumerate(scene.objects[question.about[0]].text_cells):
             slot_patches[slot, cell] = True
     elif question.about:
         slot_patches[0] = (owners[:, list(question.about)] >= 0.05).any(1)
