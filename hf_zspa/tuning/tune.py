@@ -1,0 +1,147 @@
+"""The smallest keep ratio that leaves a model's answers to one's own prompts as they are, and the settings for it."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..evaluation.statistics import bootstrap_interval
+from ..remote_code.zspa_checks import check_positive
+from .candidates import KEEP_RATIOS, SETTINGS, Setting, check_keep_ratios, with_own
+from .choice import Judged, check_rows, halves, interval, judge
+from .rows import Measured, Row, Rows
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was measured, and what is chosen.
+
+    Attributes:
+        agreement: the aim, a share of whole answers that stay.
+        keep_ratios: those tried, ascending.
+        settings: those tried, the checkpoint's own first.
+        measured: every row under every candidate.
+        choosing: the rows that settings were chosen on.
+        judging: the rows that they were judged on.
+        judged: the best setting of each keep ratio.
+    """
+
+    agreement: float
+    keep_ratios: list[float]
+    settings: list[Setting]
+    measured: Measured
+    choosing: list[int]
+    judging: list[int]
+    judged: list[Judged]
+
+    @property
+    def chosen(self) -> Judged | None:
+        """That of the smallest keep ratio that reaches the aim; None where none does."""
+        return next((each for each in self.judged if each.reaches), None)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What is chosen, as entries of `config.json`; keep ratio 1 where nothing reaches the aim."""
+        if self.chosen is None:
+            return {"zspa_keep_ratio": 1.0}
+        ratio = {"zspa_keep_ratio": self.keep_ratios[self.chosen.keep_ratio]}
+        return ratio | self.settings[self.chosen.setting].fields
+
+    def candidates(self) -> list[dict[str, Any]]:
+        """A row per candidate, over all rows measured: shares with 95 % intervals, Clopper and Pearson's for whole
+        answers, else of a bootstrap over rows."""
+        measured, n = self.measured, len(self.measured.tokens)
+        found = []
+        for r, ratio in enumerate(self.keep_ratios):
+            for s, setting in enumerate(self.settings):
+                whole = int(measured.whole[r, s].sum())
+                tokens = np.stack([measured.stay[r, s], measured.tokens], axis=1)
+                kl = measured.kl[r, s][:, None]
+                row = {
+                    "keep_ratio": ratio, "setting": str(setting), **setting.fields,
+                    "whole": _shown(whole / n, interval(whole, n)),
+                    "tokens": _shown(_token_share(tokens), bootstrap_interval(tokens, _token_share)),
+                    "kl": _shown(float(kl.mean()), bootstrap_interval(kl, _mean)),
+                }  # fmt: skip
+                found.append(row)
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it for a program, answers left out."""
+        judged = [
+            {
+                "keep_ratio": self.keep_ratios[each.keep_ratio], "setting": str(self.settings[each.setting]),
+                "stay": each.stay, "rows": each.rows, "bound": round(each.bound, 4), "reaches": each.reaches,
+            }
+            for each in self.judged
+        ]  # fmt: skip
+        return {
+            "agreement": self.agreement, "rows": len(self.measured.tokens), "judging_rows": len(self.judging),
+            "chosen": self.fields if self.chosen else None, "judged": judged, "candidates": self.candidates(),
+        }  # fmt: skip
+
+
+def tune(
+    model: Any,
+    rows: Sequence[Row],
+    processor: Any,
+    *,
+    agreement: float = 0.98,
+    keep_ratios: Iterable[float] = KEEP_RATIOS,
+    settings: Iterable[Setting] = SETTINGS,
+    new_tokens: int = 32,
+    batch_size: int = 8,
+    folder: Path | None = None,
+    done: Callable[[], None] = lambda: None,
+) -> Tuning:
+    """Finds the smallest keep ratio at which a model's answers stay as they are without pruning, and by which settings.
+
+    Nothing is labelled: the unpruned model's own greedy answer is forced on the model under each candidate's prompt, in
+    one forward pass. A whole answer stays where each of its tokens is the most likely still. Settings are chosen on a
+    random half of the rows, and the one-sided 95 % bound (Clopper and Pearson) that decides comes from the other half.
+    It holds for rows like these: drawn from what the model will be asked, each about an image of its own.
+
+    Args:
+        model: a zspa model.
+        rows: pairs of an image, a path or a Pillow image, and a prompt.
+        processor: the model's.
+        agreement: the share of whole answers that are to stay, in (0, 1).
+        keep_ratios: those to try, between 0 and 1.
+        settings: those to try beside the model's own.
+        new_tokens: tokens of an answer at most; what would come later is not looked at.
+        batch_size: candidates in one forward pass.
+        folder: where the measurements of each row are kept, and found again by a later run.
+        done: called after each row.
+
+    Returns:
+        What was measured and what is chosen; its `fields` are arguments of `generate` and `hf_zspa.convert_checkpoint`.
+
+    Raises:
+        ValueError: rows are too few for the agreement, a ratio or a number is outside its range, or an image or a
+            prompt is not what it should be.
+    """
+    ratios = check_keep_ratios(keep_ratios)
+    check_positive("new_tokens", new_tokens)
+    check_positive("batch_size", batch_size)
+    check_rows(agreement, range(len(rows)))
+    tried = with_own(settings, model.config)
+    measured = Rows(model, processor, new_tokens, batch_size, folder).measure(rows, tried, ratios, done)
+    check_rows(agreement, measured.images)
+    choosing, judging = halves(measured.images)
+    judged = judge(measured.whole, measured.kl, choosing, judging, agreement)
+    return Tuning(agreement, ratios, tried, measured, choosing, judging, judged)
+
+
+def _token_share(rows: np.ndarray) -> Any:
+    """Of `(..., n, 2)` tokens that stay, and all."""
+    return rows[..., 0].sum(-1) / rows[..., 1].sum(-1)
+
+
+def _mean(rows: np.ndarray) -> Any:
+    return rows[..., 0].mean(-1)
+
+
+def _shown(value: float, bounds: tuple[float, float]) -> dict[str, Any]:
+    return {"value": round(float(value), 4), "interval": [round(float(each), 4) for each in bounds]}
