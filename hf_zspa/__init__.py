@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .loading import AutoModelForVision2Seq
     from .remote_code.zspa_methods import DppPruner, MmtokPruner, WeightedPruner, select_tokens
     from .remote_code.zspa_selection import VisualTokenPruner, ZspaPruner
+    from .tuning.tune import tune
     from .visualize.checkpoint import visualize_checkpoint
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "inspect_checkpoint",
     "push_checkpoint",
     "select_tokens",
+    "tune",
     "verify_checkpoint",
     "visualize_checkpoint",
 ]
@@ -43,6 +45,7 @@ _MODULES = {
     "inspect_checkpoint": ".checkpoints.inspect",
     "push_checkpoint": ".hub.push",
     "select_tokens": ".remote_code.zspa_methods",
+    "tune": ".tuning.tune",
     "verify_checkpoint": ".checkpoints.verify",
     "visualize_checkpoint": ".visualize.checkpoint",
 }

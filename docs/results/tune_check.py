@@ -22,11 +22,13 @@ from PIL import Image
 
 from hf_zspa.evaluation.statistics import paired_difference
 from hf_zspa.loading import load_zspa
+from hf_zspa.scenes.domains import SCENES, VARIED_SCENES, Domain
 from hf_zspa.scenes.heldout import scene_questions
 from hf_zspa.tuning.candidates import Setting, setting, with_own
 from hf_zspa.tuning.choice import check_rows, halves, judge
 from hf_zspa.tuning.rows import Measured, Rows
 
+DOMAINS = {"embedded": SCENES, "embedded-qwen": VARIED_SCENES}
 FIRST_SEED = 1_000_000  # far from the scenes of the tables
 # Some of the default candidates, so that a run takes minutes and not hours.
 SETTINGS = (
@@ -41,10 +43,10 @@ KEEP_RATIOS = (0.05, 0.1, 0.15, 0.25)
 TUNED_ON = 200
 
 
-def questions(varied: bool) -> Iterator[tuple[Image.Image, str]]:
+def questions(domain: Domain) -> Iterator[tuple[Image.Image, str]]:
     """One about each scene, of any kind."""
     for seed in itertools.count(FIRST_SEED):
-        scene, asked = scene_questions(seed, varied=varied)
+        scene, asked = scene_questions(seed, domain=domain)
         yield Image.fromarray(scene.image), random.Random(seed).choice([each.text for each in asked])
 
 
@@ -94,7 +96,7 @@ class Forwards:
 
 def measure(name: str, count: int, folder: Path, settings: list[Setting]) -> tuple[Any, Any, Measured]:
     model, processor = load_zspa(name)
-    rows = list(itertools.islice(questions(name != "embedded"), count))
+    rows = list(itertools.islice(questions(DOMAINS[name]), count))
     done = itertools.count(1)
 
     def say() -> None:
@@ -120,7 +122,7 @@ def check(name: str, count: int, draws: int, work: Path) -> dict[str, Any]:
     )
     compared = [each["to_default"] for each in found if each["chosen"]]
     clock, start = Forwards(model), time.process_time()
-    again = itertools.islice(questions(name != "embedded"), 20)
+    again = itertools.islice(questions(DOMAINS[name]), 20)
     Rows(model, processor, 8, len(settings), None).measure(list(again), settings, KEEP_RATIOS, lambda: None)
     took = time.process_time() - start
     return {

@@ -187,11 +187,11 @@ def _said_of_attention(name: str | None) -> Iterator[None]:
         raise ValueError(f"--attention is {name!r}, which transformers cannot use here: {error}") from error
 
 
-def read_pairs(path: Path | None, limit: int | None = None) -> list[tuple[Path, str]]:
-    """Images and questions about them.
+def read_pairs(path: Path | None, limit: int | None = None, asked: str = "question") -> list[tuple[Path, str]]:
+    """Images and questions about them; `asked` is what lines call a question.
 
     Raises:
-        ValueError: a line is not an object with `image` and `question`, or there is none.
+        ValueError: a line is not an object with `image` and a question, or there is none.
     """
     if path is None:
         examples = json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
@@ -208,12 +208,12 @@ def read_pairs(path: Path | None, limit: int | None = None) -> list[tuple[Path, 
             continue
         try:
             pair = json.loads(line)
-            found.append((path.parent / pair["image"], str(pair["question"])))
+            found.append((path.parent / pair["image"], str(pair[asked])))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f'line {number} of {path} is {line!r}, but must be like {{"image": "a.png", "question": "what is it?"}}'
+                f'line {number} of {path} is {line!r}, but must be like {{"image": "a.png", "{asked}": "what is it?"}}'
             ) from error
-        check_prompt(found[-1][1], f"the question in line {number} of {path}")
+        check_prompt(found[-1][1], f"the {asked} in line {number} of {path}")
     if not found:
         raise ValueError(f"{path} has no image-question pairs")
     return found[:limit]

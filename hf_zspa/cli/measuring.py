@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markdown import Markdown
 
 from ..version import install_command
 from .settings import Centre
-from .shared import Json, Trust, as_typed, console, names, numbers, quiet, ratio, say, say_json
+from .shared import Json, Trust, as_typed, names, numbers, print_tables, quiet, ratio, say, say_json
 
 app = typer.Typer()
 
@@ -102,7 +101,7 @@ def eval_command(
         say_json(results)
         return
     report = output / f"{request.stem}.md"
-    _print_tables(report.read_text(encoding="utf-8").split("\n## Paired differences")[0])
+    print_tables(report.read_text(encoding="utf-8").split("\n## Paired differences")[0])
     say(f"\n{_count(results['rows'], 'row')} in {report.with_suffix('.json')}, see {report}")
 
 
@@ -194,21 +193,12 @@ def bench_command(
     if as_json:
         say_json(results)
         return
-    _print_tables(paper_table_3(results) if table else markdown(results))
+    print_tables(paper_table_3(results) if table else markdown(results))
     say(f"\n{_count(results['rows'], 'row')} in {output / 'results.json'}, see {output / 'results.md'}")
 
 
 def _count(things: Sized, name: str) -> str:
     return f"{len(things)} {name}{'s' * (len(things) != 1)}"
-
-
-def _print_tables(text: str) -> None:
-    """Markdown, drawn where its tables are as wide as a terminal at most, and as it is elsewhere."""
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-    if console.is_terminal and max(map(len, rows), default=0) <= console.width:
-        console.print(Markdown(text))
-    else:
-        say(text)
 
 
 def _grid(text: str) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 console = Console()
@@ -36,6 +37,15 @@ def say_json(content: Any) -> None:
 def say(line: str) -> None:
     """Prints a line as it is, whatever its length and whatever looks like markup in it."""
     console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_tables(text: str) -> None:
+    """Markdown, drawn where its tables are as wide as a terminal at most, and as it is elsewhere."""
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    if console.is_terminal and max(map(len, rows), default=0) <= console.width:
+        console.print(Markdown(text))
+    else:
+        say(text)
 
 
 def quiet(progress: bool = False) -> None:

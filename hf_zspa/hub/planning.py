@@ -6,7 +6,7 @@ from pathlib import Path
 from huggingface_hub import HfApi
 from huggingface_hub.errors import OfflineModeIsEnabled
 
-from ..checkpoints.card import PICTURE, chosen, metadata_of, pinned_tag, read_card, write_card
+from ..checkpoints.card import PICTURE, chosen, metadata_of, pinned_tag, read_card, tuned_line, write_card
 from ..checkpoints.card.metadata import strings
 from ..checkpoints.resolve import FAILURES
 from .copies import Say, check_bases, with_copies
@@ -93,6 +93,7 @@ class Planning:
             self.config, request.repository, existing=chosen(self.card, there, request.repository),
             tag=request.tag or (self._tag_there(remote, there) if is_same and there else None), branch=branch,
             picture=PICTURE in self._content(), results=self.results,
+            tuned=tuned_line(self.card or ""),
         ).encode()  # fmt: skip
 
     def _tag_there(self, remote: Remote, card: str) -> str | None:

@@ -1,7 +1,6 @@
 """What `hf-zspa tune` concludes from what it has measured."""
 
 import math
-import random
 
 import pytest
 from hypothesis import given

@@ -5,9 +5,20 @@ the owner's. Of the metadata, what is missing is added, and what is there stays 
 """
 
 from .metadata import metadata_of
-from .own_text import chosen, pinned_tag, read_card
+from .own_text import TUNED, chosen, pinned_tag, read_card, tuned_line
 from .results import measured
 from .text import PICTURE
 from .writing import base_metadata, write_card
 
-__all__ = ["PICTURE", "base_metadata", "chosen", "measured", "metadata_of", "pinned_tag", "read_card", "write_card"]
+__all__ = [
+    "PICTURE",
+    "TUNED",
+    "base_metadata",
+    "chosen",
+    "measured",
+    "metadata_of",
+    "pinned_tag",
+    "read_card",
+    "tuned_line",
+    "write_card",
+]

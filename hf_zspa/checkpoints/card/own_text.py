@@ -12,6 +12,7 @@ from .metadata import body_of, entries_of, metadata_of, with_entries
 BEGIN = "<!-- hf-zspa: what follows is written by hf-zspa, up to the closing marker; write your own text outside -->"
 END = "<!-- hf-zspa: end -->"
 WRITTEN = ("library_name", "pipeline_tag", "base_model_relation", "tags", "model-index")  # entries that hf-zspa adds to
+TUNED = "Tuned with `hf-zspa tune`"  # begins the line that says so
 _MARK = "<!-- hf-zspa: outside the markers, as it was: {} -->"
 
 
@@ -99,6 +100,12 @@ def pinned_tag(card: str) -> str | None:
     """The tag that the snippets of a card name, if any."""
     found = re.search(r'^revision = "([^"]+)"\s*$', card, re.MULTILINE)
     return found[1] if found else None
+
+
+def tuned_line(card: str) -> str:
+    """What a card says of how its settings were found; "" where it says nothing."""
+    found = re.search(rf"^{re.escape(TUNED)}.*$", card.partition(BEGIN)[2].partition(END)[0], re.MULTILINE)
+    return found[0].rstrip() if found else ""
 
 
 def _check_markers(card: str) -> None:

@@ -50,7 +50,7 @@ whether the image's mean token is taken off before its tokens are compared with
 }
 
 
-def text(config: dict, name: str, data: ModelCardData, tag: str | None, branch: str, picture: bool) -> str:
+def text(config: dict, name: str, data: ModelCardData, tag: str | None, branch: str, picture: bool, tuned: str) -> str:
     """What stands between the markers of a card; the arguments are those of `write_card`, and its metadata `data`."""
     config = FIELDS | config  # one that an earlier version wrote has fewer
     keep, method = config["zspa_keep_ratio"], config["zspa_method"]
@@ -67,6 +67,7 @@ def text(config: dict, name: str, data: ModelCardData, tag: str | None, branch: 
     parts += [
         _savings(config),
         _measured(data, config),
+        f"## How it was tuned\n\n{tuned}" if tuned else "",
         _use(name, tag, branch, config),
         _settings(config),
         _trust(name, tag or (branch if branch != "main" else None), config.get("zspa_version") or __version__),

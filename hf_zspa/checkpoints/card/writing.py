@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import CardData, EvalResult
 
 from .metadata import entries_of, metadata_of, strings, with_entries
-from .own_text import BEGIN, END, decoded, is_new, with_written
+from .own_text import BEGIN, END, decoded, is_new, tuned_line, with_written
 from .results import with_results
 from .text import text
 
@@ -42,6 +42,7 @@ def write_card(
     branch: str = "main",
     picture: bool = False,
     results: list[EvalResult] | None = None,
+    tuned: str = "",
 ) -> str:
     """A card, new or refreshed.
 
@@ -55,6 +56,7 @@ def write_card(
         branch: what they name where there is no tag.
         picture: whether `kept-tokens.png`, drawn from this checkpoint, is beside the card.
         results: what takes the place of the results of hf-zspa that the card has; None leaves them.
+        tuned: the line that says how its settings were found; "" leaves the one it has.
 
     Raises:
         ValueError: the existing card has no readable metadata, or only one of the two markers.
@@ -69,7 +71,8 @@ def write_card(
     if results:
         changed["model-index"] = with_results(entries_of(existing, False).get("model-index") or [], short, results)
     existing = with_entries(existing, changed)
-    return with_written(existing, text(config, name, metadata_of(existing), tag, branch, picture))
+    tuned = tuned or tuned_line(existing)
+    return with_written(existing, text(config, name, metadata_of(existing), tag, branch, picture, tuned))
 
 
 def _added(card: str) -> dict[str, Any]:

@@ -1,0 +1,70 @@
+"""`hf-zspa tune`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from .shared import Json, Trust, flag, numbers, print_tables, quiet, ratio, say, say_json
+
+app = typer.Typer()
+
+
+@app.command("tune")
+def tune_command(
+    checkpoint: Annotated[str, typer.Argument(help="A folder, a Hub id, embedded or embedded-qwen.")],
+    questions: Annotated[
+        Path, typer.Option(help='JSON Lines such as {"image": "a.png", "prompt": "what?"}; no answers are needed.')
+    ],
+    agreement: Annotated[float, ratio(help="Share of answers that are to stay as they are, (0, 1).")] = 0.98,
+    keep_ratio: Annotated[
+        str | None, typer.Option(help="Those to try; by default 0.05,0.1,0.15,0.25,0.5,0.75.")
+    ] = None,
+    apply: Annotated[bool, flag("--apply", help="Write what is chosen into the checkpoint's folder.")] = False,
+    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer that are looked at.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Candidates at once.")] = 8,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="Such as cuda:0; by default the GPU if there is one.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; a run goes on there.")] = Path(
+        "zspa-tune"
+    ),
+    as_json: Json = False,
+    trust_remote_code: Trust = False,
+) -> None:
+    """Finds the smallest keep ratio, and the method, that leaves a checkpoint's answers to your prompts as they are.
+
+    Nothing is labelled: the answers without pruning are what pruned ones are compared with. Methods are chosen on half
+    of the rows and judged on the other. The status is 1 where no keep ratio reaches the agreement.
+    """
+    from ..tuning.command import Request, run
+    from ..tuning.report import summary, verdict
+
+    quiet()
+    given = numbers("--keep-ratio", keep_ratio)
+    request = Request(
+        checkpoint,
+        questions,
+        agreement,
+        **({} if given is None else {"keep_ratios": tuple(given)}),
+        apply=apply,
+        output=output,
+        new_tokens=new_tokens,
+        batch_size=batch_size,
+        dtype=dtype,
+        device=device,
+        trust_remote_code=trust_remote_code,
+    )
+    notes: list[str] = []
+    tuning = run(request, Console(file=sys.stderr), notes.append)
+    if as_json:
+        say_json({"checkpoint": checkpoint} | tuning.as_json())
+    else:
+        print_tables(summary(tuning))
+        say(f"\n{verdict(tuning)}")
+        for note in notes:
+            say(note)
+        say(f"every candidate is in {output / 'results.md'}")
+    if tuning.chosen is None:
+        raise typer.Exit(1)

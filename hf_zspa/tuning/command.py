@@ -1,0 +1,96 @@
+"""What `hf-zspa tune` does: reads rows, measures them with a progress bar, writes what was found."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ..bench.command import read_pairs
+from ..loading import DTYPES, check_placeholders, load_zspa, open_image, usable_device
+from ..output import output_folder, replace_file
+from ..version import install_command
+from .apply import apply, check_target
+from .candidates import KEEP_RATIOS, check_keep_ratios
+from .choice import check_rows
+from .report import markdown, plot
+from .tune import Tuning, tune
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `hf-zspa tune` was asked for.
+
+    Attributes:
+        checkpoint: a zspa checkpoint, a folder or a Hub id.
+        questions: JSON Lines with `image`, a path relative to the file, and `prompt`.
+        agreement: the share of whole answers that are to stay.
+        apply: write what is chosen into the checkpoint's folder.
+        output: folder of the results; measurements in it are used again.
+        trust_remote_code: run the checkpoint's code whatever it is; else only if it is that of this package.
+    """
+
+    checkpoint: str
+    questions: Path
+    agreement: float = 0.98
+    keep_ratios: tuple[float, ...] = KEEP_RATIOS
+    apply: bool = False
+    output: Path = Path("zspa-tune")
+    new_tokens: int = 32
+    batch_size: int = 8
+    dtype: str = "auto"
+    device: str | None = None
+    trust_remote_code: bool = False
+
+
+def run(request: Request, console: Console, say: Callable[[str], None]) -> Tuning:
+    """Tunes, and writes `results.json`, `results.md` and, with matplotlib, `results.png` into the output folder.
+
+    Args:
+        console: where the progress bar goes.
+        say: takes a line for the user.
+
+    Raises:
+        ValueError: the request makes no sense, or rows are too few for what it asks.
+    """
+    if request.dtype not in DTYPES:
+        raise ValueError(f"--dtype is {request.dtype!r}, but must be one of {', '.join(DTYPES)}")
+    ratios = check_keep_ratios(request.keep_ratios)
+    device = usable_device(request.device, "--device")
+    rows = read_pairs(request.questions, asked="prompt")
+    check_rows(request.agreement, [image for image, _ in rows])
+    target = check_target(request.checkpoint) if request.apply else None
+    for image, _ in rows:  # one that cannot be read is named before anything is measured
+        open_image(image)
+    model, processor = load_zspa(request.checkpoint, request.trust_remote_code, device=device, dtype=request.dtype)
+    for _, prompt in rows:
+        check_placeholders(processor, prompt)
+    folder = output_folder(output_folder(request.output) / "rows")
+    columns = (TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=len(rows))
+
+        def done() -> None:
+            bar.advance(task)
+            count = int(bar.tasks[task].completed)
+            if not console.is_terminal and (count % max(1, len(rows) // 10) == 0 or count == len(rows)):
+                console.print(f"{count} of {len(rows)} rows", markup=False, highlight=False)
+
+        tuning = tune(
+            model, rows, processor, agreement=request.agreement, keep_ratios=ratios, new_tokens=request.new_tokens,
+            batch_size=request.batch_size, folder=folder, done=done,
+        )  # fmt: skip
+    content = {"checkpoint": request.checkpoint, "questions": str(request.questions)} | tuning.as_json()
+    replace_file(request.output / "results.json", (json.dumps(content, indent=1) + "\n").encode())
+    replace_file(request.output / "results.md", markdown(tuning, request.checkpoint).encode())
+    if not plot(tuning, request.output / "results.png"):
+        (request.output / "results.png").unlink(missing_ok=True)  # one of an earlier run would show other rows
+        say(f"there is no plot, which needs matplotlib: {install_command(extra='eval')}")
+    if target is not None and tuning.chosen is not None:
+        in_card = apply(target, tuning)
+        say(f"wrote the settings into {target / 'config.json'}" + (", and a line into its card" if in_card else ""))
+        if not in_card:
+            say(f"{target} has no card with the markers of hf-zspa: nothing in it says how it was tuned")
+    return tuning
