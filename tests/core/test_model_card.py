@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 import yaml
 
-from hf_zspa.checkpoints.card import PICTURE, chosen, metadata_of, write_card
+from hf_zspa.checkpoints.card import PICTURE, TUNED, chosen, metadata_of, tuned_line, write_card
 from hf_zspa.checkpoints.convert import convert_checkpoint
 from hf_zspa.hub.results import eval_results
 from hf_zspa.scenes import CHECKPOINT
@@ -237,3 +237,13 @@ def test_without_a_known_address_the_install_line_is_for_a_checkout(monkeypatch)
 
     monkeypatch.setattr("importlib.metadata.metadata", gone)
     assert install_command("0.0.9") == "pip install . # in a checkout of hf_zspa 0.0.9"
+
+
+def test_how_a_checkpoint_was_tuned_stays_in_its_card_until_it_is_tuned_again():
+    line = f"{TUNED} on 2026-11-29, with 200 rows of its owner's: at `zspa_keep_ratio` 0.15."
+    once = card(with_notes(), tuned=line)
+    assert once.count(line) == 1 and tuned_line(once) == line and "My notes" in once
+    assert card(once) == once
+    again = card(once, tuned=line.replace("29", "30"))
+    assert tuned_line(again) == line.replace("29", "30") and line not in again
+    assert tuned_line(card()) == "" and tuned_line(f"{card()}\n{line}\n") == ""  # a person's own words

@@ -2,11 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_zspa.tuning.choice import check_rows, halves, interval, lower_bound, rows_needed
+from hf_zspa.tuning.candidates import SETTINGS
+from hf_zspa.tuning.choice import check_rows, halves, interval, judge, lower_bound, rows_needed
+from hf_zspa.tuning.report import markdown, plot, verdict
+from hf_zspa.tuning.rows import Measured
+from hf_zspa.tuning.tune import Tuning
 
 
 @pytest.mark.parametrize(
@@ -68,3 +73,74 @@ def test_too_few_rows_are_told_how_many_are_needed():
 def test_an_agreement_is_between_0_and_1(agreement):
     with pytest.raises(ValueError, match="--agreement is"):
         check_rows(agreement, range(100))
+
+
+def whole_answers(*shares, rows=100):
+    """`(keep ratios, settings, rows)`: of each candidate's answers the first so many of a hundred stay."""
+    return np.arange(rows) % 100 < np.array(shares)[..., None]
+
+
+def test_settings_are_chosen_on_one_half_and_judged_on_the_other():
+    choosing, judging = np.arange(50), np.arange(50, 100)
+    whole = np.zeros((1, 3, 100), dtype=bool)
+    whole[0, 0, judging] = True  # best where it is not looked at
+    whole[0, 1, choosing[:40]] = whole[0, 2, choosing[:40]] = True  # as good as each other where it is
+    whole[0, 2, judging[:45]] = True
+    kl = np.array([[[0.0], [2.0], [1.0]]]).repeat(100, 2)
+    (judged,) = judge(whole, kl, list(choosing), list(judging), 0.5)
+    assert (judged.setting, judged.stay, judged.rows) == (2, 45, 50)
+    assert judged.bound == lower_bound(45, 50) and judged.reaches
+
+
+def test_below_a_keep_ratio_that_does_not_reach_the_aim_none_does():
+    whole = whole_answers([100], [80], [100], [100])
+    rows = list(range(100))
+    judged = judge(whole, np.zeros(whole.shape), rows, rows, 0.9)
+    assert [each.reaches for each in judged] == [False, False, True, True]
+    assert [each.keep_ratio for each in judged] == [0, 1, 2, 3]
+
+
+def test_what_does_not_reach_the_aim_is_chosen_in_five_draws_of_a_hundred_at_most():
+    rng = np.random.default_rng(0)
+    chosen = 0
+    for _ in range(1000):
+        whole = rng.random((4, 5, 200)) < np.array([0.8, 0.9, 0.9, 0.97])[:, None, None]
+        judged = judge(whole, np.zeros(whole.shape), list(range(100)), list(range(100, 200)), 0.9)
+        assert judged[-1].keep_ratio == 3
+        chosen += judged[2].reaches  # at 0.9 exactly, the worst there is
+    assert 0 < chosen <= 50 + 3 * math.sqrt(1000 * 0.05 * 0.95)
+
+
+@pytest.fixture
+def tuning():
+    def make(*shares, agreement=0.9):
+        whole = whole_answers(*shares)
+        tokens = np.full(100, 3)
+        measured = Measured([str(i) for i in range(100)], ["yes"] * 100, tokens, whole * 3, (~whole) * 0.5)
+        choosing, judging = halves(measured.images)
+        judged = judge(measured.whole, measured.kl, choosing, judging, agreement)
+        settings = [SETTINGS[0], *SETTINGS[3 : 2 + len(shares[0])]]
+        return Tuning(agreement, [0.1, 0.25][: len(shares)], settings, measured, choosing, judging, judged)
+
+    return make
+
+
+def test_the_report_names_the_smallest_keep_ratio_or_none(tuning):
+    found = tuning([80, 99], [99, 100])
+    assert found.fields["zspa_keep_ratio"] == 0.1 and found.fields["zspa_method"] == "weighted"
+    assert verdict(found).startswith(
+        "keep ratio 0.1 is the smallest that leaves 90 % of the answers as they are, by weigh"
+    )
+    none = tuning([10, 20], [30, 40])
+    assert none.fields == {"zspa_keep_ratio": 1.0} and none.as_json()["chosen"] is None
+    assert "keep ratio 1.0, no pruning, is the honest answer" in verdict(none)
+    (first, *_) = none.candidates()
+    assert first["whole"] == {"value": 0.1, "interval": [round(each, 4) for each in interval(10, 100)]}
+    assert first["tokens"]["value"] == 0.1 and first["kl"]["value"] == 0.45
+    assert markdown(found, "mine").count("\n| 0.1 |") == 1 + 2  # the best, and every candidate
+
+
+def test_without_matplotlib_there_is_no_plot(tuning, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    assert not plot(tuning([80, 99], [99, 100]), tmp_path / "plot.png")
+    assert not any(tmp_path.iterdir())

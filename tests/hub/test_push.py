@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from hf_zspa.checkpoints.card import PICTURE, pinned_tag
+from hf_zspa.checkpoints.card import PICTURE, TUNED, pinned_tag, write_card
 from hf_zspa.scenes import EXAMPLES
 from hub.contents import arrived, local, uploaded
 
@@ -205,3 +205,14 @@ def test_a_request_that_makes_no_sense_is_refused_before_anything_is_asked(
 ):
     done = client.run("push", checkpoint, repository, *options)
     assert done.status == 1 and message in done.err and not hub.requests
+
+
+def test_how_a_checkpoint_was_tuned_goes_into_the_card_that_is_there(hub, client, checkpoint, repository):
+    assert client.run("push", checkpoint, repository).status == 0
+    card, config = (checkpoint / "README.md").read_text(), json.loads((checkpoint / "config.json").read_text())
+    line = f"{TUNED} on 2026-11-29, with 200 rows of its owner's."
+    (checkpoint / "README.md").write_text(write_card(config, repository, existing=card, tuned=line))
+    (checkpoint / "config.json").write_text(json.dumps(config | {"zspa_keep_ratio": 0.15}))
+    done = client.run("push", checkpoint, repository)
+    assert done.status == 0, done.err
+    assert line in arrived(hub, repository)["README.md"].decode()
