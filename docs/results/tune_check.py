@@ -1,10 +1,12 @@
 """Does `hf-zspa tune` keep its word on the embedded models? It tunes on some rows and is judged on others.
 
-Every row is a question about a held-out scene of its own. All are measured once under every candidate; a draw takes 200
-of them to tune on, and the others are those on which the share of whole answers that stay is looked up.
+Every row is a question about a held-out scene of its own. All are measured once under every candidate; a draw takes
+some of them to tune on, and on the others the share of whole answers that stay is looked up. About half an hour on one
+core; `--work` keeps the measurements, and a second run goes on from them.
 """
 
 import argparse
+import functools
 import itertools
 import json
 import platform
@@ -25,12 +27,14 @@ from hf_zspa.loading import load_zspa
 from hf_zspa.scenes.domains import SCENES, VARIED_SCENES, Domain
 from hf_zspa.scenes.heldout import scene_questions
 from hf_zspa.tuning.candidates import Setting, setting, with_own
-from hf_zspa.tuning.choice import check_rows, halves, judge
+from hf_zspa.tuning.choice import check_rows
 from hf_zspa.tuning.rows import Measured, Rows
+from hf_zspa.tuning.tune import conclude
 
-DOMAINS = {"embedded": SCENES, "embedded-qwen": VARIED_SCENES}
+MODELS = {"embedded": SCENES, "embedded-qwen": VARIED_SCENES}
 FIRST_SEED = 1_000_000  # far from the scenes of the tables
-# Some of the default candidates, so that a run takes minutes and not hours.
+TIMED = 20  # rows
+# Some of the candidates that are tried by default, so that a run takes minutes and not hours; of every method one.
 SETTINGS = (
     setting("zspa"),
     setting("zspa", core_ratio=0.0),
@@ -38,41 +42,87 @@ SETTINGS = (
     setting("weighted"),
     setting("dpp", pooling="none"),
     setting("dpp", relevance_weight=1.0),
+    setting("mmtok"),
 )
-KEEP_RATIOS = (0.05, 0.1, 0.15, 0.25)
-TUNED_ON = 200
+KEEP_RATIOS = [0.05, 0.1, 0.15, 0.25]
+# What is tuned: of which kind the questions are, on how many rows, for which agreement.
+CASES = ((None, 200, 0.9), ("reading", 200, 0.9), ("reading", 300, 0.98))
 
 
-def questions(domain: Domain) -> Iterator[tuple[Image.Image, str]]:
-    """One about each scene, of any kind."""
+def questions(domain: Domain) -> Iterator[tuple[Image.Image, str, str]]:
+    """Picture, question and its kind, of any kind, one about each scene."""
     for seed in itertools.count(FIRST_SEED):
         scene, asked = scene_questions(seed, domain=domain)
-        yield Image.fromarray(scene.image), random.Random(seed).choice([each.text for each in asked])
+        question = random.Random(seed).choice(list(asked))
+        yield Image.fromarray(scene.image), question.text, question.kind
 
 
-def draw(measured: Measured, agreement: float, seed: int) -> dict[str, Any]:
-    """Tunes on some rows, and looks the choice up on the others."""
-    order = random.Random(seed).sample(range(len(measured.tokens)), len(measured.tokens))
-    mine, others = order[:TUNED_ON], order[TUNED_ON:]
-    check_rows(agreement, mine)
-    choosing, judging = ([mine[i] for i in half] for half in halves(mine))
-    judged = judge(measured.whole, measured.kl, choosing, judging, agreement)
-    chosen = next((each for each in judged if each.reaches), None)
-    if chosen is None:
-        return {"chosen": None, "share": 1.0, "others": len(others)}
-    whole = measured.whole[chosen.keep_ratio]
-    own = paired_difference(whole[chosen.setting, others][:, None], whole[0, others][:, None], _mean)
+def check(name: str, count: int, draws: int, folder: Path) -> dict[str, Any]:
+    model, processor = load_zspa(name)
+    settings = with_own(SETTINGS, model.config)
+    asked = list(itertools.islice(questions(MODELS[name]), count))
+    done = itertools.count(1)
+
+    def say() -> None:
+        if (number := next(done)) % 100 == 0:
+            print(f"{name}: {number} of {count} rows", flush=True)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [row[:2] for row in asked]
+    measured = Rows(model, processor, 8, 8, folder).measure(rows, settings, KEEP_RATIOS, say)
+    kinds = np.array([kind for *_, kind in asked])
+    cases = []
+    for kind, tuned_on, agreement in CASES:
+        mine = measured if kind is None else measured.of(np.flatnonzero(kinds == kind).tolist())
+        about = {"kind": kind or "all", "tuned_on": tuned_on, "agreement": agreement}
+        cases.append(about | of_draws(mine, settings, tuned_on, agreement, draws))
+    clock = Clock(model)
+    start = time.process_time()
+    Rows(model, processor, 8, 8, None).measure(rows[:TIMED], settings, KEEP_RATIOS, lambda: None)
+    took = time.process_time() - start
+    times = {"per_row": took / TIMED, "times_the_forwards": took / clock.seconds}
+    return {"rows": count, "settings": [*map(str, settings)], "cases": cases, "seconds": times}
+
+
+def of_draws(
+    measured: Measured, settings: list[Setting], tuned_on: int, agreement: float, draws: int
+) -> dict[str, Any]:
+    """Tunes on several draws of rows, and looks each choice up on the others."""
+    count = len(measured.tokens)
+    choices: Counter[str] = Counter()
+    shares, to_own = [], []
+    for seed in range(draws):
+        order = random.Random(seed).sample(range(count), count)
+        mine, others = order[:tuned_on], order[tuned_on:]
+        chosen = conclude(measured.of(mine), KEEP_RATIOS, settings, agreement).chosen
+        if chosen is None:
+            choices["nothing"] += 1
+            shares.append(1.0)  # without pruning all answers stay
+            continue
+        choices[f"{KEEP_RATIOS[chosen.keep_ratio]:g}, {settings[chosen.setting]}"] += 1
+        whole = measured.whole[chosen.keep_ratio][:, others]
+        shares.append(float(whole[chosen.setting].mean()))
+        to_own.append(paired_difference(whole[chosen.setting][:, None], whole[0][:, None], _mean))
     return {
-        "chosen": (chosen.keep_ratio, chosen.setting), "bound": chosen.bound, "others": len(others),
-        "share": float(whole[chosen.setting, others].mean()), "to_default": [own.value, own.low, own.high],
+        "others": count - tuned_on, "draws": draws,
+        "reached": sum(share >= agreement for share in shares), "least": round(min(shares), 4),
+        "choices": dict(choices.most_common()),
+        "own_clearly_better": sum(each.high < 0 for each in to_own),
+        "own_clearly_worse": sum(each.low > 0 for each in to_own),
+        "gain_over_own": round(float(np.mean([each.value for each in to_own])), 2) if to_own else None,
+        "whole_answers": {
+            f"{ratio:g}": {str(each): round(float(share), 4) for each, share in zip(settings, of_ratio)}
+            for ratio, of_ratio in zip(KEEP_RATIOS, measured.whole.mean(-1))
+        },
     }  # fmt: skip
 
 
 def _mean(rows: np.ndarray) -> Any:
+    """Of `(..., n, 1)`, in per cent."""
     return 100 * rows[..., 0].mean(-1)
 
 
-class Forwards:
+class Clock:
     """Counts the CPU seconds that a model spends in its forward passes and its encoder."""
 
     def __init__(self, model: Any):
@@ -83,6 +133,7 @@ class Forwards:
                     setattr(module, name, self._timed(getattr(module, name)))
 
     def _timed(self, function: Any) -> Any:
+        @functools.wraps(function)  # transformers reads its signature
         def timed(*args: Any, **kwargs: Any) -> Any:
             start, self.depth = time.process_time(), self.depth + 1
             try:
@@ -94,51 +145,9 @@ class Forwards:
         return timed
 
 
-def measure(name: str, count: int, folder: Path, settings: list[Setting]) -> tuple[Any, Any, Measured]:
-    model, processor = load_zspa(name)
-    rows = list(itertools.islice(questions(DOMAINS[name]), count))
-    done = itertools.count(1)
-
-    def say() -> None:
-        if (number := next(done)) % 100 == 0:
-            print(f"{name}: {number} of {count} rows", flush=True)
-
-    return model, processor, Rows(model, processor, 8, len(settings), folder).measure(rows, settings, KEEP_RATIOS, say)
-
-
-def check(name: str, count: int, draws: int, work: Path) -> dict[str, Any]:
-    model, _ = load_zspa(name)
-    settings = with_own(SETTINGS, model.config)
-    (work / name).mkdir(parents=True, exist_ok=True)
-    model, processor, measured = measure(name, count, work / name, settings)
-    shares = {
-        f"{ratio:g}": {str(each): round(100 * float(share), 2) for each, share in zip(settings, of_ratio)}
-        for ratio, of_ratio in zip(KEEP_RATIOS, measured.whole.mean(-1))
-    }
-    found = [draw(measured, 0.9, seed) for seed in range(draws)]
-    choices = Counter(
-        f"{KEEP_RATIOS[each['chosen'][0]]:g}: {settings[each['chosen'][1]]}" if each["chosen"] else "nothing"
-        for each in found
-    )
-    compared = [each["to_default"] for each in found if each["chosen"]]
-    clock, start = Forwards(model), time.process_time()
-    again = itertools.islice(questions(DOMAINS[name]), 20)
-    Rows(model, processor, 8, len(settings), None).measure(list(again), settings, KEEP_RATIOS, lambda: None)
-    took = time.process_time() - start
-    return {
-        "rows": count, "draws": draws, "tuned_on": TUNED_ON, "others": count - TUNED_ON, "whole_answers": shares,
-        "reached": sum(each["share"] >= 0.9 for each in found), "least": min(each["share"] for each in found),
-        "choices": dict(choices.most_common()),
-        "clearly_worse_than_default": sum(high < 0 for _, _, high in compared),
-        "clearly_better_than_default": sum(low > 0 for _, low, _ in compared),
-        "to_default": float(np.mean([value for value, _, _ in compared])) if compared else None,
-        "seconds_per_row": took / 20, "times_the_forwards": took / clock.seconds,
-    }  # fmt: skip
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", default=["embedded", "embedded-qwen"])
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=[*MODELS])
     parser.add_argument("--rows", type=int, default=2200)
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--work", type=Path, default=Path("build/tune-check"))
@@ -148,7 +157,7 @@ def main() -> None:
         check_rows(0.98, range(100))
     except ValueError as error:
         few = str(error)
-    found = {name: check(name, args.rows, args.draws, args.work) for name in args.models}
+    found = {name: check(name, args.rows, args.draws, args.work / name) for name in args.models}
     where = f"{platform.machine()} CPU, one thread; torch {torch.__version__}, transformers {transformers.__version__}"
     content = {"where": where, "date": time.strftime("%Y-%m-%d"), "too_few": few, "models": found}
     args.output.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .shared import Json, Trust, flag, numbers, print_tables, quiet, ratio, say, say_json
+from .shared import Json, Trust, flag, names, numbers, print_tables, quiet, ratio, say, say_json
 
 app = typer.Typer()
 
@@ -22,6 +22,7 @@ def tune_command(
     keep_ratio: Annotated[
         str | None, typer.Option(help="Those to try; by default 0.05,0.1,0.15,0.25,0.5,0.75.")
     ] = None,
+    methods: Annotated[str | None, typer.Option(help="Some of zspa, weighted, dpp, mmtok; by default all.")] = None,
     apply: Annotated[bool, flag("--apply", help="Write what is chosen into the checkpoint's folder.")] = False,
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer that are looked at.")] = 32,
     batch_size: Annotated[int, typer.Option(min=1, help="Candidates at once.")] = 8,
@@ -42,12 +43,13 @@ def tune_command(
     from ..tuning.report import summary, verdict
 
     quiet()
-    given = numbers("--keep-ratio", keep_ratio)
+    given, asked = numbers("--keep-ratio", keep_ratio), names(methods)
     request = Request(
         checkpoint,
         questions,
         agreement,
         **({} if given is None else {"keep_ratios": tuple(given)}),
+        methods=None if asked is None else tuple(asked),
         apply=apply,
         output=output,
         new_tokens=new_tokens,

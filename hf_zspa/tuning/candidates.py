@@ -5,11 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..remote_code.zspa_config import CALL_SETTINGS
-from ..remote_code.zspa_methods import settings_of
+from ..evaluation.tables import setting as said
+from ..remote_code.zspa_config import fields_of, fields_read
 
 KEEP_RATIOS = (0.05, 0.1, 0.15, 0.25, 0.5, 0.75)
-_SHORT = {"core_ratio": "core", "relevance_weight": "weight"}
 
 
 @dataclass(frozen=True)
@@ -40,28 +39,34 @@ class Setting:
         return json.dumps(self.fields, sort_keys=True)
 
     def __str__(self) -> str:
-        said = [self.method]
-        for name, value in self.settings.items():
-            if isinstance(value, bool):
-                said += [name.replace("centre", "centred")] * value
-            else:
-                said.append(f"{_SHORT.get(name, name)} {value:g}" if isinstance(value, float) else str(value))
-        return ", ".join(said)
+        return said({"method": self.method, "pooling": None, **self.settings}, keep=False)
 
 
 def setting(method: str, **given: Any) -> Setting:
-    """A method with these settings, and the package's defaults for the others that it reads."""
-    defaults = {"core_ratio": 0.2, "relevance_weight": 0.75, "pooling": "mean", "centre": False} | given
-    return Setting(method, {name: defaults[name] for name in settings_of(method) if name in defaults})
+    """A method with these settings, and the defaults of the others that it reads.
+
+    Args:
+        method: "zspa", "weighted", "dpp" or "mmtok".
+        given: `core_ratio`, `relevance_weight`, `pooling` or `centre`.
+
+    Raises:
+        ValueError: there is no such method, or it does not read one of the settings.
+    """
+    found = _of_fields({"zspa_method": method} | {f"zspa_{name}": value for name, value in given.items()})
+    for name in given:
+        if name not in found.settings:
+            raise ValueError(f"{name} is no setting of {method!r} to try, which are {', '.join(found.settings)}")
+    return found
 
 
-def own_setting(config: Any) -> Setting:
-    """What a checkpoint does as it is."""
-    names = {name.removeprefix("zspa_") for name in CALL_SETTINGS} - {"method", "keep_ratio"}
-    return setting(config.zspa_method, **{name: getattr(config, f"zspa_{name}") for name in names})
+def _of_fields(fields: dict[str, Any]) -> Setting:
+    """The method of fields of a config, and those that it reads."""
+    read = {name.removeprefix("zspa_"): value for name, value in fields_read(fields).items()}
+    del read["keep_ratio"]
+    return Setting(fields["zspa_method"], read)
 
 
-# Each method where it did best on the embedded models, and the two formulas that others have published.
+# From the cheapest method on: each where it did best on the embedded models, and the two formulas of others.
 SETTINGS = (
     setting("zspa"),
     setting("zspa", core_ratio=0.0),
@@ -78,9 +83,23 @@ SETTINGS = (
 )
 
 
+def settings_of_methods(names: Iterable[str]) -> list[Setting]:
+    """Those of `SETTINGS` whose method is one of these.
+
+    Raises:
+        ValueError: there is no method of a name, or no name.
+    """
+    known, names = {each.method for each in SETTINGS}, list(names)
+    for name in names or [""]:
+        if name not in known:
+            methods = ", ".join(dict.fromkeys(each.method for each in SETTINGS))
+            raise ValueError(f"--methods has {name!r}, but must be some of {methods}: what travels in a checkpoint")
+    return [each for each in SETTINGS if each.method in names]
+
+
 def with_own(settings: Iterable[Setting], config: Any) -> list[Setting]:
     """The settings to try, that of the checkpoint first, each once."""
-    return list({each.key: each for each in (own_setting(config), *settings)}.values())
+    return list({each.key: each for each in (_of_fields(fields_of(config)), *settings)}.values())
 
 
 def check_keep_ratios(keep_ratios: Iterable[float]) -> list[float]:

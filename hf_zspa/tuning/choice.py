@@ -7,6 +7,7 @@ first false pass needs an error at the one place where passing turns false (fixe
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -81,11 +82,12 @@ def halves(images: Sequence[Hashable], seed: int = 0) -> tuple[list[int], list[i
     Args:
         images: which image each row is about.
     """
-    order = list(dict.fromkeys(images))
+    rows_about = Counter(images)
+    order = list(rows_about)
     random.Random(seed).shuffle(order)
     judging: set[Hashable] = set()
     for image in order:
-        if 2 * sum(each in judging for each in images) >= len(images):
+        if 2 * sum(rows_about[each] for each in judging) >= len(images):
             break
         judging.add(image)
     numbers = range(len(images))

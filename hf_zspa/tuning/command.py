@@ -13,7 +13,7 @@ from ..loading import DTYPES, check_placeholders, load_zspa, open_image, usable_
 from ..output import output_folder, replace_file
 from ..version import install_command
 from .apply import apply, check_target
-from .candidates import KEEP_RATIOS, check_keep_ratios
+from .candidates import KEEP_RATIOS, SETTINGS, check_keep_ratios, settings_of_methods
 from .choice import check_rows
 from .report import markdown, plot
 from .tune import Tuning, tune
@@ -27,6 +27,7 @@ class Request:
         checkpoint: a zspa checkpoint, a folder or a Hub id.
         questions: JSON Lines with `image`, a path relative to the file, and `prompt`.
         agreement: the share of whole answers that are to stay.
+        methods: those to try beside the checkpoint's own; None for all.
         apply: write what is chosen into the checkpoint's folder.
         output: folder of the results; measurements in it are used again.
         trust_remote_code: run the checkpoint's code whatever it is; else only if it is that of this package.
@@ -36,6 +37,7 @@ class Request:
     questions: Path
     agreement: float = 0.98
     keep_ratios: tuple[float, ...] = KEEP_RATIOS
+    methods: tuple[str, ...] | None = None
     apply: bool = False
     output: Path = Path("zspa-tune")
     new_tokens: int = 32
@@ -58,6 +60,7 @@ def run(request: Request, console: Console, say: Callable[[str], None]) -> Tunin
     if request.dtype not in DTYPES:
         raise ValueError(f"--dtype is {request.dtype!r}, but must be one of {', '.join(DTYPES)}")
     ratios = check_keep_ratios(request.keep_ratios)
+    settings = SETTINGS if request.methods is None else settings_of_methods(request.methods)
     device = usable_device(request.device, "--device")
     rows = read_pairs(request.questions, asked="prompt")
     check_rows(request.agreement, [image for image, _ in rows])
@@ -79,8 +82,8 @@ def run(request: Request, console: Console, say: Callable[[str], None]) -> Tunin
                 console.print(f"{count} of {len(rows)} rows", markup=False, highlight=False)
 
         tuning = tune(
-            model, rows, processor, agreement=request.agreement, keep_ratios=ratios, new_tokens=request.new_tokens,
-            batch_size=request.batch_size, folder=folder, done=done,
+            model, rows, processor, agreement=request.agreement, keep_ratios=ratios, settings=settings,
+            new_tokens=request.new_tokens, batch_size=request.batch_size, folder=folder, done=done,
         )  # fmt: skip
     content = {"checkpoint": request.checkpoint, "questions": str(request.questions)} | tuning.as_json()
     replace_file(request.output / "results.json", (json.dumps(content, indent=1) + "\n").encode())

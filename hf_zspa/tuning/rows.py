@@ -44,6 +44,11 @@ class Measured:
         """`(keep ratios, settings, rows)`, whether the whole answer stays."""
         return self.stay == self.tokens
 
+    def of(self, rows: Sequence[int]) -> "Measured":
+        """Some of the rows, by their places."""
+        images, answers = ([texts[row] for row in rows] for texts in (self.images, self.answers))
+        return Measured(images, answers, self.tokens[rows], self.stay[..., rows], self.kl[..., rows])
+
 
 class Rows:
     """Measures rows of one model.

@@ -128,10 +128,19 @@ def tune(
     check_rows(agreement, range(len(rows)))
     tried = with_own(settings, model.config)
     measured = Rows(model, processor, new_tokens, batch_size, folder).measure(rows, tried, ratios, done)
+    return conclude(measured, ratios, tried, agreement)
+
+
+def conclude(measured: Measured, keep_ratios: list[float], settings: list[Setting], agreement: float) -> Tuning:
+    """What rows that were measured under these candidates say.
+
+    Raises:
+        ValueError: rows are too few for the agreement.
+    """
     check_rows(agreement, measured.images)
     choosing, judging = halves(measured.images)
     judged = judge(measured.whole, measured.kl, choosing, judging, agreement)
-    return Tuning(agreement, ratios, tried, measured, choosing, judging, judged)
+    return Tuning(agreement, keep_ratios, settings, measured, choosing, judging, judged)
 
 
 def _token_share(rows: np.ndarray) -> Any:

@@ -7,11 +7,17 @@ import pytest
 from hf_zspa import cli
 from hf_zspa.bench import measure, shapes
 from hf_zspa.pruners.registry import METHODS
+from hf_zspa.remote_code.zspa_methods import METHODS as TRAVELLING
 
 
 @pytest.mark.parametrize(
     ("command", "names"),
-    [("eval", METHODS), ("bench", measure.METHODS), ("bench", [s for s in shapes.SHAPES if not s.endswith("-small")])],
+    [
+        ("eval", METHODS),
+        ("tune", TRAVELLING),
+        ("bench", measure.METHODS),
+        ("bench", [s for s in shapes.SHAPES if not s.endswith("-small")]),
+    ],
 )
 def test_names_are_readable_whole(monkeypatch, capsys, command, names):
     monkeypatch.setattr("sys.argv", ["hf-zspa", command, "--help"])
@@ -37,7 +43,7 @@ def shown(monkeypatch, capsys):
     return show
 
 
-@pytest.mark.parametrize("command", ["convert", "push", "verify", "visualize", "bench", "eval"])
+@pytest.mark.parametrize("command", ["convert", "push", "verify", "visualize", "bench", "eval", "tune"])
 def test_an_option_without_a_value_has_no_type(shown, command):
     assert "<bool>" not in shown(command, "--help")[1].split("--help <bool> Show")[0]
 

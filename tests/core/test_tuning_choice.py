@@ -1,17 +1,19 @@
 """What `hf-zspa tune` concludes from what it has measured."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_zspa.tuning.candidates import SETTINGS
+from hf_zspa.remote_code.zspa_methods import METHODS
+from hf_zspa.tuning.candidates import SETTINGS, setting, with_own
 from hf_zspa.tuning.choice import check_rows, halves, interval, judge, lower_bound, rows_needed
 from hf_zspa.tuning.report import markdown, plot, verdict
 from hf_zspa.tuning.rows import Measured
-from hf_zspa.tuning.tune import Tuning
+from hf_zspa.tuning.tune import conclude
 
 
 @pytest.mark.parametrize(
@@ -117,10 +119,8 @@ def tuning():
         whole = whole_answers(*shares)
         tokens = np.full(100, 3)
         measured = Measured([str(i) for i in range(100)], ["yes"] * 100, tokens, whole * 3, (~whole) * 0.5)
-        choosing, judging = halves(measured.images)
-        judged = judge(measured.whole, measured.kl, choosing, judging, agreement)
         settings = [SETTINGS[0], *SETTINGS[3 : 2 + len(shares[0])]]
-        return Tuning(agreement, [0.1, 0.25][: len(shares)], settings, measured, choosing, judging, judged)
+        return conclude(measured, [0.1, 0.25][: len(shares)], settings, agreement)
 
     return make
 
@@ -144,3 +144,23 @@ def test_without_matplotlib_there_is_no_plot(tuning, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     assert not plot(tuning([80, 99], [99, 100]), tmp_path / "plot.png")
     assert not any(tmp_path.iterdir())
+
+
+def test_every_method_that_travels_is_tried_with_settings_that_it_reads():
+    assert list(dict.fromkeys(each.method for each in SETTINGS)) == list(METHODS)
+    assert {name for each in SETTINGS for name in each.settings} == {
+        "core_ratio", "relevance_weight", "pooling", "centre",
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"'wieghted'.*must be.*'weighted'"):
+        setting("wieghted")
+    for name, value in (("core_ratio", 0.2), ("wieght", 0.5), ("keep_ratio", 0.1)):
+        with pytest.raises(ValueError, match=f"{name} is no setting of 'weighted' to try, which are relevance_weight"):
+            setting("weighted", **{name: value})
+
+
+def test_what_a_checkpoint_does_is_tried_first_and_once():
+    config = SimpleNamespace(zspa_method="dpp", zspa_relevance_weight=0.5, zspa_pooling="none", zspa_core_ratio=0.9)
+    own = setting("dpp", relevance_weight=0.5, pooling="none")
+    assert own in SETTINGS
+    assert with_own(SETTINGS, config) == [own, *(each for each in SETTINGS if each != own)]
+    assert [*map(str, with_own([], config))] == ["dpp, weight 0.5, pooling none"]

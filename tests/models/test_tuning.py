@@ -77,6 +77,7 @@ def test_where_nothing_reaches_the_aim_no_pruning_is_the_answer_and_nothing_is_a
         (["--keep-ratio", "0.1,1"], "--keep-ratio is 1, but must be numbers between 0 and 1"),
         (["--keep-ratio", "some"], "--keep-ratio is 'some', but must be numbers separated by commas"),
         (["--questions", "nowhere.jsonl"], "there is no file nowhere.jsonl"),
+        (["--methods", "zspa,wieghted"], "--methods has 'wieghted', but must be some of zspa, weighted, dpp, mmtok"),
         (["--dtype", "int8"], "--dtype is 'int8'"),
     ],
 )
