@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..output import markdown_table, save_plot
 from .choice import interval
 from .tune import Tuning
@@ -29,7 +31,8 @@ def verdict(tuning: Tuning) -> str:
 
 def summary(tuning: Tuning) -> str:
     """The best setting of each keep ratio, as a table in Markdown, beside the checkpoint's own."""
-    header = ("keep ratio", "best setting", "answers that stay", "at least", "as it is now", f"{tuning.agreement:g}?")
+    reaches = f"reaches {tuning.agreement:g}"
+    header = ("keep ratio", "best setting", "answers that stay", "at least", "its own", reaches)
     rows = []
     for each in tuning.judged:
         own = int(tuning.measured.whole[each.keep_ratio, 0, tuning.judging].sum())
@@ -70,16 +73,23 @@ def plot(tuning: Tuning, path: Path) -> bool:
     axes = figure.subplots()
     whole = tuning.measured.whole
     merit = whole[:, :, tuning.choosing].mean((0, 2))
-    for colour, method in zip(_COLOURS, dict.fromkeys(setting.method for setting in tuning.settings)):
+    methods = list(dict.fromkeys(setting.method for setting in tuning.settings))
+    for place, (colour, method) in enumerate(zip(_COLOURS, methods)):
         mine = [s for s, setting in enumerate(tuning.settings) if setting.method == method]
         best = max(mine, key=lambda s: merit[s])
-        counts = [int(count) for count in whole[:, best, tuning.judging].sum(1)]
         n = len(tuning.judging)
-        low, high = zip(*(interval(count, n) for count in counts))
-        label = str(tuning.settings[best])
-        axes.plot(tuning.keep_ratios, [count / n for count in counts], "o-", markersize=4, color=colour, label=label)
-        axes.fill_between(tuning.keep_ratios, low, high, color=colour, alpha=0.12, linewidth=0)
+        counts = [int(count) for count in whole[:, best, tuning.judging].sum(1)]
+        shares = np.array(counts) / n
+        bars = np.abs(np.array([interval(count, n) for count in counts]).T - shares)
+        beside = 1.02 ** (place - (len(methods) - 1) / 2)  # equal ones stay visible
+        axes.errorbar(
+            np.array(tuning.keep_ratios) * beside, shares, bars, fmt="o-", markersize=4, elinewidth=1, capsize=2,
+            color=colour, label=str(tuning.settings[best]),
+        )  # fmt: skip
     axes.axhline(tuning.agreement, color="#777777", linestyle=":", linewidth=1, label="the aim")
+    axes.set_xscale("log")
+    axes.set_xticks(tuning.keep_ratios, [f"{ratio:g}" for ratio in tuning.keep_ratios])
+    axes.set_xticks([], minor=True)
     axes.set_xlabel("share of visual tokens kept")
     axes.set_ylabel("share of whole answers that stay")
     axes.set_title(f"{len(tuning.judging)} rows, 95 % intervals")
