@@ -18,7 +18,10 @@ app = typer.Typer()
 @app.command("eval")
 def eval_command(
     checkpoint: Annotated[str, typer.Argument(help="A folder, a Hub id, or embedded, embedded-qwen, embedded-photo.")],
-    table: Annotated[int | None, typer.Option(help="1, 2 or 4: the paper's table of this number.")] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(help="1, 2 or 4: the paper's table of this number; tokens: 192, 128, 64 and 32 of 576."),
+    ] = None,
     tasks: Annotated[str | None, typer.Option(help="lmms-eval's names, such as pope,gqa.")] = None,
     methods: Annotated[
         str | None,
@@ -53,9 +56,9 @@ def eval_command(
     trust_remote_code: Trust = False,
 ) -> None:
     """Measures a checkpoint on the paper's benchmarks, or the embedded one on its own, method against method."""
-    if table not in (None, 1, 2, 4):
-        bench = " (Table 3 is about time: hf-zspa bench)" if table == 3 else ""
-        raise ValueError(f"--table is {table}, but must be 1, 2 or 4{bench}")
+    if table not in (None, "1", "2", "4", "tokens"):
+        bench = " (Table 3 is about time: hf-zspa bench)" if table == "3" else ""
+        raise ValueError(f"--table is {table}, but must be 1, 2, 4 or tokens{bench}")
     _check_evaluation()
     from ..evaluation.command import Request, evaluate
     from ..evaluation.requests import SampleError
@@ -84,7 +87,7 @@ def eval_command(
     request = Request(
         checkpoint,
         output,
-        table=table,
+        table=int(table) if table and table.isdigit() else table,
         tasks=names(tasks),
         methods=names(methods),
         keep_ratios=numbers("--keep-ratio", keep_ratio),

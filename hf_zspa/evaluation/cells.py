@@ -12,10 +12,15 @@ from ..scenes.domains import DOMAINS
 KEEP_RATIO = 0.1  # the paper's tables
 CORE_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # the paper's Table 2 and Figure 3
 TABLE_1_METHODS = ("original", "relevance", "divprune", "zspa", "random")
-TABLE_TASKS = {
+TOKEN_RATIOS = tuple(tokens / 576 for tokens in (192, 128, 64, 32))  # what papers keep of LLaVA-1.5's
+TOKEN_METHODS = (
+    "original", "resized", "tome", "random", "divprune", "par", "conditional_dpp", "mmtok", "weighted", "zspa",
+)  # fmt: skip
+TABLE_TASKS: dict[int | str, tuple[str, ...]] = {
     1: ("mmmu_val", "gqa", "ai2d", "pope", "textvqa_val", "chartqa"),
     2: ("mmmu_val", "gqa", "pope"),
     4: ("mmmu_val", "pope"),
+    "tokens": ("gqa", "pope", "textvqa_val", "mmmu_val"),
 }
 GROUPS = {
     group: tuple(f"{group}_{kind}" for kind in domain.kinds)
@@ -97,13 +102,15 @@ def plan(
     return list(dict.fromkeys(cells))
 
 
-def table_methods(table: int, own: str = "zspa") -> tuple[str, ...]:
-    """What the paper's Table 1, 2 or 4 compares; Table 1 has "random" and the checkpoint's own method added."""
-    return tuple(dict.fromkeys((*TABLE_1_METHODS, own))) if table == 1 else ("original", "zspa")
+def table_methods(table: int | str, own: str = "zspa") -> tuple[str, ...]:
+    """What the paper's Table 1, 2 or 4 compares, or the table "tokens"; Table 1 has "random" and the checkpoint's own
+    method added."""
+    compared = {1: (*TABLE_1_METHODS, own), "tokens": (*TOKEN_METHODS, own)}.get(table, ("original", "zspa"))
+    return tuple(dict.fromkeys(compared))
 
 
 def table_plan(
-    table: int, tasks: Sequence[str], settings: Mapping[str, Sequence[Any]], own: str = "zspa"
+    table: int | str, tasks: Sequence[str], settings: Mapping[str, Sequence[Any]], own: str = "zspa"
 ) -> list[Cell]:
     """The cells of the paper's Table 1, 2 or 4, as far as they are known before any is measured.
 

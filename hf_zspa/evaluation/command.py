@@ -20,6 +20,7 @@ from .cells import (
     KEEP_RATIO,
     TABLE_1_METHODS,
     TABLE_TASKS,
+    TOKEN_RATIOS,
     Cell,
     expand_tasks,
     plan,
@@ -29,8 +30,8 @@ from .cells import (
 )
 from .lmms_model import HfZspa
 from .lmms_tasks import check_data, task_manager
-from .report import build_results
-from .resizing import way
+from .report import build_results, shares_of_full
+from .resizing import check_resizable, way
 from .sweep import Measurement, Sweep, write_json
 
 EMBEDDED_TASKS = {
@@ -48,7 +49,7 @@ class Request:
 
     checkpoint: str
     output: Path
-    table: int | None = None
+    table: int | str | None = None
     tasks: Sequence[str] | None = None
     methods: Sequence[str] | None = None
     keep_ratios: Sequence[float] | None = None
@@ -83,11 +84,20 @@ def evaluate(request: Request, console: Console) -> dict[str, Any]:
     check_data(tasks, request.data, manager)
     output_folder(request.output)  # last before minutes of loading: a request that makes no sense leaves nothing behind
     model = HfZspa(request.checkpoint, **request.model)
+    resizes = any(cell.method == "resized" for cell in cells)
+    if resizes:
+        check_resizable(model.model, model.processor)
     sweep = Sweep(model, manager, request.output, request.data, request.limit)
     measurements = _run(sweep, cells, console, extra=len(tasks) * 2 if request.table == 4 else 0)
-    about = {"table": request.table, "settings": sweep.settings, "data": str(request.data) if request.data else None}
-    if any(cell.method == "resized" for cell in cells):
+    about: dict[str, Any] = {
+        "table": request.table,
+        "settings": sweep.settings,
+        "data": str(request.data) if request.data else None,
+    }
+    if resizes:
         about["resized"] = way(model.processor)
+    if request.table == "tokens":
+        about["shares_of_full"] = shares_of_full(measurements)
     about |= {f"zspa_{name}": value for name, value in (own or {}).items()}
     results = build_results(request.checkpoint, measurements, **about)
     write_json(request.output / f"{request.stem}.json", results)
@@ -149,7 +159,10 @@ def _cells(request: Request, tasks: Sequence[str], own: dict[str, Any] | None) -
     settings = {name: [own.get(name, 0)] for name in PRUNER_SETTINGS} | request.settings  # "random" draws from seed 0
     if request.table is not None:
         _refuse_what_a_table_sets(request)
-        _refuse_unread(request, table_methods(request.table, own["method"]))
+        methods = request.methods or table_methods(request.table, own["method"])
+        _refuse_unread(request, methods)
+        if request.table == "tokens":
+            return plan(tasks, list(dict.fromkeys(["original", *methods])), TOKEN_RATIOS, settings)
         return table_plan(request.table, tasks, settings, own["method"])
     methods = request.methods or [own["method"] if name == "zspa" else name for name in TABLE_1_METHODS]
     cells = plan(tasks, methods, request.keep_ratios or [own["keep_ratio"]], settings)
@@ -158,8 +171,8 @@ def _cells(request: Request, tasks: Sequence[str], own: dict[str, Any] | None) -
 
 
 def _refuse_what_a_table_sets(request: Request) -> None:
-    fixed = ("core_ratio",) if request.table == 1 else ("core_ratio", "pooling")
-    given = {"--methods": request.methods, "--keep-ratio": request.keep_ratios}
+    fixed = {1: ("core_ratio",), "tokens": ()}.get(request.table, ("core_ratio", "pooling"))
+    given = {"--methods": (request.table != "tokens" and request.methods) or None, "--keep-ratio": request.keep_ratios}
     given |= {f"--{name.replace('_', '-')}": request.settings.get(name) for name in fixed}
     clashing = [name for name, value in given.items() if value is not None]
     if clashing:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from .cells import GROUPS, Cell
-from .statistics import average_difference, average_interval, bootstrap_interval, paired_difference
+from .statistics import Aggregate, average_difference, average_interval, bootstrap_interval, paired_difference
 from .sweep import Measurement
 
 _BASELINES = ("original", "divprune")
@@ -24,6 +24,35 @@ def build_results(checkpoint: str, measurements: Sequence[Measurement], **about:
         **about,
         "rows": rows + _average_rows(found),
     }
+
+
+def shares_of_full(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
+    """Per setting the per cent of the unpruned model's score that is left, averaged over tasks, with its interval.
+
+    Samples are paired with those of the unpruned model, whose scores are the scale. Tasks on which it scores 0 are left
+    out.
+    """
+    full = {found.cell.task: found for found in measurements if found.cell.method == "original" and found.score.value}
+    settings: dict[tuple, list[Measurement]] = {}
+    for found in measurements:
+        if found.cell.method != "original" and found.cell.task in full:
+            settings.setdefault(tuple(found.cell.setting().items()), []).append(found)
+    rows = []
+    for key, parts in settings.items():
+        theirs = [full[part.cell.task] for part in parts]
+        scales = [_per_cent_of(found.score.value, found.score.aggregate) for found in theirs]
+        lost = average_difference(
+            [(part.score.per_sample, scale) for part, scale in zip(parts, scales)],
+            [(found.score.per_sample, scale) for found, scale in zip(theirs, scales)],
+        )
+        interval = [100 + lost.low, 100 + lost.high]
+        seen = sum(part.visual_tokens for part in parts) / len(parts)
+        rows.append({**dict(key), "value": 100 + lost.value, "interval": interval, "visual_tokens": seen})
+    return rows
+
+
+def _per_cent_of(full: float, aggregate: Aggregate) -> Aggregate:
+    return lambda rows: 100 * aggregate(rows) / full
 
 
 def _baseline(cell: Cell, method: str, found: Iterable[Cell]) -> Cell | None:

@@ -23,7 +23,9 @@ def markdown(results: dict[str, Any]) -> str:
         parts.append(_differences_table(rows))
     if "resized" in results:
         parts.append(f'"resized" is the unpruned model, given {results["resized"]}.')
-    parts += [_protocol(rows), _paper_part(table or 1, _tasks(rows))]
+    parts.append(_protocol(rows))
+    if table != "tokens":
+        parts.append(_paper_part(table or 1, _tasks(rows)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -86,7 +88,26 @@ def table_4(results: dict[str, Any]) -> str:
     return f"## Table 4 (measured here): score by pooling, keep ratio {KEEP_RATIO}\n\n{table}"
 
 
-_TABLES: dict[int, Callable[[dict[str, Any]], str]] = {1: table_1, 2: table_2, 4: table_4}
+def table_tokens(results: dict[str, Any]) -> str:
+    """Methods by budgets: the per cent of the unpruned score that is left, averaged over tasks."""
+    shares = results["shares_of_full"]
+    budgets = {row["keep_ratio"]: f"{row['keep_ratio'] * row['visual_tokens']:.0f} tokens" for row in shares}
+    lines = []
+    for name in dict.fromkeys(setting(row, keep=False) for row in shares):
+        mine = {row["keep_ratio"]: row for row in shares if setting(row, keep=False) == name}
+        lines.append([name, *(_score(mine.get(keep)) for keep in budgets)])
+    return (
+        "## Per cent of the unpruned score, averaged over tasks (measured here)\n\n"
+        f"{markdown_table(['method', *budgets.values()], lines)}\n\n"
+        "Samples are paired with the unpruned model's, whose scores are the scale. No method keeps more tokens than "
+        "its column says.\n\n"
+        f"## Scores (measured here)\n\n{_methods_table(results['rows'])}"
+    )
+
+
+_TABLES: dict[int | str, Callable[[dict[str, Any]], str]] = {
+    1: table_1, 2: table_2, 4: table_4, "tokens": table_tokens,
+}  # fmt: skip
 
 
 def _heading(results: dict[str, Any]) -> str:

@@ -28,8 +28,8 @@ def test_without_lmms_eval_the_message_says_what_to_install(fails, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--table", "3"), "--table is 3, but must be 1, 2 or 4 (Table 3 is about time"),
-        (("--table", "7"), "--table is 7, but must be 1, 2 or 4\n"),
+        (("--table", "3"), "--table is 3, but must be 1, 2, 4 or tokens (Table 3 is about time"),
+        (("--table", "7"), "--table is 7, but must be 1, 2, 4 or tokens\n"),
     ],
 )
 def test_a_table_that_is_not_measured_here_is_refused(fails, arguments, message):

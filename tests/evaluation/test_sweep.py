@@ -147,6 +147,24 @@ def test_table_4_end_to_end_measures_three_poolings_at_one_core_ratio(loaded_onc
     assert "## Table 4" in (tmp_path / "table-4.md").read_text()
 
 
+def test_the_table_of_tokens_end_to_end_has_the_models_own_counts(loaded_once, tmp_path):
+    asked = {"methods": ["resized", "divprune"], "keep_ratios": None, "limit": 12}
+    found = evaluate(request(tmp_path, table="tokens", **asked), Console())
+    kept = {(row["method"], row["keep_ratio"]): row["kept_tokens"] for row in found["rows"]}
+    ratios = [tokens / 576 for tokens in (192, 128, 64, 32)]
+    assert [kept["divprune", keep] for keep in ratios] == [48, 32, 16, 8] and kept["original", 1.0] == 144
+    assert [kept["resized", keep] for keep in ratios] == [36, 25, 16, 4]
+    scores = {(row["method"], row["keep_ratio"], row["task"]): row["value"] for row in found["rows"]}
+    for share in found["shares_of_full"]:
+        left = [scores[share["method"], share["keep_ratio"], task] / scores["original", 1.0, task] for task in TASKS]
+        assert share["value"] == pytest.approx(100 * sum(left) / len(left))
+        assert share["interval"][0] <= share["value"] <= share["interval"][1]
+    assert [share["keep_ratio"] for share in found["shares_of_full"]] == ratios * 2
+    assert "| method | 48 tokens | 32 tokens | 16 tokens | 8 tokens |" in (tmp_path / "table-tokens.md").read_text()
+    with pytest.raises(ValueError, match="--table tokens sets --keep-ratio itself"):
+        evaluate(request(tmp_path, table="tokens", **asked | {"keep_ratios": [0.1]}), Console())
+
+
 def test_tables_and_other_results_stand_side_by_side_in_one_folder(loaded_once, tmp_path):
     (tmp_path / "table-2-core-ratio.png").write_bytes(b"of an earlier run")
     (tmp_path / "results-core-ratio.png").write_bytes(b"of an earlier run")

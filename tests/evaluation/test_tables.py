@@ -88,6 +88,21 @@ def test_table_4_compares_poolings_at_table_2s_best_core_ratio():
     assert "| POPE | 0.4 | 80.0 ± 3.0 | 59.0 ± 3.0 | 59.0 ± 3.0 | 60.0 ± 3.0 |" in markdown(results(rows, table=4))
 
 
+def test_the_table_of_tokens_has_the_share_of_the_full_score_by_budget():
+    rows = [row("pope", "original", 80.0), row("pope", "divprune", 60.0, keep=1 / 9), row("pope", "tome", 40.0, 1 / 18)]
+    share = {"visual_tokens": 576.0, "core_ratio": None, "pooling": None}
+    shares = [
+        {"method": "divprune", "keep_ratio": 1 / 9, "value": 75.0, "interval": [73.0, 78.0]} | share,
+        {"method": "tome", "keep_ratio": 1 / 18, "value": 50.0, "interval": [49.0, 51.0]} | share,
+    ]
+    text = markdown(results(rows, table="tokens") | {"shares_of_full": shares})
+    table = section(text, "Per cent of the unpruned score")
+    assert "| method | 64 tokens | 32 tokens |" in table
+    assert "| divprune | 75.0 ± 2.5 | – |" in table and "| tome | – | 50.0 ± 1.0 |" in table
+    assert "| divprune, keep 0.111111 | 144 → 14.0 | 60.0 ± 3.0 |" in section(text, "Scores")
+    assert "paper's numbers" not in text
+
+
 @pytest.mark.parametrize("table", [None, 1, 2, 4])
 def test_the_papers_numbers_stand_in_a_table_of_their_own(table):
     text = markdown(results(sweep("pope") + sweep("gqa"), table=table))
