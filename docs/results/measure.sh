@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes every table of docs/results anew, from the small models inside the package: about two hours on one core.
+# Makes every table of docs/results anew, from the small models inside the package: about four hours on one core.
 # Run it from the root of a clone, in an environment with `pip install '.[eval]'`. WORK keeps the cells; a second run
 # goes on where the first one stopped.
 set -eu
@@ -24,4 +24,5 @@ for model in embedded embedded-qwen; do
 done
 python docs/results/study.py --output docs/results/settings-llava.json
 python docs/results/study.py --family qwen2_5_vl --output docs/results/settings-qwen.json
+python docs/results/methods_study.py --work "$WORK/methods" --output docs/results/methods.json
 python docs/results/page.py

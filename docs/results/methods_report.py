@@ -1,0 +1,81 @@
+"""The Markdown of the study of methods."""
+
+from typing import Any
+
+from hf_zspa.evaluation.statistics import Difference
+from hf_zspa.output import markdown_table
+
+MODELS = {"embedded": "LLaVA", "embedded-qwen": "Qwen2.5-VL", "embedded-photo": "LLaVA for photographs"}
+Row = dict[str, Any]
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """What was chosen, how it was judged, model by model."""
+    head = (
+        f"# Which method answers best\n\nMeasured {results['date']} with torch {results['torch']} and transformers "
+        f"{results['transformers']} on the embedded models: per cent right, unweighted average over kinds of question, "
+        "± half a 95 % bootstrap interval. Differences are paired, with 95 % bootstrap intervals; \\* marks one that "
+        f"leaves out 0. Each of {results['grid']} settings was tried on {results['tuning_per_kind']} questions of each "
+        f"kind about scenes that tune; the tables have {results['per_kind']} of each about other scenes. The best core "
+        "ratio is the one of zspa (mean pooling) that is best on these very questions."
+    )
+    return (
+        "\n\n".join([head, _chosen(results["chosen"]), *_judged(results["judged"]), _transfer(results["transfer"])])
+        + "\n"
+    )
+
+
+def _chosen(rows: list[Row]) -> str:
+    keys = [key for key in rows[0] if key != "method"]
+    table = markdown_table(["method", *keys], [[row["method"], *(row[key] for key in keys)] for row in rows])
+    return (
+        "## What was chosen\n\nOne setting per method for all models and keep ratios: on all kinds of question, and on "
+        f"each half of them.\n\n{table}"
+    )
+
+
+def _judged(rows: list[Row]) -> list[str]:
+    parts = []
+    for model, label in MODELS.items():
+        full = [row for row in rows if row["model"] == model and row["name"] == "all tokens"]
+        if not full:
+            continue
+        parts.append(f"## {label}\n\nWith all tokens {_average(full[0])}.")
+        for keep in dict.fromkeys(row["keep_ratio"] for row in rows if row["keep_ratio"] < 1):
+            mine = [row for row in rows if row["model"] == model and row["keep_ratio"] == keep]
+            kinds, rivals = list(mine[0]["kinds"]), list(mine[0]["minus"])
+            heads = [f"minus {name.replace('the best core ratio', mine[0]['best_core'])}" for name in rivals]
+            lines = [
+                [
+                    row["name"],
+                    *(f"{row['kinds'][kind]:.1f}" for kind in kinds),
+                    _average(row),
+                    *(str(Difference(*row["minus"][name])) for name in rivals),
+                ]
+                for row in sorted(mine, key=lambda row: -row["average"])
+            ]
+            parts.append(markdown_table([f"keep {keep:g}", *kinds, "average", *heads], lines))
+    return parts
+
+
+def _average(row: Row) -> str:
+    low, high = row["interval"]
+    return f"{row['average']:.1f} ± {(high - low) / 2:.1f}"
+
+
+def _transfer(rows: list[Row]) -> str:
+    names = list(rows[0]["scores"])
+    lines = [
+        [
+            f"{row['tuned_on']} → {row['judged_on']}",
+            MODELS[row["model"]],
+            f"{row['keep_ratio']:g}",
+            *(f"{row['scores'][name]:.1f}" for name in names),
+        ]
+        for row in rows
+    ]
+    return (
+        "## Tuned on one half of the kinds, judged on the other\n\nEach method at the setting that was chosen on the "
+        "half named first, and the published settings.\n\n"
+        + markdown_table(["tuned → judged", "model", "keep", *names], lines)
+    )

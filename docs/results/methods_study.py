@@ -1,0 +1,244 @@
+"""Which method, at which setting, answers best on the embedded models.
+
+    python docs/results/methods_study.py --work build/methods --output docs/results/methods.json
+
+Every setting of the grid is tried on scenes that tune; what is chosen there is judged on other scenes, beside the
+settings that are published. Halves of the kinds of question are also tuned on alone and judged by the other half. WORK
+keeps which questions were answered right; a second run goes on where the first one stopped.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from methods_report import markdown
+from study import KEEP_RATIOS, TUNING_SEED, average, best_of, minus, summary
+from torch import Tensor
+
+from hf_zspa.output import replace_file
+from hf_zspa.pruners.registry import METHODS
+from hf_zspa.scenes import CHECKPOINT, PHOTO_CHECKPOINT, QWEN_CHECKPOINT
+from hf_zspa.scenes.domains import PHOTOGRAPHS, SCENES, VARIED_SCENES
+from hf_zspa.scenes.heldout import collect
+from hf_zspa.scenes.training.answering import Exam
+
+MODELS = {
+    "embedded": (CHECKPOINT, SCENES),
+    "embedded-qwen": (QWEN_CHECKPOINT, VARIED_SCENES),
+    "embedded-photo": (PHOTO_CHECKPOINT, PHOTOGRAPHS),
+}
+# Questions that name one thing that the answer is read off, and the others.
+HALVES = {
+    "first": ("existence", "attribute", "reading", "next"),
+    "second": ("relation", "chart", "extreme", "exclusion", "line"),
+}
+TUNED = ("zspa", "weighted", "dpp", "mmtok")
+WORDS = {"core_ratio": "core", "relevance_weight": "weight", "pooling": "pooling"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A method and what is set of it; the rest has its default."""
+
+    method: str
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def name(self) -> str:
+        values = dict(self.settings)
+        words = [f"{WORDS[key]} {values[key]}" for key in values if key in WORDS]
+        return ", ".join([METHODS[self.method].label, *words, *(["centred"] if values.get("centre") else [])])
+
+
+def setting(method: str, **settings: Any) -> Setting:
+    return Setting(method, tuple(settings.items()))
+
+
+CORES = [setting("zspa", core_ratio=i / 10) for i in range(11)]
+PUBLISHED = {
+    "the default": setting("zspa", core_ratio=0.2),
+    "CDPruner's formula": setting("conditional_dpp"),
+    "MMTok's formula": setting("mmtok"),
+}
+FIXED = [setting("random"), *CORES, setting("conditional_dpp"), setting("mmtok"), setting("weighted"), setting("dpp")]
+
+
+def grid() -> Iterator[Setting]:
+    """Everything that is tuned. Poolings and centring are tried with the values between the ends."""
+    yield from CORES
+    for core, pooling, centre in [(0.2, "max", False), *product((0.2, 0.4), ("none",), (False, True))]:
+        yield setting("zspa", core_ratio=core, pooling=pooling, centre=centre)
+    for core in (0.2, 0.4):
+        yield setting("zspa", core_ratio=core, pooling="mean", centre=True)
+    for method in ("weighted", "dpp"):
+        yield setting(method, relevance_weight=-0.5)
+        yield setting(method, relevance_weight=0.75, pooling="max", centre=False)
+        for centre in (False, True):
+            yield setting(method, relevance_weight=0.0, centre=centre)
+            for pooling, weight in product(("mean", "none"), (0.5, 0.75) if centre else (0.25, 0.5, 0.75, 1.0)):
+                yield setting(method, relevance_weight=weight, pooling=pooling, centre=centre)
+    for centre in (False, True):
+        yield setting("mmtok", centre=centre)
+
+
+class Answers:
+    """Which questions an embedded model answers right, `(questions,)` bool, by keep ratio and setting."""
+
+    def __init__(self, model: str, per_kind: int, first_seed: int, work: Path):
+        self.model, self.per_kind, self.first_seed = model, per_kind, first_seed
+        self.path = work / f"{model}-{first_seed}-{per_kind}.json"
+        self.known: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
+        self._exam: Exam | None = None
+
+    @property
+    def exam(self) -> Exam:
+        if self._exam is None:
+            checkpoint, domain = MODELS[self.model]
+            self._exam = Exam(checkpoint, collect(self.per_kind, domain=domain, first_seed=self.first_seed))
+        return self._exam
+
+    @property
+    def kinds(self) -> list[str]:
+        if "kinds" not in self.known:
+            self.known["kinds"] = self.exam.kinds
+        return self.known["kinds"]
+
+    @property
+    def all(self) -> Tensor:
+        """With all tokens."""
+        return self._right("all tokens", None)
+
+    def __call__(self, keep: float, one: Setting) -> Tensor:
+        return self._right(f"{keep} {one.name}", lambda: METHODS[one.method].make(keep, **dict(one.settings)))
+
+    def _right(self, key: str, make: Any) -> Tensor:
+        if key not in self.known:
+            right = self.exam.right(self.exam.kept(make()) if make else None)
+            print(f"{self.model} {key}: {100 * right.float().mean():.1f}", flush=True)
+            self.known[key] = "".join("01"[int(one)] for one in right)
+            self.known["kinds"] = self.exam.kinds
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(self.path, json.dumps(self.known).encode())
+        return torch.tensor([one == "1" for one in self.known[key]])
+
+
+def chosen(tuning: dict[str, Answers], settings: Iterable[Setting], kinds: tuple[str, ...] | None = None) -> Setting:
+    """The setting with the best average over models, keep ratios and kinds; of equals the first."""
+
+    def score(one: Setting) -> float:
+        return float(
+            np.mean(
+                [
+                    average(it.kinds, it(keep, one), of(it.kinds, kinds))
+                    for it in tuning.values()
+                    for keep in KEEP_RATIOS
+                ]
+            )
+        )
+
+    return max(settings, key=score)
+
+
+def of(asked: list[str], kinds: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    """Those of the kinds that are asked."""
+    return tuple(kind for kind in dict.fromkeys(asked) if kinds is None or kind in kinds)
+
+
+def choose(tuning: dict[str, Answers]) -> list[dict[str, Any]]:
+    """Per method the setting chosen on all kinds, and on each half of them."""
+    rows = []
+    for method in TUNED:
+        settings = [one for one in grid() if one.method == method]
+        rows.append({"method": method, "all": chosen(tuning, settings)})
+        rows[-1] |= {half: chosen(tuning, settings, kinds) for half, kinds in HALVES.items()}
+    return rows
+
+
+def judge(judging: dict[str, Answers], settings: list[Setting]) -> list[dict[str, Any]]:
+    """Each setting on each model at each keep ratio, with paired differences to what is published and to the core ratio
+    that is best on these very questions."""
+    rows = []
+    for model, answers in judging.items():
+        kinds = of(answers.kinds)
+        rows.append(
+            {"model": model, "keep_ratio": 1.0, "name": "all tokens", **summary(answers.kinds, answers.all, kinds)}
+        )
+        for keep in KEEP_RATIOS:
+            cores = {one.name: answers(keep, one) for one in CORES}
+            best = best_of(answers.kinds, cores, kinds)
+            rivals = {name: answers(keep, one) for name, one in PUBLISHED.items()} | {
+                "the best core ratio": cores[best]
+            }
+            for one in settings:
+                right = answers(keep, one)
+                rows.append(
+                    {
+                        "model": model,
+                        "keep_ratio": keep,
+                        "name": one.name,
+                        **summary(answers.kinds, right, kinds),
+                        "best_core": best,
+                        "minus": {name: minus(answers.kinds, right, other, kinds) for name, other in rivals.items()},
+                        "behind": {
+                            name: [k for k in kinds if minus(answers.kinds, right, other, (k,))[2] < 0]
+                            for name, other in rivals.items()
+                        },
+                    }
+                )
+    return rows
+
+
+def transfer(judging: dict[str, Answers], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was chosen on one half of the kinds, on the other half, beside CDPruner's and MMTok's formulas there."""
+    found = []
+    for (half, _), (other, kinds) in zip(HALVES.items(), reversed(HALVES.items())):
+        for (model, answers), keep in product(judging.items(), KEEP_RATIOS):
+            asked = of(answers.kinds, kinds)
+            entries = {row["method"]: row[half] for row in rows} | PUBLISHED
+            scores = {name: average(answers.kinds, answers(keep, one), asked) for name, one in entries.items()}
+            found.append({"tuned_on": half, "judged_on": other, "model": model, "keep_ratio": keep, "scores": scores})
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, help="JSON file; without it only the scenes that tune are asked about")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the answers")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--per-kind", type=int, default=500, help="questions of each kind that judge")
+    parser.add_argument("--tuning-per-kind", type=int, default=200, help="questions of each kind that tune")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    tuning = {name: Answers(name, options.tuning_per_kind, TUNING_SEED, options.work) for name in options.models}
+    for answers, one, keep in product(tuning.values(), grid(), KEEP_RATIOS):
+        answers(keep, one)
+    if options.output is None:
+        return
+    rows = choose(tuning)
+    settings = list(dict.fromkeys([*FIXED, *(row[key] for row in rows for key in ("all", *HALVES))]))
+    judging = {name: Answers(name, options.per_kind, 0, options.work) for name in options.models}
+    results = {
+        "date": time.strftime("%Y-%m-%d"),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "per_kind": options.per_kind,
+        "tuning_per_kind": options.tuning_per_kind,
+        "grid": len(list(grid())),
+        "chosen": [{key: getattr(value, "name", value) for key, value in row.items()} for row in rows],
+        "judged": judge(judging, settings),
+        "transfer": transfer(judging, rows),
+    }
+    replace_file(options.output, (json.dumps(results, indent=1) + "\n").encode())
+    replace_file(options.output.with_suffix(".md"), markdown(results).encode())
+
+
+if __name__ == "__main__":
+    main()
