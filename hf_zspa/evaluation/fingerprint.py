@@ -19,6 +19,7 @@ MEASURING = (
     "evaluation/lmms_model.py",
     "evaluation/loading.py",
     "evaluation/requests.py",
+    "evaluation/resizing.py",
     "evaluation/scenes_task.py",
     "evaluation/scoring.py",
     "evaluation/sweep.py",

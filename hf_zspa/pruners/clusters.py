@@ -16,9 +16,9 @@ class ParPruner(OneByOne):
     ZSPAPrune has it.
 
     A token is linked to the one most similar to it, and what is linked is a cluster. Whole clusters are kept in the
-    order of the cosine of their mean to the prompt's; of the last one the most relevant tokens. Its authors retrieve
-    clusters by settings of their own and then thin them by a router; here nothing is set, nothing is thinned, and the
-    budget decides. Without a prompt the largest clusters come first.
+    order of the cosine of their mean to the prompt's; of the last one the most relevant tokens. It is written from that
+    description, not from PAR's own text or code: graph, clusters and retrieval may differ from its authors' in detail.
+    Here nothing is set, and the budget decides. Without a prompt the largest clusters come first.
     """
 
     def choose(self, visual: Tensor, prompt: Tensor, budget: int) -> Tensor:
