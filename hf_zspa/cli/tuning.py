@@ -14,7 +14,7 @@ app = typer.Typer()
 
 @app.command("tune")
 def tune_command(
-    checkpoint: Annotated[str, typer.Argument(help="A folder, a Hub id, embedded or embedded-qwen.")],
+    checkpoint: Annotated[str, typer.Argument(help="A folder, a Hub id, or embedded, embedded-qwen, embedded-photo.")],
     questions: Annotated[
         Path, typer.Option(help='JSON Lines such as {"image": "a.png", "prompt": "what?"}; no answers are needed.')
     ],
