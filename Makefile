@@ -19,7 +19,7 @@ test-all: export TEST_ALL = 1
 test-all: test
 
 quick: .venv/installed-for-tests
-	@$(BIN)/nox -s quick
+	@$(BIN)/nox -R -s quick  # what is installed there stays as it is
 
 # The reference is read from the source, not imported: the site needs the extra `docs` and nothing else of the package.
 docs: .venv-docs/installed

@@ -102,6 +102,7 @@ def test_below_a_keep_ratio_that_does_not_reach_the_aim_none_does():
     assert [each.keep_ratio for each in judged] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_what_does_not_reach_the_aim_is_chosen_in_five_draws_of_a_hundred_at_most():
     rng = np.random.default_rng(0)
     chosen = 0

@@ -39,6 +39,7 @@ def tuned(tmp_path, monkeypatch, capsys):
     return tune
 
 
+@pytest.mark.slow
 @pytest.mark.oldest_and_newest
 def test_what_is_chosen_is_written_into_the_checkpoint_and_its_card_and_measured_rows_are_not_measured_again(
     tuned, tmp_path, monkeypatch
@@ -60,6 +61,7 @@ def test_what_is_chosen_is_written_into_the_checkpoint_and_its_card_and_measured
     assert status == 0 and json.loads(said.out)["chosen"] == chosen
 
 
+@pytest.mark.slow
 @pytest.mark.oldest_and_newest
 def test_where_nothing_reaches_the_aim_no_pruning_is_the_answer_and_nothing_is_applied(tuned):
     folder, status, said = tuned("--agreement", "0.9", "--keep-ratio", "0.02", "--apply")
