@@ -9,15 +9,18 @@ layers cost what they did, and what they made of all tokens stays. Beside the JS
 
 import argparse
 import json
+import platform
+import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
+from study import minus, summary
+from study_report import average_shown
 from torch import Tensor
 
-from hf_zspa.evaluation.statistics import average_difference, average_interval
+from hf_zspa.evaluation.statistics import Difference
 from hf_zspa.output import markdown_table, replace_file
 from hf_zspa.pruners.one_by_one import OneByOne
 from hf_zspa.pruners.registry import METHODS
@@ -79,12 +82,6 @@ class Attention:
         return states[0], weights[0][0]
 
 
-def scores(kinds: list[str], right: Tensor) -> list[tuple[np.ndarray, Any]]:
-    """Per kind its scores `(n, 1)`, 0 or 100, and how they become one number."""
-    values, each = 100 * right.numpy().astype(float)[:, None], np.array(kinds)
-    return [(values[each == kind], lambda rows: rows.mean((-2, -1))) for kind in KINDS]
-
-
 def compare(name: str, per_kind: int) -> list[dict[str, Any]]:
     """The rows of one model: FastV's rule, and pruners on the same questions, which it is compared with."""
     checkpoint, domain = MODELS[name]
@@ -93,21 +90,12 @@ def compare(name: str, per_kind: int) -> list[dict[str, Any]]:
     fastv = torch.tensor([attention.right(question, KEEP_RATIOS) for question in range(len(exam.kinds))])
     rows = []
     for place, keep in enumerate(KEEP_RATIOS):
-        ours = scores(exam.kinds, fastv[:, place])
+        ours = fastv[:, place]
         for method in ("fastv", *COMPARED):
-            parts = ours
-            if method != "fastv":
-                parts = scores(exam.kinds, exam.right(exam.kept(METHODS[method].make(keep))))
-            minus = average_difference(ours, parts)
-            rows.append(
-                {
-                    "model": name, "keep_ratio": keep, "method": method,
-                    "kinds": {kind: float(values.mean()) for kind, (values, _) in zip(KINDS, parts)},
-                    "average": float(np.mean([values.mean() for values, _ in parts])),
-                    "interval": list(average_interval(parts)),
-                    "fastv_minus": [minus.value, minus.low, minus.high],
-                }
-            )  # fmt: skip
+            right = ours if method == "fastv" else exam.right(exam.kept(METHODS[method].make(keep)))
+            about = {"model": name, "keep_ratio": keep, "method": method}
+            minus_it = minus(exam.kinds, ours, right, tuple(KINDS))
+            rows.append(about | summary(exam.kinds, right, tuple(KINDS)) | {"fastv_minus": minus_it})
             print(f"{name}  keep {keep}  {method:9s} {rows[-1]['average']:.1f}", flush=True)
     return rows
 
@@ -115,17 +103,17 @@ def compare(name: str, per_kind: int) -> list[dict[str, Any]]:
 def markdown(results: dict[str, Any]) -> str:
     lines = []
     for row in results["rows"]:
-        low, high = row["interval"]
-        value, *ends = row["fastv_minus"]
-        minus = "" if row["method"] == "fastv" else f"{value:+.1f} ({ends[0]:+.1f} to {ends[1]:+.1f})"
+        minus_it = "" if row["method"] == "fastv" else str(Difference(*row["fastv_minus"]))
         cells = [row["model"], f"{row['keep_ratio']:g}", row["method"]]
         cells += [f"{score:.1f}" for score in row["kinds"].values()]
-        lines.append([*cells, f"{row['average']:.1f} ± {(high - low) / 2:.1f}", minus])
+        lines.append([*cells, average_shown(row), minus_it])
     head = ["model", "keep", "method", *KINDS, "average", "FastV minus it"]
     return (
         "# FastV's rule on the embedded models\n\n"
-        f"Per cent of {results['per_kind']} held-out questions of each kind answered right, with 95 % intervals. "
-        f"transformers {results['transformers']}, torch {results['torch']}, float32, on a CPU.\n\n"
+        f"Per cent of {results['per_kind']} held-out questions of each kind answered right, with 95 % intervals; \\* "
+        f"marks a difference whose interval leaves out 0. Measured {results['date']} with transformers "
+        f"{results['transformers']} and torch {results['torch']}, float32, "
+        f"on a CPU ({results['machine']}), one thread.\n\n"
         "FastV (Chen et al., 2024) keeps the visual tokens that the prompt's last token attends to most in the second "
         "layer of the language model, averaged over heads, from the third layer on. **These models have four layers: "
         "half see every visual token**, and the others see what these made of them, so this is no equal of the methods "
@@ -143,8 +131,14 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = [row for name in MODELS for row in compare(name, options.per_kind)]
-    about = {"per_kind": options.per_kind, "torch": torch.__version__, "transformers": transformers.__version__}
-    results = about | {"rows": rows}
+    results = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "per_kind": options.per_kind,
+        "rows": rows,
+    }
     replace_file(options.output, (json.dumps(results, indent=1) + "\n").encode())
     replace_file(options.output.with_suffix(".md"), markdown(results).encode())
 

@@ -2,11 +2,12 @@
 
 from typing import Any
 
+from study_report import Row, average_shown
+
 from hf_zspa.evaluation.statistics import Difference
 from hf_zspa.output import markdown_table
 
 MODELS = {"embedded": "LLaVA", "embedded-qwen": "Qwen2.5-VL", "embedded-photo": "LLaVA for photographs"}
-Row = dict[str, Any]
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -40,7 +41,7 @@ def _judged(rows: list[Row]) -> list[str]:
         full = [row for row in rows if row["model"] == model and row["name"] == "all tokens"]
         if not full:
             continue
-        parts.append(f"## {label}\n\nWith all tokens {_average(full[0])}.")
+        parts.append(f"## {label}\n\nWith all tokens {average_shown(full[0])}.")
         for keep in dict.fromkeys(row["keep_ratio"] for row in rows if row["keep_ratio"] < 1):
             mine = [row for row in rows if row["model"] == model and row["keep_ratio"] == keep]
             kinds, rivals = list(mine[0]["kinds"]), list(mine[0]["minus"])
@@ -49,18 +50,13 @@ def _judged(rows: list[Row]) -> list[str]:
                 [
                     row["name"],
                     *(f"{row['kinds'][kind]:.1f}" for kind in kinds),
-                    _average(row),
+                    average_shown(row),
                     *(str(Difference(*row["minus"][name])) for name in rivals),
                 ]
                 for row in sorted(mine, key=lambda row: -row["average"])
             ]
             parts.append(markdown_table([f"keep {keep:g}", *kinds, "average", *heads], lines))
     return parts
-
-
-def _average(row: Row) -> str:
-    low, high = row["interval"]
-    return f"{row['average']:.1f} ± {(high - low) / 2:.1f}"
 
 
 def _transfer(rows: list[Row]) -> str:

@@ -36,11 +36,12 @@ def _variants(rows: list[Row], keep: float) -> str:
     for row in rows:
         kinds = [f"{row['kinds'][kind]:.1f}" for kind in KINDS]
         differences = [str(Difference(*row["minus"][name])) for name in others]
-        lines.append([row["name"], *kinds, _average(row), *differences])
+        lines.append([row["name"], *kinds, average_shown(row), *differences])
     return markdown_table(head, lines)
 
 
-def _average(row: Row) -> str:
+def average_shown(row: Row) -> str:
+    """The average of a row of `study.summary`, and half of its interval."""
     low, high = row["interval"]
     return f"{row['average']:.1f} ± {(high - low) / 2:.1f}"
 
@@ -64,7 +65,7 @@ def _rules(rows: list[Row]) -> str:
             values = [f"{judged['kinds'][kind]:.1f}" for kind in kinds]
             lead = str(Difference(*row["minus_best_fixed"]))
             behind = ", ".join(row["behind"]) or "–"
-            lines.append([row["rule"], f"{row['tuning']['average']:.1f}", _average(judged), *values, lead, behind])
+            lines.append([row["rule"], f"{row['tuning']['average']:.1f}", average_shown(judged), *values, lead, behind])
         parts += [markdown_table(head, lines), _verdict(mine, keep)]
     return "\n\n".join(parts)
 

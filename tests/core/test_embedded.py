@@ -15,7 +15,7 @@ from hf_zspa.scenes.scene import HELD_OUT_COMBINATIONS, draw_scene
 from hf_zspa.scenes.training.answering import Exam
 from hf_zspa.scenes.training.batches import SceneBatches
 from hf_zspa.scenes.training.families import FAMILIES
-from hf_zspa.scenes.training.train import Trainer
+from hf_zspa.scenes.training.trainer import Trainer
 from hf_zspa.scenes.vocabulary import COLOURS, LLAVA, SHAPES
 
 
