@@ -29,6 +29,7 @@ FIELDS: dict[str, Any] = {
 CALL_SETTINGS = (
     "zspa_keep_ratio", "zspa_method", "zspa_core_ratio", "zspa_relevance_weight", "zspa_pooling", "zspa_centre",
 )  # fmt: skip
+CALL_ARGUMENTS = ("visual_token_pruner", *CALL_SETTINGS)
 # Entries of this prefix that pruning does not read: who wrote the checkpoint, and a setting of the plug-in for vLLM.
 OTHER_ENTRIES = ("zspa_version", "zspa_code_sha256", "zspa_vision_cache_mb")
 
@@ -185,3 +186,16 @@ def pruner_from_config(config, **given: Any) -> VisualTokenPruner | None:
     if values["keep_ratio"] == 1:
         return None
     return METHODS[method](**{name: value for name, value in values.items() if value is not None})
+
+
+def take_call(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a call that choose its pruner, out of `kwargs`."""
+    return {name: kwargs.pop(name) for name in CALL_ARGUMENTS if name in kwargs}
+
+
+def check_settings(call: dict[str, Any]) -> None:
+    """Raises `TypeError` where a call has an argument that looks like a setting and is none."""
+    for name in call:
+        if name.startswith("zspa_"):
+            meant = meant_by(name) or f"{', '.join(CALL_SETTINGS)} or visual_token_pruner"
+            raise TypeError(f"{name} is no setting of a call: did you mean {meant}?")

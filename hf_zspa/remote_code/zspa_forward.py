@@ -14,11 +14,10 @@ from torch import Tensor
 from .zspa_cache import forget_if_empty, pruned_prompt_of, remember
 from .zspa_calling import RecordingPruner
 from .zspa_compat import cache_of, cached_length, find_cache, register_key_mapping, turn_into
-from .zspa_config import FIELDS, check_fields, fields_of
+from .zspa_config import CALL_ARGUMENTS, FIELDS, check_fields, check_settings, fields_of, take_call
 from .zspa_encoder import answered, encoder_arguments, is_handed_over
 from .zspa_packing import ZspaPackingMixin
 from .zspa_prefill import PackedRows
-from .zspa_visuals import CALL_ARGUMENTS, check_settings, take_call
 
 
 def pruned(stock_forward):

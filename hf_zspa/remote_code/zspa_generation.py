@@ -16,9 +16,9 @@ from .zspa_compat import (
     find_cache,
     prepare_step,
 )
+from .zspa_config import CALL_ARGUMENTS, take_call
 from .zspa_forward import ZspaForwardMixin, wrap_stock_methods
 from .zspa_prefill import PrunedVisuals
-from .zspa_visuals import CALL_ARGUMENTS, take_call
 
 
 class ZspaGenerationMixin(ZspaForwardMixin):

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from .zspa_cache import PrunedPrompt
 from .zspa_compat import COLUMN_ARGUMENTS, cached_length, find_cache, named_arguments, to_device
+from .zspa_config import CALL_ARGUMENTS
 from .zspa_encoder import hand_over
 from .zspa_prefill import PackedRows, PrunedVisuals
 from .zspa_selection import VisualTokenPruner
-from .zspa_visuals import CALL_ARGUMENTS, ZspaVisualsMixin
+from .zspa_visuals import ZspaVisualsMixin
 
 
 @dataclass

@@ -1,7 +1,8 @@
-"""Which tokens of a prompt are the question, and where its images stand: pure functions on token ids."""
+"""Which tokens of a prompt are the question, where its images stand, and what prompts are refused: pure functions."""
 
 from bisect import bisect_left
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,3 +84,31 @@ def rows_of_images(placeholders: list[int], sizes: list[int], modality: str) -> 
             f"have {sizes} tokens: pass the processor's outputs unchanged"
         )
     return rows
+
+
+def check_prompt(input_ids: Tensor | None, attention_mask: Tensor | None, embeds: Tensor | None) -> None:
+    if input_ids is None or embeds is not None:
+        raise ValueError("pruning reads the prompt from input_ids: pass them, not inputs_embeds")
+    if attention_mask is not None and getattr(attention_mask, "shape", None) != input_ids.shape:
+        found = getattr(attention_mask, "shape", type(attention_mask).__name__)
+        raise ValueError(
+            f"pruning needs an attention_mask of the shape of input_ids, {tuple(input_ids.shape)}, with 1 on "
+            f"tokens and 0 on padding, but got {found}"
+        )
+
+
+def check_one_sample_per_row(described: dict[str, Any]) -> None:
+    """Raises `ValueError` where a row of a call holds several samples: positions that start again, or the arguments
+    that padding-free training describes samples with."""
+    named = [n for n in ("cu_seq_lens_q", "cu_seq_lens_k", "cu_seqlens", "seq_idx") if described.get(n) is not None]
+    positions, mask = described.get("position_ids"), described.get("attention_mask")
+    if positions is not None:
+        row = positions if positions.ndim == 2 else positions[0]
+        falls = row.diff(dim=-1) < 0
+        if bool((falls if mask is None else falls & (mask[:, 1:] * mask[:, :-1]).bool()).any()):
+            named.append("position_ids")
+    if named:
+        raise ValueError(
+            f"{' and '.join(named)} say that several samples are packed into one row, which cannot be pruned: give "
+            "each sample a row of its own, or set zspa_keep_ratio to 1.0"
+        )

@@ -7,13 +7,11 @@ from torch import Tensor
 
 from .zspa_calling import choose
 from .zspa_compat import check_version, to_device
-from .zspa_config import CALL_SETTINGS, check_fields, fields_of, meant_by, pruner_from_config
+from .zspa_config import check_fields, check_settings, fields_of, pruner_from_config
 from .zspa_encoder import EncoderOutput, as_output, loaded, takes_encoder_outputs
 from .zspa_prefill import PrunedVisuals
-from .zspa_prompt import prompt_mask, rows_of_images, spans_of_images
+from .zspa_prompt import check_one_sample_per_row, check_prompt, prompt_mask, rows_of_images, spans_of_images
 from .zspa_selection import METHODS, VisualTokenPruner
-
-CALL_ARGUMENTS = ("visual_token_pruner", *CALL_SETTINGS)
 
 
 class ZspaVisualsMixin:
@@ -256,46 +254,6 @@ def _common_end(stays: Tensor, positions: Tensor | None) -> int:
         rises = (positions[..., : stays.shape[1]].diff(dim=-1) == 1).flatten(0, -2).all(0)
         at_end[1:] &= rises
     return int(at_end.flip(0).cumprod(0).sum())
-
-
-def check_prompt(input_ids: Tensor | None, attention_mask: Tensor | None, embeds: Tensor | None) -> None:
-    if input_ids is None or embeds is not None:
-        raise ValueError("pruning reads the prompt from input_ids: pass them, not inputs_embeds")
-    if attention_mask is not None and getattr(attention_mask, "shape", None) != input_ids.shape:
-        found = getattr(attention_mask, "shape", type(attention_mask).__name__)
-        raise ValueError(
-            f"pruning needs an attention_mask of the shape of input_ids, {tuple(input_ids.shape)}, with 1 on "
-            f"tokens and 0 on padding, but got {found}"
-        )
-
-
-def take_call(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a call that choose its pruner, out of `kwargs`."""
-    return {name: kwargs.pop(name) for name in CALL_ARGUMENTS if name in kwargs}
-
-
-def check_settings(call: dict[str, Any]) -> None:
-    for name in call:
-        if name.startswith("zspa_"):
-            meant = meant_by(name) or f"{', '.join(CALL_SETTINGS)} or visual_token_pruner"
-            raise TypeError(f"{name} is no setting of a call: did you mean {meant}?")
-
-
-def check_one_sample_per_row(described: dict[str, Any]) -> None:
-    """Raises `ValueError` where a row of a call holds several samples: positions that start again, or the arguments
-    that padding-free training describes samples with."""
-    named = [n for n in ("cu_seq_lens_q", "cu_seq_lens_k", "cu_seqlens", "seq_idx") if described.get(n) is not None]
-    positions, mask = described.get("position_ids"), described.get("attention_mask")
-    if positions is not None:
-        row = positions if positions.ndim == 2 else positions[0]
-        falls = row.diff(dim=-1) < 0
-        if bool((falls if mask is None else falls & (mask[:, 1:] * mask[:, :-1]).bool()).any()):
-            named.append("position_ids")
-    if named:
-        raise ValueError(
-            f"{' and '.join(named)} say that several samples are packed into one row, which cannot be pruned: give "
-            "each sample a row of its own, or set zspa_keep_ratio to 1.0"
-        )
 
 
 def _kept_placeholders(sizes: list[int], indices: list[Tensor]) -> Tensor:
