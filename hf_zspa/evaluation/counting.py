@@ -1,7 +1,8 @@
 """How many visual tokens went in and how many were kept, counted where the model prunes, per sample."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -31,10 +32,16 @@ class CountingPruner:
     Args:
         pruner: what chooses; None where nothing is pruned.
         rows: a name for each row of the batch.
+        clock: a `StageClock`, or what times a stage as it does.
     """
 
-    def __init__(self, pruner: VisualTokenPruner | None, rows: Sequence[str] = ()):
-        self.pruner, self.rows = pruner, list(rows)
+    def __init__(
+        self,
+        pruner: VisualTokenPruner | None,
+        rows: Sequence[str] = (),
+        clock: Callable[[str], AbstractContextManager] = nullcontext,
+    ):
+        self.pruner, self.rows, self.clock = pruner, list(rows), clock
         self._kept = [0] * len(self.rows)
         self._images = [0] * len(self.rows)  # seen so far
         self._seen = [0] * len(self.rows)  # visual tokens of the prompts
@@ -71,7 +78,8 @@ class CountingPruner:
         for row in owners:
             self._images[row] += 1
             names.append(f"image {self._images[row]} of {self.rows[row]}")
-        kept = naming(self.pruner, names)(visual_tokens, prompt_tokens)
+        with self.clock("selection"):
+            kept = naming(self.pruner, names)(visual_tokens, prompt_tokens)
         for row, indices in zip(owners, kept):
             self._kept[row] += len(indices[0] if self.merges else indices)
         return kept

@@ -74,12 +74,15 @@ class HfZspaLikelihood(HfZspa):
 
     @torch.inference_mode()
     def _likelihoods(self, batch: Batch, counter: CountingPruner) -> list[Likelihood]:
-        inputs = self._inputs(batch.samples, counter)
+        with self.clock("inputs"):
+            inputs = self._inputs(batch.samples, counter)
         led = Led([self._given_tokens(sample) for sample in batch.samples])
-        self.model.generate(
-            **inputs, **self._pruning(counter), do_sample=False, temperature=None, top_p=None, top_k=None,
-            num_beams=1, repetition_penalty=1.0, max_new_tokens=led.steps, logits_processor=LogitsProcessorList([led]),
-        )  # fmt: skip
+        with self.clock("prefill"):
+            self.model.generate(
+                **inputs, **self._pruning(counter), do_sample=False, temperature=None, top_p=None, top_k=None,
+                num_beams=1, repetition_penalty=1.0, max_new_tokens=led.steps,
+                logits_processor=LogitsProcessorList([led]),
+            )  # fmt: skip
         return led.likelihoods()
 
     def _given_tokens(self, sample: Sample) -> list[int]:

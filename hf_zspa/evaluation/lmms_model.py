@@ -20,6 +20,7 @@ from .counting import CountingPruner, SampleRecord, token_summary
 from .loading import Settings, load
 from .requests import FAILED, Batch, Sample, SampleError, batches_of, generation_arguments, until_stops
 from .resizing import Resizer, check_resizable, scales_by_area
+from .stages import StageClock
 
 _OVERRIDES = ("prompt_scope", "position_ids")
 
@@ -105,6 +106,7 @@ class HfZspa(lmms):
         self.settings = Settings(device, device_map, dtype, attn_implementation, min_pixels, max_pixels)
         # In a tuple, out of reach of lmms.clean(), which would end a sweep after its first cell.
         self._parts = load(self.folder, self.converted, self.settings)
+        self.clock = StageClock(self.model)
         self._stock_fields = {name: getattr(self.model.config, f"zspa_{name}", None) for name in _OVERRIDES}
         self.pretrained, self.on_error, self.log_tokens = pretrained, on_error, log_tokens
         self.system_prompt = self._resolve_system_prompt(system_prompt) if system_prompt else None
@@ -144,7 +146,7 @@ class HfZspa(lmms):
         seed: int | None = None,
         **fields: Any,
     ) -> None:
-        """Sets what prunes from now on, and forgets the records; None stands for what the checkpoint says.
+        """Sets what prunes from now on, and forgets the records and times; None stands for what the checkpoint says.
 
         Args:
             method: one of `METHODS`; None is what a converted checkpoint says, and "original" for another.
@@ -190,6 +192,7 @@ class HfZspa(lmms):
             else:
                 self.pruner = make_pruner(self.method, keep_ratio=keep, seed=seed or 0)
         self.records: list[SampleRecord] = []
+        self.clock.reset()
 
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """The answer to each request; what stops an answer (`until`) is not part of it."""
@@ -231,7 +234,7 @@ class HfZspa(lmms):
         Raises:
             SampleError: a sample failed and `on_error` is "raise"; the message names it.
         """
-        counter = CountingPruner(self.pruner, [sample.name for sample in batch.samples])
+        counter = CountingPruner(self.pruner, [sample.name for sample in batch.samples], self.clock)
         try:
             found = answer(batch, counter)
             return found, counter.records(batch.samples)
@@ -283,9 +286,11 @@ class HfZspa(lmms):
 
     @torch.inference_mode()
     def _answers(self, batch: Batch, counter: CountingPruner) -> list[str]:
-        inputs = self._inputs(batch.samples, counter)
+        with self.clock("inputs"):
+            inputs = self._inputs(batch.samples, counter)
         arguments, until = generation_arguments(batch.arguments)
-        output = self.model.generate(**inputs, **arguments, **self._pruning(counter))
+        with self.clock("prefill"):
+            output = self.model.generate(**inputs, **arguments, **self._pruning(counter))
         answers = output[:, inputs["input_ids"].shape[1] :]
         texts = self.processor.batch_decode(answers, skip_special_tokens=True)
         return [until_stops(text.strip(), until) for text in texts]

@@ -55,6 +55,11 @@ def _per_cent_of(full: float, aggregate: Aggregate) -> Aggregate:
     return lambda rows: 100 * aggregate(rows) / full
 
 
+def average_stages(parts: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of what each stage takes."""
+    return {name: round(sum(part[name] for part in parts) / len(parts), 2) for name in parts[0]}
+
+
 def _baseline(cell: Cell, method: str, found: Iterable[Cell]) -> Cell | None:
     """The cell, of those found, of a method that `cell` is compared with; None where there is none."""
     wanted = (cell.task, method, 1.0 if method == "original" else cell.keep_ratio)
@@ -83,6 +88,7 @@ def _row(measurement: Measurement, found: dict[Cell, Measurement]) -> dict[str, 
         "kept_tokens": measurement.kept_tokens,
         "failed": measurement.failed,
         "seconds": round(measurement.seconds, 1),
+        "stages": measurement.stages,
         "setup": measurement.setup,
     }
 
@@ -130,5 +136,6 @@ def _average_row(
         "kept_tokens": sum(part.kept_tokens for part in parts) / len(parts),
         "failed": sum(part.failed for part in parts),
         "seconds": round(sum(part.seconds for part in parts), 1),
+        "stages": average_stages([part.stages for part in parts]),
         "setup": parts[0].setup if all(part.setup == parts[0].setup for part in parts) else None,
     }

@@ -44,6 +44,7 @@ class Measurement:
     kept_tokens: float
     failed: int  # samples; they count as wrong
     seconds: float
+    stages: dict[str, float]  # milliseconds per sample
     setup: dict[str, Any]
 
 
@@ -149,6 +150,7 @@ class Sweep:
                 "kept_tokens": measurement.kept_tokens,
                 "failed": measurement.failed,
                 "seconds": round(measurement.seconds, 2),
+                "stages": measurement.stages,
                 "setup": measurement.setup,
             },
         )
@@ -180,6 +182,7 @@ class Sweep:
             float(np.mean([record.kept_tokens for record in pruned])) if pruned else 0.0,
             len(failed),
             seconds,
+            {name: round(1e3 * spent / len(samples), 2) for name, spent in self.model.clock.seconds.items()},
             {
                 "date": time.strftime("%Y-%m-%d"),
                 "hardware": _hardware(self.model.device),
@@ -204,7 +207,7 @@ def _from_json(cell: Cell, kept: Mapping[str, Any]) -> Measurement:
     score = Score(np.asarray(kept["scores"], dtype=float), aggregate_of(kept["metric"]))
     if len(kept["documents"]) != len(score.per_sample) or score.value != kept["value"]:
         raise ValueError("its scores are not those of its value")
-    names = ("metric", "documents", "visual_tokens", "kept_tokens", "failed", "seconds", "setup")
+    names = ("metric", "documents", "visual_tokens", "kept_tokens", "failed", "seconds", "stages", "setup")
     return Measurement(cell, score=score, **{name: kept[name] for name in names})
 
 

@@ -7,6 +7,7 @@ from ..output import markdown_table
 from .benchmarks import BENCHMARKS
 from .cells import CORE_RATIOS, GROUPS, KEEP_RATIO
 from .paper import COLUMNS, paper_table
+from .report import average_stages
 from .statistics import Difference
 
 Row = dict[str, Any]
@@ -21,6 +22,7 @@ def markdown(results: dict[str, Any]) -> str:
     parts.append(_TABLES[table](results) if table else f"## Scores (measured here)\n\n{_methods_table(rows)}")
     if table is None or table == 1:
         parts.append(_differences_table(rows))
+    parts.append(_stages_table(rows))
     if "resized" in results:
         parts.append(f'"resized" is the unpruned model, given {results["resized"]}.')
     parts.append(_protocol(rows))
@@ -164,6 +166,24 @@ def _differences_table(rows: Sequence[Row]) -> str:
     if not parts:
         return ""
     return "## Paired differences\n\n" + "\n\n".join(parts) + "\n\n\\* The 95 % interval leaves out 0."
+
+
+def _stages_table(rows: Sequence[Row]) -> str:
+    """Methods by stages of the way to an answer, the mean of all tasks."""
+    timed = [row for row in rows if row.get("stages") and not row["task"].endswith(" average")]
+    lines = []
+    for name in dict.fromkeys(map(setting, timed)):
+        found = average_stages([row["stages"] for row in timed if setting(row) == name])
+        lines.append([name, *(f"{spent:.1f}" for spent in [*found.values(), sum(found.values())])])
+    if not lines:
+        return ""
+    setups = [row["setup"] for row in timed if row["setup"]]
+    batches = _all_of([{"batch size": setup["batch_size"]} for setup in setups])
+    return (
+        "## Where the time goes: milliseconds per sample, mean over tasks (measured here)\n\n"
+        f"{markdown_table(['method', *timed[0]['stages'], 'sum'], lines)}\n\n"
+        f"On the wall clock, {batches}, method after method: `hf-zspa bench` compares times."
+    )
 
 
 def _difference(found: dict[str, float] | None) -> str:

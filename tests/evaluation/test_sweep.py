@@ -11,6 +11,7 @@ from rich.console import Console
 from hf_zspa.evaluation import sweep as sweep_module
 from hf_zspa.evaluation.cells import CORE_RATIOS, make_cell
 from hf_zspa.evaluation.command import evaluate
+from hf_zspa.evaluation.stages import STAGES
 from hf_zspa.evaluation.sweep import Sweep
 from hf_zspa.scenes.questions import KINDS
 
@@ -32,6 +33,8 @@ def test_rows_agree_with_lmms_eval_and_differences_are_those_of_the_samples(
     assert row["minus_divprune"]["value"] == pytest.approx(row["value"] - other["value"])
     assert row["interval"][0] <= row["value"] <= row["interval"][1]
     assert (row["n"], row["visual_tokens"], row["kept_tokens"], row["failed"]) == (10, 144, 14, 0)
+    assert row["stages"].keys() == {*STAGES} and all(row["stages"].values())
+    assert rows["zspa_scenes_chart", "original", None, None]["stages"]["selection"] == 0
     assert rows["zspa_scenes_chart", "original", None, None]["kept_tokens"] == 144
     assert json.loads((tmp_path / "results.json").read_text())["rows"] == results["rows"]
     assert "| zspa, core 0.2, keep 0.1 | 144 → 14.0 |" in (tmp_path / "results.md").read_text()
@@ -53,7 +56,7 @@ def test_an_interrupted_sweep_goes_on_where_it_stopped_and_ends_the_same(loaded_
     assert len(list((tmp_path / "cut" / "cells").iterdir())) == 2
     resumed = evaluate(request(tmp_path / "cut"), Console())
     assert len(ran) == 3 + 4  # six cells: two were done, the third is run again
-    timeless = lambda rows: [{k: v for k, v in row.items() if k != "seconds"} for row in rows]  # noqa: E731
+    timeless = lambda rows: [{k: v for k, v in row.items() if k not in ("seconds", "stages")} for row in rows]  # noqa: E731
     assert timeless(resumed["rows"]) == timeless(whole["rows"])
     evaluate(request(tmp_path / "cut"), Console())
     assert len(ran) == 7

@@ -35,6 +35,7 @@ def row(task, method, value, keep=0.1, core=None, pooling=None, **more):
         "pooling": pooling, "seed": None, "metric": "exact_match", "value": value, "n": 100,
         "interval": [value - 2, value + 4], "minus_original": None, "minus_divprune": None, "visual_tokens": 144.0,
         "kept_tokens": 144.0 if unpruned else 14.0, "failed": 0, "seconds": 1.0, "setup": setup(),
+        "stages": {"inputs": 1.0, "vision": 2.0, "selection": 0.0, "prefill": 20.0, "decode": 4.0},
     }  # fmt: skip
     return base | more
 
@@ -86,6 +87,15 @@ def test_table_4_compares_poolings_at_table_2s_best_core_ratio():
     rows = sweep("pope") + [row("pope", "zspa", 59.0, core=0.4, pooling=name) for name in ("max", "none")]
     rows.append(row("pope", "zspa", 99.0, core=0.2, pooling="max"))
     assert "| POPE | 0.4 | 80.0 ± 3.0 | 59.0 ± 3.0 | 59.0 ± 3.0 | 60.0 ± 3.0 |" in markdown(results(rows, table=4))
+
+
+def test_where_the_time_goes_is_said_per_method_as_the_mean_over_tasks():
+    slower = {"inputs": 3.0, "vision": 2.0, "selection": 1.0, "prefill": 10.0, "decode": 4.0}
+    rows = [row("gqa", "divprune", 50.0), row("pope", "divprune", 50.0, stages=slower, setup=setup(batch_size=8))]
+    rows.append(row("zspa_scenes average", "divprune", 50.0, stages=dict.fromkeys(slower, 99.0)))
+    table = section(markdown(results(rows)), "Where the time goes")
+    assert "| divprune, keep 0.1 | 2.0 | 2.0 | 0.5 | 15.0 | 4.0 | 23.5 |" in table
+    assert "batch size 4 and batch size 8" in table
 
 
 def test_the_table_of_tokens_has_the_share_of_the_full_score_by_budget():
