@@ -67,7 +67,8 @@ def tests(session: nox.Session, transformers: str) -> None:
     training = ["tests/training"] if trl else []
     hub = ["tests/hub"] if transformers in HUB else []
     core = ["tests/core"] if transformers == NEWEST else []
-    _pytest(session, transformers, "tests/models", "tests/families", *training, *core, *hub)
+    long = ["-m", ""] if os.environ.get("TEST_ALL") and transformers == NEWEST else []
+    _pytest(session, transformers, "tests/models", "tests/families", *training, *core, *hub, *long)
 
 
 @nox.session(venv_backend="none")

@@ -150,7 +150,7 @@ def test_the_generator_is_the_one_the_model_was_trained_with():
     assert digest.hexdigest()[:16] == "5dfb24bb8888bd92"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_training_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path):
     def run(answer_steps, state=None):
         return train(

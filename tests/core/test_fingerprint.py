@@ -83,6 +83,7 @@ def test_a_checkpoint_is_its_weights_code_and_settings_and_not_its_card(tmp_path
 NOT_DECIDING = {
     "evaluation/cells",
     "evaluation/fingerprint",
+    "evaluation/stages",
     "evaluation/statistics",
     "output",
     "scenes/__init__",
