@@ -223,7 +223,8 @@ def main() -> None:
     if options.output is None:
         return
     rows = choose(tuning)
-    settings = list(dict.fromkeys([*FIXED, *(row[key] for row in rows for key in ("all", *HALVES))]))
+    entries = [*FIXED, *(row[key] for row in rows for key in ("all", *HALVES))]
+    settings = list({one.name: one for one in entries}.values())  # "mmtok" and "mmtok" without centring are one
     judging = {name: Answers(name, options.per_kind, 0, options.work) for name in options.models}
     results = {
         "date": time.strftime("%Y-%m-%d"),

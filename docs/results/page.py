@@ -11,6 +11,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from methods_report import MODELS as LABELS
+
+from hf_zspa.evaluation.statistics import Difference
 from hf_zspa.output import markdown_table
 from hf_zspa.pruners.registry import METHODS
 
@@ -37,7 +40,8 @@ def filled(page: str) -> str:
         if keep is None:
             return start + published(name) + end
         ratios = [float(ratio) for ratio in keep.split(",")]
-        return start + (averages(ratios) if name == "averages" else measured(name, *ratios)) + end
+        made = {"averages": averages, "study": study, "weighted": weighted}.get(name)
+        return start + (made(ratios) if made else measured(name, *ratios)) + end
 
     return MARKED.sub(fill, page)
 
@@ -70,6 +74,42 @@ def averages(keep_ratios: list[float]) -> str:
             scores = {row["method"]: row["value"] for row in rows if _is_default(row, keep_ratio)}
             lines.append([model, f"{keep_ratio:g}", *(f"{scores[method]:.1f}" for method in ORDER)])
     return markdown_table(["model", "kept", *(_label(method, 0.2) for method in ORDER)], lines)
+
+
+def study(keep_ratios: list[float]) -> str:
+    """Methods at their defaults on all three models, as the study of methods judged them."""
+    names = ("random", "zspa, core 0.0", "zspa, core 0.2", "weighted", "DPP", "CDPruner's formula", "MMTok's formula")
+    lines = []
+    for model, label in LABELS.items():
+        judged = {(row["keep_ratio"], row["name"]): row["average"] for row in _judged() if row["model"] == model}
+        for keep in keep_ratios:
+            scores = [judged[1.0, "all tokens"], *(judged[keep, name] for name in names)]
+            lines.append([label, f"{keep:g}", *(f"{score:.1f}" for score in scores)])
+    heads = ("random", "divprune (core 0)", "zspa, the paper's default", *names[3:])
+    return markdown_table(["model", "kept", "all tokens", *heads], lines)
+
+
+def weighted(keep_ratios: list[float]) -> str:
+    """Paired differences of "weighted" at its defaults."""
+    rows = [row for row in _judged() if row["name"] == "weighted"]
+    rivals = ("the default", "the best core ratio", "CDPruner's formula", "MMTok's formula")
+    lines = [
+        [
+            label,
+            f"{keep:g}",
+            row["best_core"].removeprefix("zspa, core "),
+            *(str(Difference(*row["minus"][name])) for name in rivals),
+        ]
+        for model, label in LABELS.items()
+        for keep in keep_ratios
+        for row in rows
+        if (row["model"], row["keep_ratio"]) == (model, keep)
+    ]
+    return markdown_table(["model", "kept", "best core", *(f"minus {name}" for name in rivals)], lines)
+
+
+def _judged() -> list[dict[str, Any]]:
+    return json.loads((HERE / "methods.json").read_text(encoding="utf-8"))["judged"]
 
 
 def published(table: str) -> str:
