@@ -10,13 +10,9 @@ import logging
 from ..checkpoints.families import FAMILIES
 
 SUPPORTED = (0, 32)  # major and minor
-ARCHITECTURES = {  # ours → its module, and where vLLM has the stock class
-    family.model_class: (
-        f"hf_zspa.vllm.{family.vllm}", f"vllm.model_executor.models.{family.model_type}:{family.stock}"
-    )
-    for family in FAMILIES.values()
-    if family.vllm
-}  # fmt: skip
+ARCHITECTURES = {  # ours → its module, and vLLM's name of the stock class
+    family.model_class: (f"hf_zspa.vllm.{family.vllm}", family.stock) for family in FAMILIES.values() if family.vllm
+}
 UNSERVED = [family.model_class for family in FAMILIES.values() if not family.vllm]
 
 
@@ -34,7 +30,10 @@ def register() -> None:
     good = supported(vllm.__version__)
     for architecture, (module, stock) in ARCHITECTURES.items():
         if architecture not in ModelRegistry.get_supported_archs():
-            ModelRegistry.register_model(architecture, f"{module}:{architecture}" if good else stock)
+            if good:
+                ModelRegistry.register_model(architecture, f"{module}:{architecture}")
+            elif stock in ModelRegistry.models:
+                ModelRegistry.models[architecture] = ModelRegistry.models[stock]
     try:
         from . import internals
 

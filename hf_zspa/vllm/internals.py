@@ -19,7 +19,6 @@ from . import refusal, supported
 from .vision_cache import DEFAULT_MEGABYTES, check_megabytes
 
 _SWITCH = 1e-9  # a share of a video's tokens too small to drop any
-_UNPRUNABLE = "hf_zspa_only_unpruned"  # attribute of a config: why its model can be served unpruned only
 
 
 def install(architectures: Iterable[str]) -> None:
@@ -49,7 +48,7 @@ class ZspaConfig(VerifyAndUpdateConfig):
         _complete(config)
         _check_options(model_config.multimodal_config)
         if config.zspa_position_ids == "preserve" and not uses_mrope(config):
-            _number_in_sections(config)
+            _take_positions_from_us(config)
 
 
 def _complete(config: Any) -> None:
@@ -84,35 +83,16 @@ def _check_options(options: Any) -> None:
 
 def preserves(config: Any) -> bool:
     """Whether kept tokens keep the positions of the full sequence."""
-    return config.zspa_position_ids == "preserve" and only_unpruned(config) is None
+    return config.zspa_position_ids == "preserve"
 
 
-def only_unpruned(config: Any) -> str | None:
-    """Why this model can be served with keep ratio 1 alone; None where it can be pruned."""
-    return getattr(config, _UNPRUNABLE, None)
+def _take_positions_from_us(config: Any) -> None:
+    """Makes vLLM ask a model with one row of positions for them.
 
-
-def _number_in_sections(config: Any) -> None:
-    """Makes a text model with one row of positions take them from us.
-
-    vLLM counts the tokens of a prompt itself, except for models with M-RoPE, whose positions it asks the model for. One
-    section as wide as the head is ordinary rotary embedding at positions that are asked for.
+    vLLM counts the tokens of a prompt itself, except for models with M-RoPE, whose positions it asks the model for. It
+    takes a model for one of these by this attribute; rotary embeddings are built by `rope_parameters` alone.
     """
-    text = config.get_text_config()
-    parameters = dict(getattr(text, "rope_parameters", None) or {})
-    kind, share = parameters.get("rope_type", "default"), parameters.get("partial_rotary_factor", 1.0)
-    if kind != "default" or share != 1:
-        what = f"rope_type {kind!r}" if kind != "default" else f"partial_rotary_factor {share}"
-        message = (
-            f'with {what} vLLM cannot keep the positions that zspa_position_ids "preserve" promises: serve it with '
-            '--hf-overrides \'{"zspa_position_ids": "compact"}\''
-        )
-        if config.zspa_keep_ratio < 1:
-            raise ValueError(message)
-        setattr(config, _UNPRUNABLE, message)
-        return
-    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    text.rope_parameters = parameters | {"mrope_section": [head // 2, 0, 0]}
+    config.get_text_config().mrope_section = [0, 0, 0]
 
 
 def ask_for_positions_after_encoding(vllm_config: Any) -> None:

@@ -6,20 +6,20 @@ were kept for the first.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from vllm.multimodal.inputs import MultiModalFieldConfig
-from vllm.multimodal.processing import ProcessorInputs
+from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems
+from vllm.multimodal.processing import ProcessorInputs, PromptUpdateDetails
 
 from ..remote_code.zspa_config import CALL_SETTINGS, pruner_from_config
 from ..remote_code.zspa_prompt import prompt_mask
-from .internals import only_unpruned
 
-_FIELDS = ("prompt_ids", "settings", "key")  # what travels with each image, as zspa_image_key
+_FIELDS = ("prompt_ids", "settings", "key", "stretch")  # what travels with each image, as zspa_image_key
+VISUAL = -1  # a visual token in a stretch
 _OWN = "_zspa"  # the entry of hf_processor_mm_kwargs that carries all this between our own methods
 
 
@@ -28,9 +28,11 @@ class ZspaProcessorMixin:
 
     Attributes:
         modalities: those that are pruned.
+        columns_are_positions: whether the unpruned prompt has a position for each token.
     """
 
     modalities: tuple[str, ...] = ("image",)
+    columns_are_positions = True
 
     def apply(self, inputs: Any, timing_ctx: Any) -> Any:
         given = dict(inputs.hf_processor_mm_kwargs)
@@ -41,9 +43,6 @@ class ZspaProcessorMixin:
         if unknown:
             known = ", ".join(CALL_SETTINGS)
             raise ValueError(f"mm_processor_kwargs has {unknown[0]}, but a request sets only {known}")
-        obstacle = only_unpruned(config)
-        if pruner and obstacle:
-            raise ValueError(obstacle)
         own = {
             "settings": settings,
             "prompt_ids": list(self._prompt_ids(list(inputs.prompt))) if pruner else [],
@@ -83,7 +82,23 @@ class ZspaProcessorMixin:
                 outputs[f"zspa_{modality}_prompt_ids"] = [ids.clone() for _ in range(count)]
                 outputs[f"zspa_{modality}_settings"] = [settings.clone() for _ in range(count)]
                 outputs[f"zspa_{modality}_key"] = self._keys(mm_items, modality, hf_kwargs)
+        for modality, stretches in self._stretches(mm_items, hf_kwargs, outputs).items():
+            outputs[f"zspa_{modality}_stretch"] = stretches
         return outputs
+
+    def _stretches(self, mm_items: Any, hf_kwargs: Mapping[str, Any], outputs: Any) -> dict[str, list[Tensor]]:
+        """Per modality the stretch of each image: what the unpruned prompt has from its first visual token to its last,
+        token ids `(s,)` with `VISUAL` at the visual ones."""
+        stock = _stock(hf_kwargs)
+        items = MultiModalKwargsItems.from_hf_inputs(outputs, super()._get_mm_fields_config(outputs, stock))
+        updates = self._stock_prompt_updates(mm_items, stock, items)
+        return {
+            update.modality: [
+                Stretch.of(update, i).ids for i in range(mm_items.get_count(update.modality))
+            ]
+            for update in updates
+            if update.modality in self.modalities and mm_items.get_count(update.modality, strict=False)
+        }
 
     def _keys(self, mm_items: Any, modality: str, hf_kwargs: Mapping[str, Any]) -> list[Tensor]:
         """What each image is known by whatever is asked about it, as bytes `(k,)`."""
@@ -111,17 +126,81 @@ class ZspaProcessorMixin:
         updates = self._stock_prompt_updates(mm_items, _stock(hf_processor_mm_kwargs), out_mm_kwargs)
         pruner = pruner_from_config(self.info.get_hf_config(), **hf_processor_mm_kwargs[_OWN]["settings"])
 
-        def shorter(replacement: Callable[[int], list[int]]) -> Callable[[int], list[int]]:
-            def of_item(index: int) -> list[int]:
-                whole = replacement(index)
-                return whole if pruner is None else whole[: pruner.budget(len(whole))]
+        def shorter(update: Any) -> Any:
+            if update.modality not in self.modalities:
+                return update
+            field = "replacement" if hasattr(update, "replacement") else "insertion"
+            return replace(update, **{field: lambda index: Stretch.of(update, index).pruned(pruner)})
 
-            return of_item
+        return [shorter(update) for update in updates]
 
-        return [
-            replace(update, replacement=shorter(update.replacement)) if update.modality in self.modalities else update
-            for update in updates
-        ]
+    def _maybe_apply_prompt_updates(self, mm_items: Any, mm_res: Any) -> Any:
+        """Refuses a prompt that fits only without the tokens it dropped: the model has no positions that far."""
+        prompt_ids, placeholders = super()._maybe_apply_prompt_updates(mm_items, mm_res)
+        config, model = self.info.get_hf_config(), self.info.ctx.model_config
+        updates = [update for items in mm_res.prompt_updates.values() for updates in items for update in updates]
+        dropped = [update.content.dropped for update in updates if isinstance(update.content, _Pruned)]
+        limit = max(getattr(model.hf_text_config, "max_position_embeddings", None) or 0, model.max_model_len)
+        reach = len(prompt_ids) + sum(dropped)
+        if not self.columns_are_positions or config.zspa_position_ids == "compact" or reach <= limit:
+            return prompt_ids, placeholders
+        if self.cache is not None:  # it has seen images that the engine never will
+            self.cache.clear_cache()
+        raise ValueError(
+            f"with the {len(dropped)} images unpruned the prompt has {reach} tokens, whose positions the kept ones keep, "
+            f"but the model has {limit} positions: send fewer images, or serve it with "
+            '--hf-overrides \'{"zspa_position_ids": "compact"}\''
+        )
+
+
+@dataclass
+class _Pruned(PromptUpdateDetails):
+    """What stands for an image in the pruned prompt."""
+
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """What the unpruned prompt has for an image or video: visual tokens, and often text before, between and after them,
+    such as the breaks between rows, tiles or frames.
+
+    Which visual tokens are kept is known only when the image has been encoded. So the whole stretch from the first to
+    the last of them is placeholders, and the text in it comes with the features, see `ZspaModelMixin`.
+
+    Attributes:
+        before: token ids of the text before the first visual token.
+        ids: from there to the last one, `(s,)`, with `VISUAL` at the visual ones.
+        after: token ids of the text behind that.
+        placeholder: the id of a visual token.
+    """
+
+    before: list[int]
+    ids: Tensor
+    after: list[int]
+    placeholder: int
+
+    @classmethod
+    def of(cls, update: Any, index: int) -> "Stretch":
+        """The stretch of an image, by its place, from what the stock model's processor puts into the prompt."""
+        found = update.content(index) if callable(update.content) else update.content
+        details = found if isinstance(found, PromptUpdateDetails) else PromptUpdateDetails.from_seq(list(found))
+        full = list(details.full)
+        visual = torch.ones(len(full), dtype=torch.bool) if details.is_embed is None else details.is_embed(full)
+        places = visual.nonzero()[:, 0].tolist()
+        first, end = places[0], places[-1] + 1
+        ids = torch.tensor(full).masked_fill(visual, VISUAL)[first:end]
+        return cls(full[:first], ids, full[end:], full[first])
+
+    def pruned(self, pruner: Any) -> PromptUpdateDetails:
+        """What the pruned prompt has for it; None prunes nothing."""
+        visual = int((self.ids == VISUAL).sum())
+        dropped = 0 if pruner is None else visual - pruner.budget(visual)
+        length = len(self.ids) - dropped
+        full = [*self.before, *[self.placeholder] * length, *self.after]
+        mask = torch.zeros(len(full), dtype=torch.bool)
+        mask[len(self.before) : len(self.before) + length] = True
+        return _Pruned(full, None if mask.all() else lambda _: mask, dropped)
 
 
 def placeholder_ids(config: Any) -> list[int]:
@@ -138,23 +217,24 @@ class Batch:
         prompt_ids: token ids `(m,)` of the prompt.
         settings: those that its request sets, as JSON.
         keys: what the image is known by; empty for one that is not to be remembered.
+        stretches: see `Stretch.ids`.
     """
 
     prompt_ids: list[Tensor]
     settings: list[bytes]
     keys: list[bytes]
+    stretches: list[Tensor]
 
     def part(self, places: list[int]) -> "Batch":
         """What belongs to some of the images."""
-        return Batch(
-            [self.prompt_ids[i] for i in places], [self.settings[i] for i in places], [self.keys[i] for i in places]
-        )
+        return Batch(*([values[i] for i in places] for values in vars(self).values()))
 
 
 def take_batch(kwargs: dict[str, Any], modality: str) -> Batch:
     """What travels with the images, out of the arguments of `embed_multimodal`."""
-    ids, settings, keys = (kwargs.pop(f"zspa_{modality}_{name}") for name in _FIELDS)
-    return Batch(list(ids), [bytes(own.tolist()) for own in settings], [bytes(key.tolist()) for key in keys])
+    ids, settings, keys, stretches = (kwargs.pop(f"zspa_{modality}_{name}") for name in _FIELDS)
+    names = [bytes(own.tolist()) for own in settings], [bytes(key.tolist()) for key in keys]
+    return Batch(list(ids), *names, list(stretches))
 
 
 def _as_bytes(text: str) -> Tensor:

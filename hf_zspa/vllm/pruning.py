@@ -1,54 +1,58 @@
-"""Inside a worker: features in, kept features out, with their places in the image beside them where those are needed.
-
-Which tokens are kept is known only after the image has been encoded, but vLLM numbers a prompt before. So kept tokens
-get the position of their image's first one, and how far each is from there travels in extra columns of its embedding.
-vLLM hands these to `recompute_mrope_positions`, which fills in the positions and cuts the columns off.
-"""
+"""Inside a worker: features in, kept features out, with the text that stands between them."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import types
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from itertools import accumulate
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from vllm.logger import init_logger
+from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.sequence import IntermediateTensors
 
 from ..remote_code.zspa_config import fields_of, fields_read, pruner_from_config, shown
-from .processing import Batch
+from .processing import VISUAL, Batch, ZspaProcessorMixin, take_batch
 from .vision_cache import VisionCache
 
 logger = init_logger("vllm.hf_zspa")
 
-BASE = 128  # distances are written as two digits, because 16-bit floats are exact only up to 256
 ROWS = 3  # of M-RoPE: time, height, width
 _POSITIONS = "zspa_positions"  # what goes from one stage of a pipeline to the next beside the hidden states
 
 
-@dataclass(frozen=True)
-class Item:
-    """An image or video in a prompt.
+def served(model: type) -> type:
+    """A class decorator: gives a model that prunes the processor of its stock class, which then asks for fewer
+    placeholders."""
+    stock = model._processor_factory  # type: ignore[attr-defined]
 
-    Attributes:
-        offset: the column of its first placeholder.
-        kept: its placeholders in the prompt.
-        after: how far the position of the text behind it is from that of its own first token.
-    """
+    def processor(*args: Any, **kwargs: Any) -> Any:
+        chosen = stock.processor if isinstance(stock.processor, type) else type(stock.processor(*args, **kwargs))
+        return _pruning(chosen, model.zspa_processor)(*args, **kwargs)  # type: ignore[attr-defined]
 
-    offset: int
-    kept: int
-    after: int
+    register = MULTIMODAL_REGISTRY.register_processor(processor, info=stock.info, dummy_inputs=stock.dummy_inputs)
+    return register(model)
+
+
+@cache
+def _pruning(stock: type, mixin: type) -> type:
+    return types.new_class(f"Zspa{stock.__name__}", (mixin, stock))
 
 
 class ZspaModelMixin:
     """Comes before a family's model class.
 
     Attributes:
+        zspa_processor: what comes before its processor's class.
+        zspa_flat: arguments of `embed_multimodal` that have what belongs to all images one behind the other, each with
+            the argument that says how much of it is whose: `(images,)`, or `(images, k)` whose product it is.
         zspa_positions: whether kept tokens keep positions of the full sequence, which are known only after encoding.
     """
 
+    zspa_processor: ClassVar[type[ZspaProcessorMixin]] = ZspaProcessorMixin
+    zspa_flat: ClassVar[Mapping[str, str]] = {}
     zspa_positions = True
 
     def __init__(self, *, vllm_config: Any, prefix: str = ""):
@@ -56,6 +60,10 @@ class ZspaModelMixin:
         if lora is not None and lora.enable_tower_connector_lora:
             raise ValueError(
                 "--enable-tower-connector-lora is not supported with a checkpoint that prunes: leave it out"
+            )
+        if vllm_config.compilation_config.cudagraph_mm_encoder:
+            raise ValueError(
+                "cudagraph_mm_encoder of --compilation-config encodes images past the selection: leave it out"
             )
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         config = self.config
@@ -69,8 +77,9 @@ class ZspaModelMixin:
             config.zspa_position_ids, "" if config.zspa_keep_ratio < 1 else " (only requests that ask for it)",
             scope="global",
         )  # fmt: skip
-        self._empty_tensors_of_vllm: Callable[..., Any] = self.make_empty_intermediate_tensors
-        self.make_empty_intermediate_tensors: Callable[..., Any] = self._empty_intermediate_tensors
+        if hasattr(self, "make_empty_intermediate_tensors"):  # it can be a stage of a pipeline
+            self._empty_tensors_of_vllm: Callable[..., Any] = self.make_empty_intermediate_tensors
+            self.make_empty_intermediate_tensors: Callable[..., Any] = self._empty_intermediate_tensors
 
     def load_weights(self, weights: Any) -> Any:
         """Other weights make other features."""
@@ -104,35 +113,86 @@ class ZspaModelMixin:
             empty[_POSITIONS] = torch.zeros(batch_size, ROWS, dtype=torch.long, device=device)
         return empty
 
-    def select(
-        self, batch: Batch, sizes: Sequence[int], encode: Callable[[list[int]], Sequence[Tensor]]
+    def embed_multimodal(self, **kwargs: Any) -> tuple[Tensor, ...]:
+        """Per image or video what stands at its placeholders: its kept features, and in their places the embeddings of
+        the text between them, `(l_i, d)`; with positions in further columns where those are kept."""
+        found: list[Tensor] = []
+        for modality in self.zspa_processor.modalities:
+            if f"zspa_{modality}_stretch" in kwargs:
+                batch = take_batch(kwargs, modality)
+                kept = self._select(batch, lambda places: self._encode(kwargs, places))
+                for place, (features, indices) in enumerate(kept):
+                    rows, columns = self._with_text(features, indices, batch.stretches[place])
+                    found.append(self.with_places(rows, columns, batch.stretches[place], kwargs, modality, place))
+        return tuple(found)
+
+    def with_places(
+        self, rows: Tensor, columns: Tensor, stretch: Tensor, kwargs: Mapping[str, Any], modality: str, place: int
+    ) -> Tensor:
+        """Rows `(l, d)` with their positions behind them, if they need any; their columns in the stretch are `(l,)`."""
+        return rows
+
+    def _encode(self, kwargs: Mapping[str, Any], places: list[int]) -> Sequence[Tensor]:
+        """The stock class's features of some of the images of a batch."""
+        given = {}
+        for name, value in kwargs.items():
+            if name in self.zspa_flat:
+                sizes = torch.as_tensor(kwargs[self.zspa_flat[name]])
+                ends = [0, *accumulate((sizes.prod(-1) if sizes.ndim > 1 else sizes).tolist())]
+                scale = ends[-1] // len(value)  # features have fewer rows than patches
+                parts = [value[ends[i] // scale : ends[i + 1] // scale] for i in places]
+                given[name] = torch.cat(parts) if isinstance(value, Tensor) else sum(parts, [])
+            elif isinstance(value, Tensor) and value.ndim:
+                given[name] = value[places]
+            else:
+                given[name] = [value[i] for i in places] if isinstance(value, list) else value
+        return super().embed_multimodal(**given)  # type: ignore[misc]
+
+    def _with_text(self, features: Tensor, indices: Tensor, stretch: Tensor) -> tuple[Tensor, Tensor]:
+        """Kept features `(l, d)` with the text of their stretch between them, and the columns of all in the stretch."""
+        text = (stretch != VISUAL).nonzero()[:, 0]
+        places = (stretch == VISUAL).nonzero()[:, 0][indices.cpu()]
+        if not len(text):
+            return features, places
+        columns, order = torch.cat([places, text]).sort()
+        words = self.get_language_model().embed_input_ids(stretch[text].to(features.device))
+        padded = words.new_zeros(len(words), features.shape[1])  # DeepStack's levels, which text has none of
+        padded[:, : words.shape[1]] = words
+        return torch.cat([features, padded.to(features)])[order.to(features.device)], columns
+
+    def _select(
+        self, batch: Batch, encode: Callable[[list[int]], Sequence[Tensor]]
     ) -> list[tuple[Tensor, Tensor]]:
         """Per image of a batch the kept features `(l_i, d)` of `(n_i, d)` and their ascending indices `(l_i,)`.
 
         Args:
             batch: what travels with them.
-            sizes: their `n_i`.
             encode: from the images that have to be encoded, by their place in the batch, to their features.
         """
         kept = []
+        sizes = [int((stretch == VISUAL).sum()) for stretch in batch.stretches]
         for turn in turns(sizes, self.zspa_tokens_at_once):
             part = batch.part(turn)
             keys = part.keys if all(part.keys) else None
             visual = self.zspa_vision.features(keys, len(turn), lambda at, turn=turn: encode([turn[i] for i in at]))
+            if [len(features) for features in visual] != [sizes[i] for i in turn]:
+                raise RuntimeError(f"images of {[sizes[i] for i in turn]} tokens have {list(map(len, visual))} features")
             kept += self._keep(visual, part)
         return kept
 
     def _keep(self, visual: list[Tensor], batch: Batch) -> list[tuple[Tensor, Tensor]]:
         """Those of the same settings, and mostly all are, are selected together."""
         kept = [torch.arange(len(v), device=v.device) for v in visual]
+        width = self.config.get_text_config().hidden_size  # DeepStack's levels are behind that
         groups: dict[bytes, list[int]] = {}
         for place, settings in enumerate(batch.settings):
             groups.setdefault(settings, []).append(place)
         for settings, places in groups.items():
             pruner = pruner_from_config(self.config, **json.loads(settings))
             if pruner is not None:
-                prompts = self._embedded([batch.prompt_ids[place] for place in places], visual[places[0]])
-                for place, indices in zip(places, pruner([visual[place] for place in places], prompts)):
+                seen = [visual[place][:, :width] for place in places]
+                prompts = self._embedded([batch.prompt_ids[place] for place in places], seen[0])
+                for place, indices in zip(places, pruner(seen, prompts)):
                     kept[place] = indices
         return [(v if len(v) == len(indices) else v[indices], indices) for v, indices in zip(visual, kept)]
 
@@ -157,49 +217,3 @@ def turns(sizes: Sequence[int], most: int) -> list[list[int]]:
         found[-1].append(place)
         room -= size
     return found
-
-
-def with_places(features: Tensor, places: Tensor) -> Tensor:
-    """Features `(l, d)` with the places `(rows, l)` of their tokens behind them in digits, `(l, d + 2 · rows)`."""
-    digits = torch.stack([places // BASE, places % BASE], 1).flatten(0, 1)
-    return torch.cat([features, digits.T.to(features)], 1)
-
-
-def without_places(embeddings: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Features `(l, width)` and places `(rows, l)` of what `with_places` made."""
-    digits = embeddings[:, width:].long().T.unflatten(0, (-1, 2))
-    return embeddings[:, :width], digits[:, 0] * BASE + digits[:, 1]
-
-
-def prompt_positions(length: int, items: Sequence[Item]) -> tuple[Tensor, int]:
-    """Positions `(ROWS, length)` of a prompt, those of text as in the unpruned one, those of an image all that of its
-    first token; and by how much the position of a later token exceeds its column."""
-    parts: list[np.ndarray] = []
-    column = position = 0
-    for item in items:
-        text = item.offset - column
-        parts.append(np.broadcast_to(np.arange(text) + position, (ROWS, text)))
-        position += text
-        parts.append(np.full((ROWS, item.kept), position))
-        position += item.after
-        column = item.offset + item.kept
-    text = length - column
-    parts.append(np.broadcast_to(np.arange(text) + position, (ROWS, text)))
-    positions = torch.from_numpy(np.ascontiguousarray(np.concatenate(parts, 1), dtype=np.int64))
-    return positions, position + text - length
-
-
-def columns_of(
-    embeddings: Sequence[Tensor], input_ids: Any, placeholders: Sequence[int], computed: int
-) -> list[Tensor]:
-    """The columns `(l,)` of the prompt that each of the embeddings fills: placeholders from column `computed` on, in
-    their order. An image that an earlier step has computed a part of is given from there on."""
-    ids = torch.as_tensor(input_ids)
-    spots = torch.isin(ids, torch.tensor(placeholders, device=ids.device)).nonzero()[:, 0]
-    spots = spots[spots >= computed]
-    return list(spots[: sum(map(len, embeddings))].split([len(e) for e in embeddings]))
-
-
-def delta_of(positions: Tensor) -> int:
-    """By how much the position of a later token exceeds its column, from the positions `(rows, n)` of a prompt."""
-    return int(positions.max()) + 1 - positions.shape[1]

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from hf_zspa.vllm.pruning import turns, with_places, without_places
+from hf_zspa.vllm.positions import with_digits, without_digits
+from hf_zspa.vllm.pruning import turns
 from hf_zspa.vllm.vision_cache import VisionCache
 
 
@@ -95,5 +96,5 @@ def test_places_survive_the_dtype_of_features(dtype):
     """Two digits to the base 128: 16-bit floats have whole numbers up to 256 exactly, at least."""
     features = torch.randn(16384, 8).to(dtype)
     places = torch.stack([torch.arange(16384), torch.arange(16384).flip(0), torch.full((16384,), 16383)])
-    back, found = without_places(with_places(features, places), 8)
+    back, found = without_digits(with_digits(features, places), 3)
     assert torch.equal(back, features) and torch.equal(found, places)

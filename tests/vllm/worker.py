@@ -15,6 +15,8 @@ IMPORTS = (  # what an engine of any family imports at its start
     "vllm.v1.core.sched.scheduler", "vllm.model_executor.models.llava_next", "vllm.model_executor.models.qwen2_5_vl",
 )  # fmt: skip
 
+TOWERS = ("vision_tower", "visual", "model.vision_model", "vision_model", "vision_encoder")
+
 
 def break_hash() -> None:
     """Lets vLLM's caches know an image without its question."""
@@ -33,20 +35,20 @@ def break_hash() -> None:
 
 def break_places() -> None:
     """Leaves every kept token at the position of its image's first."""
-    from hf_zspa.vllm import llava, qwen2_5_vl
+    from hf_zspa.vllm import positions
 
-    for module in (llava, qwen2_5_vl):
-        right = module.without_places
+    right = positions.without_digits
 
-        def wrong(embeddings, width, right=right):
-            features, places = right(embeddings, width)
-            return features, places * 0
+    def wrong(embeddings, rows):
+        features, places = right(embeddings, rows)
+        return features, places * 0
 
-        module.without_places = wrong
+    positions.without_digits = wrong
 
 
 def count_encodings(model) -> None:
-    tower = getattr(model, "vision_tower", None) or model.visual
+    parts = dict(model.named_modules())
+    tower = next(parts[name] for name in TOWERS if name in parts)
     model.zspa_encodings = 0
 
     def one_more(*_) -> None:

@@ -2,5 +2,5 @@
 
 from .qwen import merged_patches
 
-GLM4V = merged_patches("glm4v", "Glm4vForConditionalGeneration")
+GLM4V = merged_patches("glm4v", "Glm4vForConditionalGeneration", vllm="glm")
 GLM46V = merged_patches("glm46v", "Glm46VForConditionalGeneration", own="glm4v")

@@ -32,9 +32,9 @@ def merged_patches(
     )  # fmt: skip
 
 
-QWEN2_VL = merged_patches("qwen2_vl", "Qwen2VLForConditionalGeneration")
-QWEN2_5_VL = merged_patches("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", vllm="qwen2_5_vl")
-QWEN3_VL = merged_patches("qwen3_vl", "Qwen3VLForConditionalGeneration", patch=16)
-QWEN3_VL_MOE = merged_patches("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", patch=16)
-QWEN3_5 = merged_patches("qwen3_5", "Qwen3_5ForConditionalGeneration", patch=16)
-QWEN3_5_MOE = merged_patches("qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration", patch=16)
+QWEN2_VL = merged_patches("qwen2_vl", "Qwen2VLForConditionalGeneration", vllm="qwen")
+QWEN2_5_VL = merged_patches("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", vllm="qwen")
+QWEN3_VL = merged_patches("qwen3_vl", "Qwen3VLForConditionalGeneration", patch=16, vllm="qwen")
+QWEN3_VL_MOE = merged_patches("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", patch=16, vllm="qwen")
+QWEN3_5 = merged_patches("qwen3_5", "Qwen3_5ForConditionalGeneration", patch=16, vllm="qwen")
+QWEN3_5_MOE = merged_patches("qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration", patch=16, vllm="qwen")

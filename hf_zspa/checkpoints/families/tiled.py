@@ -27,6 +27,7 @@ def _family(
     shapes: Sequence[tuple[int, int]] = ((1, 1), (2, 3)),
     markers: tuple[str, ...] = (),
     needs_torchvision: bool = True,
+    vllm: str | None = "tiled",
 ) -> Family:
     """A record of such a family.
 
@@ -60,7 +61,7 @@ def _family(
 
     return Family(
         model_type, stock, text, vision, layout=layout, typical=typical, image_markers=markers,
-        needs_torchvision=needs_torchvision,
+        needs_torchvision=needs_torchvision, vllm=vllm,
     )  # fmt: skip
 
 
@@ -120,11 +121,11 @@ INTERNVL = _family(
 )  # fmt: skip
 AYA_VISION = _family(
     "aya_vision", "AyaVisionForConditionalGeneration", ("cohere2",), ("siglip_vision_model",),
-    side=_downsampled, pixels=_pixels, cut=_nearest_ratio, markers=("<|START_OF_IMG|>",),
+    side=_downsampled, pixels=_pixels, cut=_nearest_ratio, markers=("<|START_OF_IMG|>",), vllm=None,  # vLLM has it no more
 )  # fmt: skip
 COHERE2_VISION = _family(
     "cohere2_vision", "Cohere2VisionForConditionalGeneration", ("cohere2",), ("siglip_vision_model",),
-    side=_downsampled, pixels=_pixels, cut=_nearest_size, markers=("<|START_OF_IMG|>",),
+    side=_downsampled, pixels=_pixels, cut=_nearest_size, markers=("<|START_OF_IMG|>",), vllm=None,
 )  # fmt: skip
 
 

@@ -1,0 +1,11 @@
+"""The GLM-V models in vLLM, images and videos."""
+
+from vllm.model_executor.models import glm4_1v
+
+from .positions import MropeMixin
+from .pruning import served
+
+
+@served
+class ZspaGlm4vForConditionalGeneration(MropeMixin, glm4_1v.Glm4vForConditionalGeneration):
+    """`Glm4vForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""

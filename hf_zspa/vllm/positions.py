@@ -1,0 +1,242 @@
+"""Positions of the full sequence for what is kept of it: models with one row of them, and models with three.
+
+Which tokens are kept is known only after the image has been encoded, but vLLM numbers a prompt before. So kept tokens
+get the position of their image's first one, and how far each is from there travels in extra columns of its embedding.
+vLLM hands these to `recompute_mrope_positions`, which fills in the positions and cuts the columns off.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from .internals import ask_for_positions_after_encoding, preserves
+from .processing import VISUAL, ZspaProcessorMixin, placeholder_ids
+from .pruning import ROWS, ZspaModelMixin
+
+BASE = 128  # distances are written as two digits, because 16-bit floats are exact only up to 256
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image or video in a prompt.
+
+    Attributes:
+        offset: the column of its first placeholder.
+        kept: its placeholders in the prompt.
+        after: how far the position of the text behind it is from that of its own first token.
+    """
+
+    offset: int
+    kept: int
+    after: int
+
+
+class _PositionsMixin(ZspaModelMixin):
+    supports_mrope: ClassVar[Literal[True]] = True
+    supports_multimodal_pruning: ClassVar[Literal[True]] = True
+    supported_video_pruning_methods = ("evs",)
+
+    def after(self, feature: Any) -> int:
+        """How far the position of the text behind an image or video is from that of its own first token."""
+        raise NotImplementedError
+
+    def items(self, mm_features: Sequence[Any]) -> list[Item]:
+        """The images and videos of a prompt, in their order."""
+        found = []
+        for feature in sorted(mm_features, key=lambda feature: feature.mm_position.offset):
+            place = feature.mm_position
+            first = 0 if place.is_embed is None else int(place.is_embed.nonzero()[0])
+            found.append(Item(place.offset + first, place.get_num_embeds(), self.after(feature)))
+        return found
+
+
+class OneRowMixin(_PositionsMixin):
+    """Comes before a model class with one row of positions.
+
+    vLLM's M-RoPE has three, of which the language model gets the first. The second keeps the position of the image's
+    first token, from which the first can be filled in any number of times, and the third that of its last token before
+    pruning, so that the greatest position of a prompt is right whatever was dropped.
+    """
+
+    def __init__(self, *, vllm_config: Any, prefix: str = ""):
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
+        self.zspa_positions = preserves(self.config)
+        if self.zspa_positions:
+            ask_for_positions_after_encoding(vllm_config)
+
+    def language_positions(self, positions: Tensor) -> Tensor:
+        """Plain positions `(n,)`: a language model that is compiled expects no others."""
+        return positions[0] if positions.ndim == 2 else positions
+
+    def with_places(
+        self, rows: Tensor, columns: Tensor, stretch: Tensor, kwargs: Mapping[str, Any], modality: str, place: int
+    ) -> Tensor:
+        return with_digits(rows, columns[None]) if self.zspa_positions else rows
+
+    def after(self, feature: Any) -> int:
+        return len(feature.data[f"zspa_{feature.modality}_stretch"].data)
+
+    def get_mrope_input_positions(self, input_tokens: list[int], mm_features: Sequence[Any]) -> tuple[Tensor, int]:
+        items = self.items(mm_features)
+        positions, delta = prompt_positions(len(input_tokens), items)
+        for item in items:
+            positions[2, item.offset : item.offset + item.kept] += item.after - 1
+        return positions, delta
+
+    def recompute_mrope_positions(
+        self, input_ids: Any, multimodal_embeddings: Sequence[Tensor], mrope_positions: Tensor, num_computed_tokens: int
+    ) -> tuple[Sequence[Tensor], Tensor, int]:
+        if not len(multimodal_embeddings):
+            return multimodal_embeddings, mrope_positions, delta_of(mrope_positions)
+        positions = mrope_positions.clone()
+        columns = columns_of(multimodal_embeddings, input_ids, placeholder_ids(self.config), num_computed_tokens)
+        features = []
+        for embeddings, where in zip(multimodal_embeddings, columns):
+            kept, (places,) = without_digits(embeddings, 1)
+            where = where.to(positions.device)
+            positions[0, where] = positions[1, where] + places.to(positions.device)
+            features.append(kept)
+        return features, positions, delta_of(positions)
+
+
+class MropeProcessorMixin(ZspaProcessorMixin):
+    """Comes before the processor of a model with three rows of positions."""
+
+    modalities = ("image", "video")
+    columns_are_positions = False
+
+    def apply(self, inputs: Any, timing_ctx: Any) -> Any:
+        """Checked first: what vLLM's cache of processed images has seen must reach the engine."""
+        are = [token in placeholder_ids(self.info.get_hf_config()) for token in inputs.prompt]
+        if not all(are) and any(one and other for one, other in zip(are, are[1:])):  # vLLM's dummies have no text
+            raise ValueError(
+                "the prompt has no token of text between two images or videos, by which their positions are told "
+                "apart: write each between the tokens that begin and end it, as the chat template does"
+            )
+        return super().apply(inputs, timing_ctx)
+
+
+class MropeMixin(_PositionsMixin):
+    """Comes before a model class with M-RoPE: a merged patch has a position in time, one in height and one in width.
+
+    The text between the frames of a video, where there is any, goes on after each as it would after an image.
+    """
+
+    zspa_processor = MropeProcessorMixin
+    zspa_flat = {
+        "pixel_values": "image_grid_thw", "image_embeds": "image_grid_thw",
+        "pixel_values_videos": "video_grid_thw", "video_embeds": "video_grid_thw",
+    }  # fmt: skip
+
+    def __init__(self, *, vllm_config: Any, prefix: str = ""):
+        ask_for_positions_after_encoding(vllm_config)  # first: Qwen3-VL makes its rotary embedding long enough by it
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
+        self.is_multimodal_pruning_enabled = False  # the stock class would number and drop tokens of its own accord
+
+    def with_places(
+        self, rows: Tensor, columns: Tensor, stretch: Tensor, kwargs: Mapping[str, Any], modality: str, place: int
+    ) -> Tensor:
+        seconds = kwargs.get("second_per_grid_ts")
+        places, _ = self._places(
+            stretch, kwargs[f"{modality}_grid_thw"][place], None if seconds is None else seconds[place], modality
+        )
+        return with_digits(rows, places[:, columns])
+
+    def after(self, feature: Any) -> int:
+        data, seconds = feature.data, feature.data.get("second_per_grid_ts")
+        stretch, grid = (data[name].data for name in (f"zspa_{feature.modality}_stretch", f"{feature.modality}_grid_thw"))
+        return self._places(stretch, grid, None if seconds is None else seconds.data, feature.modality)[1]
+
+    def _places(self, stretch: Tensor, grid: Tensor, seconds: Any, modality: str) -> tuple[Tensor, int]:
+        """Positions `(3, s)` of a stretch from that of its first token on, and that of the text behind it."""
+        vision = self.config.vision_config
+        times, height, width = grid.tolist()
+        height, width = height // vision.spatial_merge_size, width // vision.spatial_merge_size
+        step = 1.0 if seconds is None else float(seconds)
+        step *= getattr(vision, "tokens_per_second", 1.0) if modality == "video" else 1.0
+        found, start = [], 0
+        for visual, run in groupby((stretch == VISUAL).tolist()):
+            length = len(list(run))
+            if visual:
+                frames = length // (height * width)
+                time = (torch.arange(frames) * step).long()
+                found.append(torch.cartesian_prod(time, torch.arange(height), torch.arange(width)).T + start)
+                start += max(int(time[-1]), height - 1, width - 1) + 1
+            else:
+                found.append(torch.arange(start, start + length).expand(ROWS, -1))
+                start += length
+        return torch.cat(found, 1), start
+
+    def get_mrope_input_positions(self, input_tokens: list[int], mm_features: Sequence[Any]) -> tuple[Tensor, int]:
+        return prompt_positions(len(input_tokens), self.items(mm_features))
+
+    def recompute_mrope_positions(
+        self, input_ids: Any, multimodal_embeddings: Sequence[Tensor], mrope_positions: Tensor, num_computed_tokens: int
+    ) -> tuple[Sequence[Tensor], Tensor, int]:
+        """Every image stands between two tokens of text, whose positions say where it begins."""
+        if not len(multimodal_embeddings):
+            return multimodal_embeddings, mrope_positions, delta_of(mrope_positions)
+        positions = mrope_positions.clone()
+        placeholders = placeholder_ids(self.config)
+        ids = torch.as_tensor(input_ids).cpu()
+        text = ~torch.isin(ids, torch.tensor(placeholders))
+        features = []
+        for embeddings, where in zip(
+            multimodal_embeddings, columns_of(multimodal_embeddings, ids, placeholders, num_computed_tokens)
+        ):
+            kept, places = without_digits(embeddings, ROWS)
+            if len(where):
+                before = text[: int(where[0])].nonzero()[-1:, 0]
+                start = positions[0, before.to(positions.device)].sum() + len(before)  # 0 where there is none
+                positions[:, where.to(positions.device)] = start + places.to(positions.device)
+            features.append(kept)
+        return features, positions, delta_of(positions)
+
+
+def with_digits(features: Tensor, places: Tensor) -> Tensor:
+    """Features `(l, d)` with the places `(rows, l)` of their tokens behind them in digits, `(l, d + 2 · rows)`."""
+    digits = torch.stack([places // BASE, places % BASE], 1).flatten(0, 1)
+    return torch.cat([features, digits.T.to(features)], 1)
+
+
+def without_digits(embeddings: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """Features `(l, d)` and places `(rows, l)` of what `with_digits` made."""
+    digits = embeddings[:, -2 * rows :].long().T.unflatten(0, (rows, 2))
+    return embeddings[:, : -2 * rows], digits[:, 0] * BASE + digits[:, 1]
+
+
+def prompt_positions(length: int, items: Sequence[Item]) -> tuple[Tensor, int]:
+    """Positions `(ROWS, length)` of a prompt, those of text as in the unpruned one, those of an image all that of its
+    first token; and by how much the position of a later token exceeds its column."""
+    parts: list[Tensor] = []
+    column = position = 0
+    for item in items:
+        text = item.offset - column
+        parts.append(torch.arange(position, position + text))
+        position += text
+        parts.append(torch.full((item.kept,), position))
+        position += item.after
+        column = item.offset + item.kept
+    text = length - column
+    parts.append(torch.arange(position, position + text))
+    return torch.cat(parts).repeat(ROWS, 1), position + text - length
+
+
+def columns_of(
+    embeddings: Sequence[Tensor], input_ids: Any, placeholders: Sequence[int], computed: int
+) -> list[Tensor]:
+    """The columns `(l,)` of the prompt that each of the embeddings fills: placeholders from column `computed` on, in
+    their order. An image that an earlier step has computed a part of is given from there on."""
+    ids = torch.as_tensor(input_ids)
+    spots = torch.isin(ids, torch.tensor(placeholders, device=ids.device)).nonzero()[:, 0]
+    spots = spots[spots >= computed]
+    return list(spots[: sum(map(len, embeddings))].split([len(e) for e in embeddings]))
+
+
+def delta_of(positions: Tensor) -> int:
+    """By how much the position of a later token exceeds its column, from the positions `(rows, n)` of a prompt."""
+    return int(positions.max()) + 1 - positions.shape[1]

@@ -1,0 +1,47 @@
+"""The Qwen-VL models in vLLM, images and videos."""
+
+from typing import Any
+
+from vllm.model_executor.models import qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_vl, qwen3_vl_moe
+
+from .positions import MropeMixin, MropeProcessorMixin
+from .pruning import served
+
+
+class _Qwen2ProcessorMixin(MropeProcessorMixin):
+    def _stock_prompt_updates(self, mm_items: Any, hf_processor_mm_kwargs: Any, out_mm_kwargs: Any) -> Any:
+        """Those of Qwen2-VL, which drop nothing from a video by vLLM's own method."""
+        base = qwen2_vl.Qwen2VLMultiModalProcessor._get_prompt_updates
+        return base(self, mm_items, hf_processor_mm_kwargs, out_mm_kwargs)
+
+
+@served
+class ZspaQwen2VLForConditionalGeneration(MropeMixin, qwen2_vl.Qwen2VLForConditionalGeneration):
+    """`Qwen2VLForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
+
+
+@served
+class ZspaQwen2_5_VLForConditionalGeneration(MropeMixin, qwen2_5_vl.Qwen2_5_VLForConditionalGeneration):
+    """`Qwen2_5_VLForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
+
+    zspa_processor = _Qwen2ProcessorMixin
+
+
+@served
+class ZspaQwen3VLForConditionalGeneration(MropeMixin, qwen3_vl.Qwen3VLForConditionalGeneration):
+    """`Qwen3VLForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
+
+
+@served
+class ZspaQwen3VLMoeForConditionalGeneration(MropeMixin, qwen3_vl_moe.Qwen3VLMoeForConditionalGeneration):
+    """`Qwen3VLMoeForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
+
+
+@served
+class ZspaQwen3_5ForConditionalGeneration(MropeMixin, qwen3_5.Qwen3_5ForConditionalGeneration):
+    """`Qwen3_5ForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
+
+
+@served
+class ZspaQwen3_5MoeForConditionalGeneration(MropeMixin, qwen3_5.Qwen3_5MoeForConditionalGeneration):
+    """`Qwen3_5MoeForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
