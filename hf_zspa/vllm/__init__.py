@@ -37,7 +37,7 @@ def register() -> None:
     try:
         from . import internals
 
-        internals.install([*ARCHITECTURES, *UNSERVED])
+        internals.install()
         for architecture in UNSERVED:  # any class of text will do: the check refuses them before one is made
             if architecture not in ModelRegistry.get_supported_archs():
                 ModelRegistry.register_model(architecture, "vllm.model_executor.models.llama:LlamaForCausalLM")

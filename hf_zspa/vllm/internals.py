@@ -5,7 +5,7 @@ the default there, which reads the same flag and calls the same methods (`v1/wor
 the plug-in has been run with the first one only, which is the one for CPUs.
 """
 
-from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import vllm
@@ -18,13 +18,13 @@ from ..remote_code.zspa_config import CALL_SETTINGS, FIELDS, ZspaConfigMixin, ch
 from . import refusal, supported
 from .vision_cache import DEFAULT_MEGABYTES, check_megabytes
 
-_SWITCH = 1e-9  # a share of a video's tokens too small to drop any
-
-
-def install(architectures: Iterable[str]) -> None:
+def install() -> None:
     """Hooks our checks into the configuration of our models and, on a CPU, mends the runner."""
-    for architecture in architectures:
-        MODELS_CONFIG_MAP.setdefault(architecture, ZspaConfig)
+    for family in FAMILIES.values():
+        if family.model_class not in MODELS_CONFIG_MAP:
+            stock = {"stock": MODELS_CONFIG_MAP.get(family.stock, VerifyAndUpdateConfig)}
+            MODELS_CONFIG_MAP[family.model_class] = type(family.config_class, (ZspaConfig,), stock)
+            MODELS_CONFIG_MAP[family.stock] = type(f"{family.stock}Config", (StockConfig,), stock)
     from vllm.platforms import current_platform
 
     if supported(vllm.__version__) and current_platform.is_cpu():
@@ -32,10 +32,20 @@ def install(architectures: Iterable[str]) -> None:
 
 
 class ZspaConfig(VerifyAndUpdateConfig):
-    """Called by vLLM when the model's configuration is complete and before any worker reads it."""
+    """Called by vLLM when the model's configuration is complete and before any worker reads it.
 
-    @staticmethod
-    def verify_and_update_model_config(model_config: Any) -> None:
+    Attributes:
+        stock: what vLLM calls for the stock model.
+    """
+
+    stock = VerifyAndUpdateConfig
+
+    @classmethod
+    def verify_and_update_config(cls, vllm_config: Any) -> None:
+        cls.stock.verify_and_update_config(vllm_config)
+
+    @classmethod
+    def verify_and_update_model_config(cls, model_config: Any) -> None:
         config = model_config.hf_config
         why = None if supported(vllm.__version__) else refusal(vllm.__version__)
         if not FAMILIES[config.model_type].vllm:
@@ -49,6 +59,21 @@ class ZspaConfig(VerifyAndUpdateConfig):
         _check_options(model_config.multimodal_config)
         if config.zspa_position_ids == "preserve" and not uses_mrope(config):
             _take_positions_from_us(config)
+        cls.stock.verify_and_update_model_config(model_config)
+
+
+class StockConfig(ZspaConfig):
+    """Called where vLLM serves a stock model: of the architectures of a checkpoint it takes the first whose class can be
+    imported, and says of the others no more than a line in its log."""
+
+    @classmethod
+    def verify_and_update_model_config(cls, model_config: Any) -> None:
+        ours, *others = model_config.hf_config.architectures
+        if others and ours in {family.model_class for family in FAMILIES.values()}:
+            raise ValueError(
+                f"vLLM cannot import {ours}, and would serve {others[-1]}, which does not prune: its log says why above"
+            )
+        cls.stock.verify_and_update_model_config(model_config)
 
 
 def _complete(config: Any) -> None:
@@ -71,7 +96,7 @@ def _check_options(options: Any) -> None:
             f"--mm-processor-kwargs has {given[0]}, which is for single requests: give the server's with "
             f"--hf-overrides '{{\"{given[0]}\": …}}'"
         )
-    if (options.video_pruning_rate or 0) > _SWITCH:
+    if options.video_pruning_rate:
         raise ValueError("--video-pruning-rate drops tokens of videos a second time: leave it out")
     if options.enable_mm_embeds:
         raise ValueError("--enable-mm-embeds hands embeddings over that cannot be pruned: leave it out")
@@ -99,11 +124,9 @@ def ask_for_positions_after_encoding(vllm_config: Any) -> None:
     """Lets the runner call `recompute_mrope_positions`: only with the encoder's output are the kept tokens known.
 
     The runner reads after the model is built whether multimodal pruning is on, which for vLLM means that a share of
-    each video is dropped by a method of its own. A share too small to drop anything switches it on.
+    each video is dropped by a method of its own. Here it is on, and no share is.
     """
-    multimodal = vllm_config.model_config.multimodal_config
-    if not multimodal.is_multimodal_pruning_enabled():
-        multimodal.video_pruning_rate = _SWITCH
+    object.__setattr__(vllm_config.model_config.multimodal_config, "is_multimodal_pruning_enabled", partial(bool, 1))
 
 
 def _let_the_cpu_runner_recompute_positions() -> None:

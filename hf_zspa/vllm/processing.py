@@ -33,12 +33,19 @@ class ZspaProcessorMixin:
 
     modalities: tuple[str, ...] = ("image",)
     columns_are_positions = True
+    _profiling = False
 
     def apply(self, inputs: Any, timing_ctx: Any) -> Any:
         given = dict(inputs.hf_processor_mm_kwargs)
         config = self.info.get_hf_config()
         settings = {name: given.pop(name) for name in CALL_SETTINGS if name in given}
         pruner = pruner_from_config(config, **settings)
+        others = [name for name, items in inputs.mm_data_items.items() if items and name not in self.modalities]
+        if pruner and others and not self._profiling:
+            raise ValueError(
+                f"hf_zspa does not prune a {others[0]} of {config.model_type} in vLLM: send images, or ask for "
+                "zspa_keep_ratio 1 in mm_processor_kwargs"
+            )
         unknown = [name for name in given if name.startswith("zspa_")]
         if unknown:
             known = ", ".join(CALL_SETTINGS)
@@ -46,6 +53,8 @@ class ZspaProcessorMixin:
         own = {
             "settings": settings,
             "prompt_ids": list(self._prompt_ids(list(inputs.prompt))) if pruner else [],
+            # The times between a video's frames are around them, too.
+            "videos": self._hashes(replace(inputs, hf_processor_mm_kwargs=given), "video") if pruner else [],
             # For a cache that several servers share.
             "config": [getattr(config, name) for name in (*CALL_SETTINGS, "zspa_position_ids")],
             "media": dict(inputs.media_io_kwargs),
@@ -54,7 +63,9 @@ class ZspaProcessorMixin:
 
     def get_dummy_mm_inputs(self, *args: Any, **kwargs: Any) -> Any:
         """What vLLM profiles with. It sends one image many times: each of them is encoded, and none is remembered."""
+        self._profiling = True
         inputs = super().get_dummy_mm_inputs(*args, **kwargs)
+        self._profiling = False
         for modality in self.modalities:
             for item in inputs["mm_kwargs"].get(modality, ()):
                 if item is not None:
@@ -108,8 +119,12 @@ class ZspaProcessorMixin:
             hf_processor_mm_kwargs=_stock(hf_kwargs),
             media_io_kwargs=hf_kwargs[_OWN]["media"],
         )
-        hashes = alone.get_mm_hashes(self.info.model_id, self.info.ctx.get_mm_config().mm_hasher_algorithm)[modality]
-        return [_as_bytes(found) for found in hashes]
+        return [_as_bytes(found) for found in self._hashes(alone, modality)]
+
+    def _hashes(self, inputs: Any, modality: str) -> list[str]:
+        """What vLLM knows images or videos by."""
+        hashes = inputs.get_mm_hashes(self.info.model_id, self.info.ctx.get_mm_config().mm_hasher_algorithm)
+        return hashes.get(modality, [])
 
     def _get_mm_fields_config(self, hf_inputs: Any, hf_processor_mm_kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         fields = dict(super()._get_mm_fields_config(hf_inputs, _stock(hf_processor_mm_kwargs)))
@@ -135,11 +150,18 @@ class ZspaProcessorMixin:
         return [shorter(update) for update in updates]
 
     def _maybe_apply_prompt_updates(self, mm_items: Any, mm_res: Any) -> Any:
-        """Refuses a prompt that fits only without the tokens it dropped: the model has no positions that far."""
+        """Completes what an image is measured against, now that the prompt has the text around its images, and refuses
+        a prompt that fits only without the tokens it dropped: the model has no positions that far."""
         prompt_ids, placeholders = super()._maybe_apply_prompt_updates(mm_items, mm_res)
         config, model = self.info.get_hf_config(), self.info.ctx.model_config
         updates = [update for items in mm_res.prompt_updates.values() for updates in items for update in updates]
         dropped = [update.content.dropped for update in updates if isinstance(update.content, _Pruned)]
+        if any(dropped):
+            text = torch.tensor(self._prompt_ids(prompt_ids), dtype=torch.long)
+            for modality in self.modalities:
+                for item in filter(None, mm_res.kwargs.get(modality, ())):
+                    key = f"zspa_{modality}_prompt_ids"
+                    item[key] = replace(item[key], data=text)
         limit = max(getattr(model.hf_text_config, "max_position_embeddings", None) or 0, model.max_model_len)
         reach = len(prompt_ids) + sum(dropped)
         if not self.columns_are_positions or config.zspa_position_ids == "compact" or reach <= limit:

@@ -1,18 +1,9 @@
 """The Qwen-VL models in vLLM, images and videos."""
 
-from typing import Any
-
 from vllm.model_executor.models import qwen2_5_vl, qwen2_vl, qwen3_5, qwen3_vl, qwen3_vl_moe
 
-from .positions import MropeMixin, MropeProcessorMixin
+from .positions import MropeMixin
 from .pruning import served
-
-
-class _Qwen2ProcessorMixin(MropeProcessorMixin):
-    def _stock_prompt_updates(self, mm_items: Any, hf_processor_mm_kwargs: Any, out_mm_kwargs: Any) -> Any:
-        """Those of Qwen2-VL, which drop nothing from a video by vLLM's own method."""
-        base = qwen2_vl.Qwen2VLMultiModalProcessor._get_prompt_updates
-        return base(self, mm_items, hf_processor_mm_kwargs, out_mm_kwargs)
 
 
 @served
@@ -23,8 +14,6 @@ class ZspaQwen2VLForConditionalGeneration(MropeMixin, qwen2_vl.Qwen2VLForConditi
 @served
 class ZspaQwen2_5_VLForConditionalGeneration(MropeMixin, qwen2_5_vl.Qwen2_5_VLForConditionalGeneration):
     """`Qwen2_5_VLForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
-
-    zspa_processor = _Qwen2ProcessorMixin
 
 
 @served
