@@ -8,8 +8,8 @@ import importlib.util
 import logging
 
 from ..checkpoints.families import FAMILIES
+from .touched import known, misfits
 
-SUPPORTED = (0, 32)  # major and minor
 ARCHITECTURES = {  # ours → its module, and vLLM's name of the stock class
     family.model_class: (f"hf_zspa.vllm.{family.vllm}", family.stock) for family in FAMILIES.values() if family.vllm
 }
@@ -48,11 +48,16 @@ def register() -> None:
 
 
 def supported(version: str) -> bool:
-    """Whether this version of vLLM is one that the plug-in was made for."""
-    numbers = version.split("+")[0].split(".")[:2]
-    return [part for part in numbers if part.isdigit()] == [str(number) for number in SUPPORTED]
+    """Whether what the plug-in rests on is in this version, the installed one, as it is in one that is known."""
+    return not misfits(version)
 
 
-def refusal(version: str) -> str:
-    """What to say of a version that is not."""
-    return f"hf_zspa prunes in vLLM {'.'.join(map(str, SUPPORTED))}, but {version} is installed: install that one"
+def refusal(version: str, architecture: str | None = None) -> str | None:
+    """What to say of a version in which something is not as it was; None where nothing is."""
+    wrong = misfits(version) or (misfits(version, architecture) if architecture else [])
+    if not wrong:
+        return None
+    return (
+        f"hf_zspa prunes in vLLM {' and '.join(known()['versions'])}; {version} is installed, in which "
+        f"{', '.join(wrong[:3])} is not what it was: install one of those"
+    )

@@ -18,6 +18,7 @@ from ..remote_code.zspa_config import CALL_SETTINGS, FIELDS, ZspaConfigMixin, ch
 from . import refusal, supported
 from .vision_cache import DEFAULT_MEGABYTES, check_megabytes
 
+
 def install() -> None:
     """Hooks our checks into the configuration of our models and, on a CPU, mends the runner."""
     for family in FAMILIES.values():
@@ -47,9 +48,10 @@ class ZspaConfig(VerifyAndUpdateConfig):
     @classmethod
     def verify_and_update_model_config(cls, model_config: Any) -> None:
         config = model_config.hf_config
-        why = None if supported(vllm.__version__) else refusal(vllm.__version__)
-        if not FAMILIES[config.model_type].vllm:
-            why = f"hf_zspa does not prune {config.model_type} in vLLM: use transformers"
+        family = FAMILIES[config.model_type]
+        why: str | None = f"hf_zspa does not prune {config.model_type} in vLLM: use transformers"
+        if family.vllm:
+            why = refusal(vllm.__version__, family.model_class)
         if why:
             stock = config.architectures[-1]
             raise ValueError(
@@ -63,8 +65,8 @@ class ZspaConfig(VerifyAndUpdateConfig):
 
 
 class StockConfig(ZspaConfig):
-    """Called where vLLM serves a stock model: of the architectures of a checkpoint it takes the first whose class can be
-    imported, and says of the others no more than a line in its log."""
+    """Called where vLLM serves a stock model: of a checkpoint's architectures it takes the first whose class it can
+    import, and of the others its log has a line."""
 
     @classmethod
     def verify_and_update_model_config(cls, model_config: Any) -> None:

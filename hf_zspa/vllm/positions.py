@@ -148,14 +148,14 @@ class MropeMixin(_PositionsMixin):
 
     def after(self, feature: Any) -> int:
         data, seconds = feature.data, feature.data.get("second_per_grid_ts")
-        stretch, grid = (data[name].data for name in (f"zspa_{feature.modality}_stretch", f"{feature.modality}_grid_thw"))
-        return self._places(stretch, grid, None if seconds is None else seconds.data, feature.modality)[1]
+        kind = feature.modality
+        stretch, grid = data[f"zspa_{kind}_stretch"].data, data[f"{kind}_grid_thw"].data
+        return self._places(stretch, grid, None if seconds is None else seconds.data, kind)[1]
 
     def _places(self, stretch: Tensor, grid: Tensor, seconds: Any, modality: str) -> tuple[Tensor, int]:
         """Positions `(3, s)` of a stretch from that of its first token on, and that of the text behind it."""
         vision = self.config.vision_config
-        times, height, width = grid.tolist()
-        height, width = height // vision.spatial_merge_size, width // vision.spatial_merge_size
+        height, width = (side // vision.spatial_merge_size for side in grid.tolist()[1:])
         step = 1.0 if seconds is None else float(seconds)
         step *= getattr(vision, "tokens_per_second", 1.0) if modality == "video" else 1.0
         found, start = [], 0

@@ -104,9 +104,7 @@ class ZspaProcessorMixin:
         items = MultiModalKwargsItems.from_hf_inputs(outputs, super()._get_mm_fields_config(outputs, stock))
         updates = self._stock_prompt_updates(mm_items, stock, items)
         return {
-            update.modality: [
-                Stretch.of(update, i).ids for i in range(mm_items.get_count(update.modality))
-            ]
+            update.modality: [Stretch.of(update, i).ids for i in range(mm_items.get_count(update.modality))]
             for update in updates
             if update.modality in self.modalities and mm_items.get_count(update.modality, strict=False)
         }
@@ -169,8 +167,8 @@ class ZspaProcessorMixin:
         if self.cache is not None:  # it has seen images that the engine never will
             self.cache.clear_cache()
         raise ValueError(
-            f"with the {len(dropped)} images unpruned the prompt has {reach} tokens, whose positions the kept ones keep, "
-            f"but the model has {limit} positions: send fewer images, or serve it with "
+            f"with the {len(dropped)} images unpruned the prompt has {reach} tokens, whose positions the kept ones "
+            f"keep, but the model has {limit} positions: send fewer images, or serve it with "
             '--hf-overrides \'{"zspa_position_ids": "compact"}\''
         )
 

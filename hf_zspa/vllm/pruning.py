@@ -4,10 +4,11 @@ import json
 import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, ClassVar
 
 import torch
+import vllm
 from torch import Tensor
 from vllm.logger import init_logger
 from vllm.multimodal import MULTIMODAL_REGISTRY
@@ -15,6 +16,7 @@ from vllm.sequence import IntermediateTensors
 
 from ..remote_code.zspa_config import fields_of, fields_read, pruner_from_config, shown
 from .processing import VISUAL, Batch, ZspaProcessorMixin, take_batch
+from .touched import known
 from .vision_cache import VisionCache
 
 logger = init_logger("vllm.hf_zspa")
@@ -26,11 +28,11 @@ _POSITIONS = "zspa_positions"  # what goes from one stage of a pipeline to the n
 def served(model: type) -> type:
     """A class decorator: gives a model that prunes the processor of its stock class, which then asks for fewer
     placeholders."""
-    stock = model._processor_factory  # type: ignore[attr-defined]
+    stock = model._processor_factory
 
     def processor(*args: Any, **kwargs: Any) -> Any:
         chosen = stock.processor if isinstance(stock.processor, type) else type(stock.processor(*args, **kwargs))
-        return _pruning(chosen, model.zspa_processor)(*args, **kwargs)  # type: ignore[attr-defined]
+        return _pruning(chosen, model.zspa_processor)(*args, **kwargs)
 
     register = MULTIMODAL_REGISTRY.register_processor(processor, info=stock.info, dummy_inputs=stock.dummy_inputs)
     return register(model)
@@ -71,6 +73,11 @@ class ZspaModelMixin:
         # As many as a step without pruning encodes at once; the scheduler counts those that are kept.
         self.zspa_tokens_at_once = vllm_config.scheduler_config.max_num_batched_tokens
         read = fields_read(fields_of(config))
+        if known()["versions"].get(vllm.__version__.split("+")[0]) != "run":
+            logger.info_once(
+                "the tests of hf_zspa have not been run with vLLM %s; what it rests on is as in %s",
+                vllm.__version__, " and ".join(known()["versions"]), scope="global",
+            )  # fmt: skip
         logger.info_once(
             "hf_zspa prunes by %s: %s, positions %s%s",
             config.zspa_method, ", ".join(f"{shown(name)} {value}" for name, value in read.items()),
@@ -141,12 +148,12 @@ class ZspaModelMixin:
                 ends = [0, *accumulate((sizes.prod(-1) if sizes.ndim > 1 else sizes).tolist())]
                 scale = ends[-1] // len(value)  # features have fewer rows than patches
                 parts = [value[ends[i] // scale : ends[i + 1] // scale] for i in places]
-                given[name] = torch.cat(parts) if isinstance(value, Tensor) else sum(parts, [])
+                given[name] = torch.cat(parts) if isinstance(value, Tensor) else [*chain(*parts)]
             elif isinstance(value, Tensor) and value.ndim:
                 given[name] = value[places]
             else:
                 given[name] = [value[i] for i in places] if isinstance(value, list) else value
-        return super().embed_multimodal(**given)  # type: ignore[misc]
+        return super().embed_multimodal(**given)
 
     def _with_text(self, features: Tensor, indices: Tensor, stretch: Tensor) -> tuple[Tensor, Tensor]:
         """Kept features `(l, d)` with the text of their stretch between them, and the columns of all in the stretch."""
@@ -160,9 +167,7 @@ class ZspaModelMixin:
         padded[:, : words.shape[1]] = words
         return torch.cat([features, padded.to(features)])[order.to(features.device)], columns
 
-    def _select(
-        self, batch: Batch, encode: Callable[[list[int]], Sequence[Tensor]]
-    ) -> list[tuple[Tensor, Tensor]]:
+    def _select(self, batch: Batch, encode: Callable[[list[int]], Sequence[Tensor]]) -> list[tuple[Tensor, Tensor]]:
         """Per image of a batch the kept features `(l_i, d)` of `(n_i, d)` and their ascending indices `(l_i,)`.
 
         Args:
@@ -175,8 +180,9 @@ class ZspaModelMixin:
             part = batch.part(turn)
             keys = part.keys if all(part.keys) else None
             visual = self.zspa_vision.features(keys, len(turn), lambda at, turn=turn: encode([turn[i] for i in at]))
-            if [len(features) for features in visual] != [sizes[i] for i in turn]:
-                raise RuntimeError(f"images of {[sizes[i] for i in turn]} tokens have {list(map(len, visual))} features")
+            wanted, found = [sizes[i] for i in turn], [len(features) for features in visual]
+            if found != wanted:
+                raise RuntimeError(f"images of {wanted} tokens have {found} features")
             kept += self._keep(visual, part)
         return kept
 

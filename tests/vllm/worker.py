@@ -67,22 +67,31 @@ def registered_in_another_version(hook: bool) -> tuple[str, list[str]]:
     import vllm
 
     import hf_zspa.vllm as plugin
+    from hf_zspa.vllm import touched
 
     said: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())
     logging.getLogger("vllm.hf_zspa").addHandler(handler)
-    vllm.__version__ = "0.33.1"
+    vllm.__version__ = "0.99.0"
+    touched.known()["digests"]["v1/worker/cpu_model_runner.py:CPUModelRunner.load_model"] = {}
     if not hook:
         sys.modules["vllm.model_executor.models.config"] = None
     plugin.register()
     return vllm.ModelRegistry.models["ZspaLlavaForConditionalGeneration"].module_name, said
 
 
-def refusal(path: str) -> str:
-    """What is said where a checkpoint cannot be served."""
+def refusal(path: str, broken: bool = False) -> str:
+    """What is said where a checkpoint cannot be served, or where the module that serves it is not there."""
+    from vllm import ModelRegistry
     from vllm.engine.arg_utils import EngineArgs
 
+    import hf_zspa.vllm as plugin
+
+    if broken:
+        plugin.register()
+        for architecture in plugin.ARCHITECTURES:
+            ModelRegistry.register_model(architecture, f"hf_zspa.vllm.nowhere:{architecture}")
     try:
         EngineArgs(model=path).create_engine_config()
     except ValueError as error:

@@ -121,7 +121,8 @@ INTERNVL = _family(
 )  # fmt: skip
 AYA_VISION = _family(
     "aya_vision", "AyaVisionForConditionalGeneration", ("cohere2",), ("siglip_vision_model",),
-    side=_downsampled, pixels=_pixels, cut=_nearest_ratio, markers=("<|START_OF_IMG|>",), vllm=None,  # vLLM has it no more
+    side=_downsampled, pixels=_pixels, cut=_nearest_ratio, markers=("<|START_OF_IMG|>",),
+    vllm=None,
 )  # fmt: skip
 COHERE2_VISION = _family(
     "cohere2_vision", "Cohere2VisionForConditionalGeneration", ("cohere2",), ("siglip_vision_model",),
