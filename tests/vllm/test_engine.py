@@ -11,8 +11,8 @@ FAMILIES = [
     "llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "glm4v", "internvl",
     "smolvlm", "idefics3", "mistral3", "gemma3",
 ]  # fmt: skip
-# At every change those of a kind run through what takes an engine of its own, before a release all: one row of positions,
-# tiles, M-RoPE, and that with DeepStack.
+# What takes an engine of its own runs for some of a kind at every change, and before a release for all: one row of
+# positions, tiles, M-RoPE, and that with DeepStack.
 OF_A_KIND = {"llava", "llava_next", "smolvlm", "qwen2_5_vl", "qwen3_vl"}
 WITH_ENGINES_OF_THEIR_OWN = [
     family if family in OF_A_KIND else pytest.param(family, marks=pytest.mark.nightly) for family in FAMILIES
