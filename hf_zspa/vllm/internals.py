@@ -16,6 +16,7 @@ from ..checkpoints.code_files import allowed_position_ids, stated
 from ..checkpoints.families import FAMILIES
 from ..remote_code.zspa_config import CALL_SETTINGS, FIELDS, ZspaConfigMixin, check_fields, check_names, fields_of
 from . import refusal, supported
+from .engine_pruner import take_engine_pruner
 from .vision_cache import DEFAULT_MEGABYTES, check_megabytes
 
 
@@ -57,6 +58,7 @@ class ZspaConfig(VerifyAndUpdateConfig):
             raise ValueError(
                 f'{why}, or serve the stock model unpruned with --hf-overrides \'{{"architectures": ["{stock}"]}}\''
             )
+        take_engine_pruner(config, getattr(model_config, "hf_overrides", None))
         _complete(config)
         _check_options(model_config.multimodal_config)
         if config.zspa_position_ids == "preserve" and not uses_mrope(config):

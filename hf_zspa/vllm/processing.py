@@ -15,8 +15,9 @@ from torch import Tensor
 from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems
 from vllm.multimodal.processing import ProcessorInputs, PromptUpdateDetails
 
-from ..remote_code.zspa_config import CALL_SETTINGS, pruner_from_config
+from ..remote_code.zspa_config import CALL_SETTINGS
 from ..remote_code.zspa_prompt import prompt_mask
+from .engine_pruner import pruner_of
 
 _FIELDS = ("prompt_ids", "settings", "key", "stretch")  # what travels with each image, as zspa_image_key
 VISUAL = -1  # a visual token in a stretch
@@ -39,7 +40,7 @@ class ZspaProcessorMixin:
         given = dict(inputs.hf_processor_mm_kwargs)
         config = self.info.get_hf_config()
         settings = {name: given.pop(name) for name in CALL_SETTINGS if name in given}
-        pruner = pruner_from_config(config, **settings)
+        pruner = pruner_of(config, settings)
         others = [name for name, items in inputs.mm_data_items.items() if items and name not in self.modalities]
         if pruner and others and not self._profiling:
             raise ValueError(
@@ -137,7 +138,7 @@ class ZspaProcessorMixin:
 
     def _get_prompt_updates(self, mm_items: Any, hf_processor_mm_kwargs: Any, out_mm_kwargs: Any) -> Any:
         updates = self._stock_prompt_updates(mm_items, _stock(hf_processor_mm_kwargs), out_mm_kwargs)
-        pruner = pruner_from_config(self.info.get_hf_config(), **hf_processor_mm_kwargs[_OWN]["settings"])
+        pruner = pruner_of(self.info.get_hf_config(), hf_processor_mm_kwargs[_OWN]["settings"])
 
         def shorter(update: Any) -> Any:
             if update.modality not in self.modalities:

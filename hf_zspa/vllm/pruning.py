@@ -14,7 +14,9 @@ from vllm.logger import init_logger
 from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.sequence import IntermediateTensors
 
-from ..remote_code.zspa_config import fields_of, fields_read, pruner_from_config, shown
+from ..remote_code.zspa_calling import choose
+from ..remote_code.zspa_config import fields_of, fields_read, shown
+from .engine_pruner import engine_pruner, pruner_of
 from .processing import VISUAL, Batch, ZspaProcessorMixin, take_batch
 from .touched import known
 from .vision_cache import VisionCache
@@ -73,6 +75,8 @@ class ZspaModelMixin:
         # As many as a step without pruning encodes at once; the scheduler counts those that are kept.
         self.zspa_tokens_at_once = vllm_config.scheduler_config.max_num_batched_tokens
         read = fields_read(fields_of(config))
+        if engine_pruner(config):
+            read = {"zspa_keep_ratio": config.zspa_keep_ratio}
         if known()["versions"].get(vllm.__version__.split("+")[0]) != "run":
             logger.info_once(
                 "the tests of hf_zspa have not been run with vLLM %s; what it rests on is as in %s",
@@ -80,7 +84,8 @@ class ZspaModelMixin:
             )  # fmt: skip
         logger.info_once(
             "hf_zspa prunes by %s: %s, positions %s%s",
-            config.zspa_method, ", ".join(f"{shown(name)} {value}" for name, value in read.items()),
+            engine_pruner(config) or config.zspa_method,
+            ", ".join(f"{shown(name)} {value}" for name, value in read.items()),
             config.zspa_position_ids, "" if config.zspa_keep_ratio < 1 else " (only requests that ask for it)",
             scope="global",
         )  # fmt: skip
@@ -194,12 +199,17 @@ class ZspaModelMixin:
         for place, settings in enumerate(batch.settings):
             groups.setdefault(settings, []).append(place)
         for settings, places in groups.items():
-            pruner = pruner_from_config(self.config, **json.loads(settings))
+            pruner = pruner_of(self.config, json.loads(settings))
             if pruner is not None:
                 seen = [visual[place][:, :width] for place in places]
                 prompts = self._embedded([batch.prompt_ids[place] for place in places], seen[0])
-                for place, indices in zip(places, pruner(seen, prompts)):
+                chosen, merged = choose(seen, prompts, pruner)
+                for place, indices in zip(places, chosen):
                     kept[place] = indices
+                for place, features in zip(places, merged or ()):
+                    if features.shape[1] != visual[place].shape[1]:
+                        raise ValueError(f"{type(pruner).__name__} merges, which DeepStack's features cannot be")
+                    visual[place] = visual[place].index_copy(0, kept[place], features)
         return [(v if len(v) == len(indices) else v[indices], indices) for v, indices in zip(visual, kept)]
 
     def _embedded(self, prompts: list[Tensor], like: Tensor) -> list[Tensor]:

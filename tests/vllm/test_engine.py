@@ -1,10 +1,12 @@
 """vLLM's offline engine against transformers, token for token, greedy, float32, on small random checkpoints."""
 
+import importlib
 from functools import partial, wraps
 
 import pytest
 import tiny
 import torch
+from conftest import KEEP
 from pairs import OTHER, QUESTION, image
 
 FAMILIES = [
@@ -234,6 +236,56 @@ def test_tokens_differ_where_positions_are_not_filled_in(reference, start, famil
     engine = start(reference(family), **{"break": "places"})
     requests = list(prompts(engine.reference).values())
     assert engine.run(*requests).tokens != [engine.reference.tokens(request) for request in requests]
+
+
+@pytest.fixture
+def offered(tmp_path):
+    """A folder with an installed package that offers pruners."""
+    (tmp_path / "theirs.py").write_text(
+        "import torch\n"
+        "class First:\n"
+        "    def __init__(self, keep_ratio): self.share = keep_ratio\n"
+        "    def budget(self, n): return max(1, int(self.share * n))\n"
+        "    def __call__(self, visual, prompts):\n"
+        "        return [torch.arange(self.budget(len(v)), device=v.device) for v in visual]\n"
+        "class Means(First):\n"
+        "    merges = True\n"
+        "    def __call__(self, visual, prompts):\n"
+        "        kept = super().__call__(visual, prompts)\n"
+        "        return [(k, v.mean(0).expand(len(k), -1)) for k, v in zip(kept, visual)]\n"
+        "class Last(First):\n"
+        "    def __call__(self, visual, prompts): return [k.flip(0) for k in super().__call__(visual, prompts)]\n"
+    )
+    info = tmp_path / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    points = "\n".join(f"{name.lower()} = theirs:{name}" for name in ("First", "Means", "Last"))
+    (info / "entry_points.txt").write_text(f"[hf_zspa.pruners]\n{points}\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("family, name", [("llava", "First"), ("qwen3_vl", "First"), ("smolvlm", "Means")])
+def test_a_pruner_of_somebody_elses_prunes_in_the_engine_as_in_a_call(
+    reference, start, offered, monkeypatch, family, name
+):
+    monkeypatch.syspath_prepend(offered)
+    theirs = getattr(importlib.import_module("theirs"), name)
+    ours = reference(family)
+    engine = start(ours, path=[str(offered)], hf_overrides={"zspa_engine_pruner": name.lower()})
+    requests = list(prompts(ours).values())
+    less = {"mm_processor_kwargs": {"zspa_keep_ratio": 0.1}}
+    found = engine.run(*requests, requests[0] | less)
+    expected = [ours.tokens(request, visual_token_pruner=theirs(KEEP)) for request in requests]
+    assert found.tokens == [*expected, ours.tokens(requests[0], visual_token_pruner=theirs(0.1))]
+    assert found.tokens[:-1] != [ours.tokens(request) for request in requests]
+    other = requests[0] | {"mm_processor_kwargs": {"zspa_method": "dpp"}}
+    assert "zspa_method is not for the engine's pruner" in engine.run(other).error
+
+
+def test_what_a_pruner_of_somebody_elses_returns_is_checked(reference, start, offered):
+    engine = start(reference("llava"), path=[str(offered)], hf_overrides={"zspa_engine_pruner": "last"})
+    refused = engine.run(engine.reference.prompt(image(1), QUESTION))
+    assert "Last must return ascending indices" in refused.error
 
 
 def test_a_bad_ratio_is_named_and_hurts_nobody_else(engine_of):

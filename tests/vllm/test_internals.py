@@ -27,10 +27,12 @@ def config(**fields):
     return made
 
 
-def verify(made, hooks=internals.ZspaConfig, **options):
+def verify(made, hooks=internals.ZspaConfig, overrides=None, **options):
     options = {"mm_processor_kwargs": None, "video_pruning_rate": None, "enable_mm_embeds": False} | options
     options = SimpleNamespace(**({"mm_encoder_only": False} | options))
-    hooks.verify_and_update_model_config(SimpleNamespace(hf_config=made, multimodal_config=options))
+    hooks.verify_and_update_model_config(
+        SimpleNamespace(hf_config=made, multimodal_config=options, hf_overrides=overrides)
+    )
     return made
 
 
@@ -133,6 +135,14 @@ def test_fields_are_checked_and_those_that_lack_have_their_defaults():
         verify(config(zspa_vision_cache_mb=-1))
     with pytest.raises(ValueError, match="zspa_keep_raito, did you mean zspa_keep_ratio"):
         verify(config(zspa_keep_raito=0.5))
+
+
+def test_a_pruner_that_is_not_installed_or_that_a_checkpoint_names_is_refused():
+    named = {"zspa_engine_pruner": "nobodys"}
+    with pytest.raises(ValueError, match=r"'nobodys', which no installed package offers as one of hf_zspa\.pruners"):
+        verify(config(**named), overrides=named)
+    with pytest.raises(ValueError, match=r"config\.json has zspa_engine_pruner, which is for --hf-overrides alone"):
+        verify(config(**named))
 
 
 def test_a_family_that_is_not_served_is_refused_and_not_served_unpruned(tmp_path):

@@ -130,6 +130,7 @@ def serve(requests: Connection, path: str, options: dict, environment: dict, log
     begin(environment, log)
     from vllm import LLM
 
+    sys.path[:0] = options.pop("path", [])  # as of packages that are installed beside it
     {"hash": break_hash, "places": break_places, None: lambda: None}[options.pop("break", None)]()
     in_process = environment.get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0"
     llm = LLM(path, **options)
