@@ -69,8 +69,8 @@ class OneRowMixin(_PositionsMixin):
             ask_for_positions_after_encoding(vllm_config)
 
     def language_positions(self, positions: Tensor) -> Tensor:
-        """Plain positions `(n,)`: a language model that is compiled expects no others."""
-        return positions[0] if positions.ndim == 2 else positions
+        """Plain positions `(n,)`, one behind the other in memory: kernels and compiled models expect no others."""
+        return positions[0].contiguous() if positions.ndim == 2 else positions
 
     def with_places(
         self, rows: Tensor, columns: Tensor, stretch: Tensor, kwargs: Mapping[str, Any], modality: str, place: int

@@ -40,9 +40,11 @@ class ZspaProcessorMixin:
         given = dict(inputs.hf_processor_mm_kwargs)
         config = self.info.get_hf_config()
         settings = {name: given.pop(name) for name in CALL_SETTINGS if name in given}
+        if self._profiling:  # room for an image that is not pruned, as a request may ask for
+            settings = {"zspa_keep_ratio": 1.0}
         pruner = pruner_of(config, settings)
         others = [name for name, items in inputs.mm_data_items.items() if items and name not in self.modalities]
-        if pruner and others and not self._profiling:
+        if pruner and others:
             raise ValueError(
                 f"hf_zspa does not prune a {others[0]} of {config.model_type} in vLLM: send images, or ask for "
                 "zspa_keep_ratio 1 in mm_processor_kwargs"
@@ -60,7 +62,12 @@ class ZspaProcessorMixin:
             "config": [getattr(config, name) for name in (*CALL_SETTINGS, "zspa_position_ids")],
             "media": dict(inputs.media_io_kwargs),
         }
-        return super().apply(replace(inputs, hf_processor_mm_kwargs=given | {_OWN: own}), timing_ctx)
+        try:
+            return super().apply(replace(inputs, hf_processor_mm_kwargs=given | {_OWN: own}), timing_ctx)
+        except ValueError:
+            if inputs.cache is not None:  # it has seen images that the engine never will
+                inputs.cache.clear_cache()
+            raise
 
     def get_dummy_mm_inputs(self, *args: Any, **kwargs: Any) -> Any:
         """What vLLM profiles with. It sends one image many times: each of them is encoded, and none is remembered."""
@@ -165,8 +172,6 @@ class ZspaProcessorMixin:
         reach = len(prompt_ids) + sum(dropped)
         if not self.columns_are_positions or config.zspa_position_ids == "compact" or reach <= limit:
             return prompt_ids, placeholders
-        if self.cache is not None:  # it has seen images that the engine never will
-            self.cache.clear_cache()
         raise ValueError(
             f"with the {len(dropped)} images unpruned the prompt has {reach} tokens, whose positions the kept ones "
             f"keep, but the model has {limit} positions: send fewer images, or serve it with "

@@ -3,6 +3,7 @@
 import json
 import types
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import accumulate, chain
 from typing import Any, ClassVar
@@ -188,6 +189,8 @@ class ZspaModelMixin:
             wanted, found = [sizes[i] for i in turn], [len(features) for features in visual]
             if found != wanted:
                 raise RuntimeError(f"images of {wanted} tokens have {found} features")
+            if keys is None:  # profiling: what choosing takes has to be counted, though nothing is dropped
+                self._keep(list(visual), replace(part, settings=[b"{}"] * len(turn)))
             kept += self._keep(visual, part)
         return kept
 

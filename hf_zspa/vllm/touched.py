@@ -78,9 +78,6 @@ _FAMILIES = {  # our model's class → file, model and processor of vLLM, and of
     "ZspaMistral3ForConditionalGeneration": [
         ("mistral3", "Mistral3ForConditionalGeneration", "Mistral3MultiModalProcessor"),
     ],
-    "ZspaGemma3ForConditionalGeneration": [
-        ("gemma3_mm", "Gemma3ForConditionalGeneration", "Gemma3MultiModalProcessor"),
-    ],
 }  # fmt: skip
 _FAMILIES |= {
     f"ZspaQwen3_5{kind}ForConditionalGeneration": [

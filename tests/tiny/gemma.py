@@ -1,6 +1,6 @@
 """Gemma 3 and Gemma 4."""
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer
 
 from .recipe import IMAGE_PROCESSOR, Recipe, llama_tokenizer
 
@@ -23,11 +23,8 @@ GEMMA_TEMPLATE = (
 
 
 def gemma_tokenizer(special: list[str] = GEMMA_SPECIAL) -> Tokenizer:
-    """Like Gemma's: Llama's, but that nothing is put in front of a text's first word, and several ends of lines are
-    one token."""
-    tokenizer = llama_tokenizer(special, "<bos>", prepend="")
-    tokenizer.add_tokens([AddedToken("\n" * lines, normalized=False) for lines in (2, 3, 4)])
-    return tokenizer
+    """Like Gemma's: Llama's, but that nothing is put in front of a text's first word."""
+    return llama_tokenizer(special, "<bos>", prepend="")
 
 
 def _config(tokenizer: Tokenizer) -> dict:

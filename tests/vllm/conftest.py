@@ -129,6 +129,13 @@ class Engine:
         self.process.kill()
 
 
+WIDE_HEADS = {"linear_key_head_dim": 128, "linear_value_head_dim": 128}  # a CPU's kernels know no narrower ones
+TEXT = {
+    "qwen3_5": WIDE_HEADS, "qwen3_5_moe": WIDE_HEADS,
+    "qwen2_vl": {"rope_theta": 100.0},  # else a step in height turns too little to change an answer
+}  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def reference(base_checkpoint, tmp_path_factory):
     """A function from a family (and fields) to its small random checkpoint, converted."""
@@ -136,9 +143,8 @@ def reference(base_checkpoint, tmp_path_factory):
     @functools.cache
     def make(family: str, dtype: torch.dtype = torch.float32, **fields) -> Reference:
         folder = tmp_path_factory.mktemp(family)
-        # A CPU's kernels for the recurrence know no narrower heads.
-        heads = {"linear_key_head_dim": 128, "linear_value_head_dim": 128}
-        base = tiny.build_base(family, folder / "base", text=heads) if "qwen3_5" in family else base_checkpoint(family)
+        text = TEXT.get(family)
+        base = tiny.build_base(family, folder / "base", text=text) if text else base_checkpoint(family)
         path = convert_checkpoint(
             base, folder / "checkpoint", **{"zspa_keep_ratio": KEEP, "zspa_core_ratio": CORE} | fields
         )

@@ -11,7 +11,7 @@ from pairs import OTHER, QUESTION, image
 
 FAMILIES = [
     "llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "glm4v", "internvl",
-    "smolvlm", "idefics3", "mistral3", "gemma3",
+    "smolvlm", "idefics3", "mistral3",
 ]  # fmt: skip
 # What takes an engine of its own runs for some of a kind at every change, and before a release for all: one row of
 # positions, tiles, M-RoPE, and that with DeepStack.
@@ -21,7 +21,6 @@ WITH_ENGINES_OF_THEIR_OWN = [
 ]
 VIDEO_FAMILIES = ["llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "glm4v"]
 BLOCK = 32  # tokens of the cache that are reused together
-CHUNK = 19  # tokens of a step
 
 
 def prompts(reference):
@@ -76,11 +75,11 @@ def test_an_engine_equals_transformers(engine_of, family):
 
 @pytest.mark.parametrize("family", WITH_ENGINES_OF_THEIR_OWN)
 def test_a_prefill_in_chunks_that_split_images_equals_transformers(reference, start, family):
-    engine = start(reference(family), max_num_batched_tokens=CHUNK, enable_chunked_prefill=True)
-    ours = engine.reference
+    ours = reference(family)
     requests = prompts(ours)
     first, kept = image_in(ours, requests["a long question"])
-    assert first < CHUNK < first + kept
+    assert kept >= 4
+    engine = start(ours, max_num_batched_tokens=first + kept // 2, enable_chunked_prefill=True)
     assert_equal(engine, list(requests.values()))
 
 
@@ -300,7 +299,7 @@ def test_images_without_text_between_them_are_refused(engine_of):
     engine = engine_of("qwen2_5_vl")
     good = engine.reference.prompt(image(1), image(2), QUESTION)
     bare = good | {"prompt": "<|vision_start|><|image_pad|><|image_pad|><|vision_end|>" + QUESTION}
-    assert "<|vision_start|><|image_pad|><|vision_end|>" in engine.run(bare).error
+    assert "no token of text between two images or videos" in engine.run(bare).error
     assert engine.run(good).tokens == [engine.reference.tokens(good)]
 
 

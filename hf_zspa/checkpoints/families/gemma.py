@@ -18,7 +18,7 @@ def _any_image(config: Config) -> list[tuple[str, tuple[int, ...]]]:
 
 GEMMA3 = Family(
     "gemma3", "Gemma3ForConditionalGeneration", ("gemma3_text",), ("siglip_vision_model",),
-    layout=_layout, typical=_any_image, vllm="gemma",
+    layout=_layout, typical=_any_image,
 )  # fmt: skip
 
 
