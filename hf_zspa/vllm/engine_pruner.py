@@ -6,7 +6,7 @@ must do the same everywhere, cannot.
 """
 
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -61,7 +61,7 @@ def _installed() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-@cache
+@lru_cache(64)  # requests choose the ratio
 def _made(name: str, keep_ratio: float) -> VisualTokenPruner:
     pruner = _installed()[name].load()(keep_ratio)
     if not callable(pruner) or not callable(getattr(pruner, "budget", None)):

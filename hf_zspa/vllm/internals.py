@@ -104,6 +104,10 @@ def _check_options(options: Any) -> None:
         raise ValueError("--video-pruning-rate drops tokens of videos a second time: leave it out")
     if options.enable_mm_embeds:
         raise ValueError("--enable-mm-embeds hands embeddings over that cannot be pruned: leave it out")
+    if options.mm_processor_cache_type == "shm":
+        raise ValueError(
+            "--mm-processor-cache-type shm sends an image off before it is known what is asked about it: leave it out"
+        )
     if options.mm_encoder_only:
         raise ValueError(
             "--mm-encoder-only loads no embeddings of the prompt, which pruning compares with: leave it out"

@@ -111,11 +111,12 @@ class MropeProcessorMixin(ZspaProcessorMixin):
 
     def apply(self, inputs: Any, timing_ctx: Any) -> Any:
         """Checked first: what vLLM's cache of processed images has seen must reach the engine."""
-        are = [token in placeholder_ids(self.info.get_hf_config()) for token in inputs.prompt]
-        if not all(are) and any(one and other for one, other in zip(are, are[1:])):  # vLLM's dummies have no text
+        placeholders = {*placeholder_ids(self.info.get_hf_config())}
+        are = [token in placeholders for token in inputs.prompt]
+        if not all(are) and (are[-1] or any(one and other for one, other in zip(are, are[1:]))):  # dummies have no text
             raise ValueError(
-                "the prompt has no token of text between two images or videos, by which their positions are told "
-                "apart: write each between the tokens that begin and end it, as the chat template does"
+                "the prompt has no token of text between two images or videos, or behind the last, by which their "
+                "positions are told: write each between the tokens that begin and end it, as the chat template does"
             )
         return super().apply(inputs, timing_ctx)
 

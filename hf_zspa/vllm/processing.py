@@ -17,11 +17,15 @@ from vllm.multimodal.processing import ProcessorInputs, PromptUpdateDetails
 
 from ..remote_code.zspa_config import CALL_SETTINGS
 from ..remote_code.zspa_prompt import prompt_mask
-from .engine_pruner import pruner_of
+from .engine_pruner import engine_pruner, pruner_of
 
 _FIELDS = ("prompt_ids", "settings", "key", "stretch")  # what travels with each image, as zspa_image_key
 VISUAL = -1  # a visual token in a stretch
 _OWN = "_zspa"  # the entry of hf_processor_mm_kwargs that carries all this between our own methods
+
+
+class PositionsError(ValueError):
+    """A prompt whose kept tokens would stand where the model has no positions."""
 
 
 class ZspaProcessorMixin:
@@ -34,21 +38,12 @@ class ZspaProcessorMixin:
 
     modalities: tuple[str, ...] = ("image",)
     columns_are_positions = True
-    _profiling = False
 
     def apply(self, inputs: Any, timing_ctx: Any) -> Any:
         given = dict(inputs.hf_processor_mm_kwargs)
         config = self.info.get_hf_config()
         settings = {name: given.pop(name) for name in CALL_SETTINGS if name in given}
-        if self._profiling:  # room for an image that is not pruned, as a request may ask for
-            settings = {"zspa_keep_ratio": 1.0}
         pruner = pruner_of(config, settings)
-        others = [name for name, items in inputs.mm_data_items.items() if items and name not in self.modalities]
-        if pruner and others:
-            raise ValueError(
-                f"hf_zspa does not prune a {others[0]} of {config.model_type} in vLLM: send images, or ask for "
-                "zspa_keep_ratio 1 in mm_processor_kwargs"
-            )
         unknown = [name for name in given if name.startswith("zspa_")]
         if unknown:
             known = ", ".join(CALL_SETTINGS)
@@ -57,23 +52,31 @@ class ZspaProcessorMixin:
             "settings": settings,
             "prompt_ids": list(self._prompt_ids(list(inputs.prompt))) if pruner else [],
             # The times between a video's frames are around them, too.
-            "videos": self._hashes(replace(inputs, hf_processor_mm_kwargs=given), "video") if pruner else [],
+            "videos": self._hashes(replace(inputs, hf_processor_mm_kwargs=given), "video")
+            if pruner and "video" in inputs.mm_data_items
+            else [],
             # For a cache that several servers share.
-            "config": [getattr(config, name) for name in (*CALL_SETTINGS, "zspa_position_ids")],
+            "config": [
+                engine_pruner(config),
+                config.mmtok_tau_text,
+                *(getattr(config, name) for name in (*CALL_SETTINGS, "zspa_position_ids")),
+            ],
             "media": dict(inputs.media_io_kwargs),
         }
         try:
             return super().apply(replace(inputs, hf_processor_mm_kwargs=given | {_OWN: own}), timing_ctx)
-        except ValueError:
+        except PositionsError:
             if inputs.cache is not None:  # it has seen images that the engine never will
                 inputs.cache.clear_cache()
             raise
 
+    def get_dummy_inputs(self, *args: Any, **kwargs: Any) -> Any:
+        """Room for an image that is not pruned, as a request may ask for."""
+        return replace(super().get_dummy_inputs(*args, **kwargs), hf_processor_mm_kwargs={"zspa_keep_ratio": 1.0})
+
     def get_dummy_mm_inputs(self, *args: Any, **kwargs: Any) -> Any:
         """What vLLM profiles with. It sends one image many times: each of them is encoded, and none is remembered."""
-        self._profiling = True
         inputs = super().get_dummy_mm_inputs(*args, **kwargs)
-        self._profiling = False
         for modality in self.modalities:
             for item in inputs["mm_kwargs"].get(modality, ()):
                 if item is not None:
@@ -129,8 +132,7 @@ class ZspaProcessorMixin:
 
     def _hashes(self, inputs: Any, modality: str) -> list[str]:
         """What vLLM knows images or videos by."""
-        hashes = inputs.get_mm_hashes(self.info.model_id, self.info.ctx.get_mm_config().mm_hasher_algorithm)
-        return hashes.get(modality, [])
+        return self._get_mm_hashes(inputs).get(modality, [])
 
     def _get_mm_fields_config(self, hf_inputs: Any, hf_processor_mm_kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
         fields = dict(super()._get_mm_fields_config(hf_inputs, _stock(hf_processor_mm_kwargs)))
@@ -172,7 +174,7 @@ class ZspaProcessorMixin:
         reach = len(prompt_ids) + sum(dropped)
         if not self.columns_are_positions or config.zspa_position_ids == "compact" or reach <= limit:
             return prompt_ids, placeholders
-        raise ValueError(
+        raise PositionsError(
             f"with the {len(dropped)} images unpruned the prompt has {reach} tokens, whose positions the kept ones "
             f"keep, but the model has {limit} positions: send fewer images, or serve it with "
             '--hf-overrides \'{"zspa_position_ids": "compact"}\''

@@ -15,7 +15,7 @@ from vllm.logger import init_logger
 from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.sequence import IntermediateTensors
 
-from ..remote_code.zspa_calling import choose
+from ..remote_code.zspa_calling import choose, merges
 from ..remote_code.zspa_config import fields_of, fields_read, shown
 from .engine_pruner import engine_pruner, pruner_of
 from .processing import VISUAL, Batch, ZspaProcessorMixin, take_batch
@@ -30,14 +30,20 @@ _POSITIONS = "zspa_positions"  # what goes from one stage of a pipeline to the n
 
 def served(model: type) -> type:
     """A class decorator: gives a model that prunes the processor of its stock class, which then asks for fewer
-    placeholders."""
+    placeholders, and takes no modality that is not pruned."""
     stock = model._processor_factory
 
     def processor(*args: Any, **kwargs: Any) -> Any:
         chosen = stock.processor if isinstance(stock.processor, type) else type(stock.processor(*args, **kwargs))
         return _pruning(chosen, model.zspa_processor)(*args, **kwargs)
 
-    register = MULTIMODAL_REGISTRY.register_processor(processor, info=stock.info, dummy_inputs=stock.dummy_inputs)
+    def info(*args: Any, **kwargs: Any) -> Any:
+        made = stock.info(*args, **kwargs)
+        limits, pruned = made.get_supported_mm_limits, model.zspa_processor.modalities
+        made.get_supported_mm_limits = lambda: {kind: most for kind, most in limits().items() if kind in pruned}
+        return made
+
+    register = MULTIMODAL_REGISTRY.register_processor(processor, info=info, dummy_inputs=stock.dummy_inputs)
     return register(model)
 
 
@@ -72,6 +78,9 @@ class ZspaModelMixin:
             )
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         config = self.config
+        pruner = pruner_of(config, {"zspa_keep_ratio": 0.5})
+        if pruner is not None and merges(pruner) and getattr(self, "use_deepstack", False):
+            raise ValueError(f"{type(pruner).__name__} merges visual tokens, which DeepStack's features cannot be")
         self.zspa_vision = VisionCache(config.zspa_vision_cache_mb, vllm_config.device_config.device)
         # As many as a step without pruning encodes at once; the scheduler counts those that are kept.
         self.zspa_tokens_at_once = vllm_config.scheduler_config.max_num_batched_tokens
@@ -190,7 +199,7 @@ class ZspaModelMixin:
             if found != wanted:
                 raise RuntimeError(f"images of {wanted} tokens have {found} features")
             if keys is None:  # profiling: what choosing takes has to be counted, though nothing is dropped
-                self._keep(list(visual), replace(part, settings=[b"{}"] * len(turn)))
+                self._keep(list(visual), replace(part, settings=[b'{"zspa_keep_ratio": 0.5}'] * len(turn)))
             kept += self._keep(visual, part)
         return kept
 
@@ -210,8 +219,6 @@ class ZspaModelMixin:
                 for place, indices in zip(places, chosen):
                     kept[place] = indices
                 for place, features in zip(places, merged or ()):
-                    if features.shape[1] != visual[place].shape[1]:
-                        raise ValueError(f"{type(pruner).__name__} merges, which DeepStack's features cannot be")
                     visual[place] = visual[place].index_copy(0, kept[place], features)
         return [(v if len(v) == len(indices) else v[indices], indices) for v, indices in zip(visual, kept)]
 

@@ -23,6 +23,7 @@ TABLE_2 = {
     "pope": (68.2, 69.0, 65.3, 66.4, 65.7, 63.7, 61.9, 58.0, 53.9),
 }
 PAPERS = {"llava-1.5": "llava", "llava-next": "llava_next", "qwen2.5-vl": "qwen2_5_vl"}
+METHODS = ("weighted",)  # whose presets choose it, at its defaults
 MODEL_TYPES = PAPERS | {name.replace("_", "-"): name for name in FAMILIES if name not in PAPERS.values()}
 
 
@@ -31,7 +32,14 @@ def best_core_ratio(scores: list[float]) -> float:
 
 
 def test_every_family_and_every_benchmark_of_the_paper_has_a_preset():
-    assert set(PRESETS) == {*MODEL_TYPES, *TABLE_2, "ai2d", "textvqa", "chartqa"}
+    assert set(PRESETS) == {*MODEL_TYPES, *TABLE_2, *METHODS, "ai2d", "textvqa", "chartqa"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_preset_of_a_method_has_its_defaults(name):
+    settings = {key: value for key, value in PRESETS[name].items() if key not in ("description", "zspa_method")}
+    assert PRESETS[name]["zspa_method"] == name
+    assert settings == {key: FIELDS[key] for key in settings} and "zspa_relevance_weight" in settings
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -52,7 +60,7 @@ def test_a_benchmark_of_table_2_has_the_core_ratio_that_is_best_there(name):
 
 def test_the_other_presets_have_the_best_average_core_ratio_of_table_2():
     averages = [sum(scores) for scores in zip(*TABLE_2.values(), strict=True)]
-    others = {preset["zspa_core_ratio"] for name, preset in PRESETS.items() if name not in TABLE_2}
+    others = {preset["zspa_core_ratio"] for name, preset in PRESETS.items() if name not in (*TABLE_2, *METHODS)}
     assert others == {best_core_ratio(averages)} == {FIELDS["zspa_core_ratio"]}
 
 

@@ -29,7 +29,7 @@ def config(**fields):
 
 def verify(made, hooks=internals.ZspaConfig, overrides=None, **options):
     options = {"mm_processor_kwargs": None, "video_pruning_rate": None, "enable_mm_embeds": False} | options
-    options = SimpleNamespace(**({"mm_encoder_only": False} | options))
+    options = SimpleNamespace(**({"mm_encoder_only": False, "mm_processor_cache_type": "lru"} | options))
     hooks.verify_and_update_model_config(
         SimpleNamespace(hf_config=made, multimodal_config=options, hf_overrides=overrides)
     )
@@ -118,6 +118,7 @@ def test_a_class_that_cannot_be_imported_is_no_reason_to_serve_the_stock_one(tmp
         ({"video_pruning_rate": 0.5}, "--video-pruning-rate"),
         ({"enable_mm_embeds": True}, "--enable-mm-embeds"),
         ({"mm_encoder_only": True}, "--mm-encoder-only"),
+        ({"mm_processor_cache_type": "shm"}, "--mm-processor-cache-type shm"),
     ],
 )
 def test_options_that_would_go_unheeded_are_refused(options, message):

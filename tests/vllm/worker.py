@@ -150,6 +150,7 @@ def serve(requests: Connection, path: str, options: dict, environment: dict, log
 
 def answer(llm, prompts: list[dict], max_tokens: int, allowed: list[int], fresh: bool, in_process: bool) -> dict:
     from vllm import SamplingParams
+    from vllm.exceptions import VLLMValidationError
 
     if fresh:
         llm.reset_prefix_cache()
@@ -158,7 +159,7 @@ def answer(llm, prompts: list[dict], max_tokens: int, allowed: list[int], fresh:
     )
     try:
         outputs = llm.generate([given(**prompt) for prompt in prompts], sampling, use_tqdm=False)
-    except ValueError as error:
+    except (ValueError, VLLMValidationError) as error:
         return {"error": str(error)}
     return {
         "tokens": [list(output.outputs[0].token_ids) for output in outputs],
