@@ -5,7 +5,14 @@ from dataclasses import asdict
 from typing import Any
 
 from .cells import GROUPS, Cell
-from .statistics import Aggregate, average_difference, average_interval, bootstrap_interval, paired_difference
+from .statistics import (
+    Aggregate,
+    average_difference,
+    average_interval,
+    average_stages,
+    bootstrap_interval,
+    paired_difference,
+)
 from .sweep import Measurement
 
 _BASELINES = ("original", "divprune")
@@ -53,11 +60,6 @@ def shares_of_full(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
 
 def _per_cent_of(full: float, aggregate: Aggregate) -> Aggregate:
     return lambda rows: 100 * aggregate(rows) / full
-
-
-def average_stages(parts: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean of what each stage takes."""
-    return {name: round(sum(part[name] for part in parts) / len(parts), 2) for name in parts[0]}
 
 
 def _baseline(cell: Cell, method: str, found: Iterable[Cell]) -> Cell | None:

@@ -117,3 +117,8 @@ def _draws(n: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
 def _percentiles(values: np.ndarray, level: float) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def average_stages(parts: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of what each stage takes."""
+    return {name: round(sum(part[name] for part in parts) / len(parts), 2) for name in parts[0]}

@@ -7,8 +7,7 @@ from ..output import markdown_table
 from .benchmarks import BENCHMARKS
 from .cells import CORE_RATIOS, GROUPS, KEEP_RATIO
 from .paper import COLUMNS, paper_table
-from .report import average_stages
-from .statistics import Difference
+from .statistics import Difference, average_stages
 
 Row = dict[str, Any]
 _DIALS = {"core_ratio": "core", "relevance_weight": "weight"}

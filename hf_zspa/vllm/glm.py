@@ -9,3 +9,8 @@ from .pruning import served
 @served
 class ZspaGlm4vForConditionalGeneration(MropeMixin, glm4_1v.Glm4vForConditionalGeneration):
     """`Glm4vForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
+
+    zspa_rests_on = (
+        "glm4_1v.py:Glm4vForConditionalGeneration",
+        "glm4_1v.py:Glm4vMultiModalProcessor",
+    )

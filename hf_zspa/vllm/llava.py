@@ -11,10 +11,21 @@ from .pruning import served
 class ZspaLlavaForConditionalGeneration(OneRowMixin, llava.LlavaForConditionalGeneration):
     """`LlavaForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
 
+    zspa_rests_on = (
+        "llava.py:LlavaForConditionalGeneration",
+        "llava.py:LlavaMultiModalProcessor",
+    )
+
 
 @served
 class ZspaLlavaNextForConditionalGeneration(OneRowMixin, llava_next.LlavaNextForConditionalGeneration):
     """`LlavaNextForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
+
+    zspa_rests_on = (
+        "llava_next.py:LlavaNextForConditionalGeneration",
+        "llava_next.py:LlavaNextMultiModalProcessor",
+        "llava.py:BaseLlavaMultiModalProcessor",
+    )
 
 
 class _OnevisionProcessorMixin(ZspaProcessorMixin):
@@ -25,4 +36,9 @@ class _OnevisionProcessorMixin(ZspaProcessorMixin):
 class ZspaLlavaOnevisionForConditionalGeneration(OneRowMixin, llava_onevision.LlavaOnevisionForConditionalGeneration):
     """`LlavaOnevisionForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
 
+    zspa_rests_on = (
+        "llava_onevision.py:LlavaOnevisionForConditionalGeneration",
+        "llava_onevision.py:LlavaOnevisionMultiModalProcessor",
+        "llava_next.py:BaseLlavaNextMultiModalProcessor",
+    )
     zspa_processor = _OnevisionProcessorMixin

@@ -9,3 +9,8 @@ from .pruning import served
 @served
 class ZspaMistral3ForConditionalGeneration(OneRowMixin, mistral3.Mistral3ForConditionalGeneration):
     """`Mistral3ForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
+
+    zspa_rests_on = (
+        "mistral3.py:Mistral3ForConditionalGeneration",
+        "mistral3.py:Mistral3MultiModalProcessor",
+    )

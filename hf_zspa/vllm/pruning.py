@@ -57,6 +57,7 @@ class ZspaModelMixin:
 
     Attributes:
         zspa_processor: what comes before its processor's class.
+        zspa_rests_on: the parts of vLLM's model files that it rests on, see `touched.py`.
         zspa_flat: arguments of `embed_multimodal` that have what belongs to all images one behind the other, each with
             the argument that says how much of it is whose: `(images,)`, or `(images, k)` whose product it is.
         zspa_positions: whether kept tokens keep positions of the full sequence, which are known only after encoding.

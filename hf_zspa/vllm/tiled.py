@@ -10,6 +10,10 @@ from .pruning import served
 class ZspaInternVLForConditionalGeneration(OneRowMixin, interns1.InternS1ForConditionalGeneration):
     """`InternVLForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
 
+    zspa_rests_on = (
+        "interns1.py:InternS1ForConditionalGeneration",
+        "interns1.py:InternS1MultiModalProcessor",
+    )
     zspa_flat = {"pixel_values": "image_num_patches"}
 
 
@@ -17,6 +21,10 @@ class ZspaInternVLForConditionalGeneration(OneRowMixin, interns1.InternS1ForCond
 class ZspaIdefics3ForConditionalGeneration(OneRowMixin, idefics3.Idefics3ForConditionalGeneration):
     """`Idefics3ForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
 
+    zspa_rests_on = (
+        "idefics3.py:Idefics3ForConditionalGeneration",
+        "idefics3.py:Idefics3MultiModalProcessor",
+    )
     zspa_flat = {"pixel_values": "num_patches", "pixel_attention_mask": "num_patches"}
 
 
@@ -24,4 +32,9 @@ class ZspaIdefics3ForConditionalGeneration(OneRowMixin, idefics3.Idefics3ForCond
 class ZspaSmolVLMForConditionalGeneration(OneRowMixin, smolvlm.SmolVLMForConditionalGeneration):
     """`SmolVLMForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
 
+    zspa_rests_on = (
+        "smolvlm.py:SmolVLMForConditionalGeneration",
+        "idefics3.py:Idefics3ForConditionalGeneration",
+        "idefics3.py:Idefics3MultiModalProcessor",
+    )
     zspa_flat = {"pixel_values": "num_patches", "pixel_attention_mask": "num_patches"}

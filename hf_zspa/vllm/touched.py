@@ -20,6 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hf_zspa.checkpoints.families import FAMILIES
+
 KNOWN = Path(__file__).with_name("touched.json")
 _MODELS = "model_executor/models"
 # File of vLLM, and in it a class, a function or a method; with the reason.
@@ -42,62 +44,25 @@ COMMON = {
     "v1/worker/gpu_model_runner.py:GPUModelRunner._gather_mm_embeddings": "calls recompute_mrope_positions",
     "v1/worker/gpu/model_states/mm_pruning.py:": "the second runner's way to it",
 }
-_QWEN = ("qwen2_vl", "Qwen2VLForConditionalGeneration", "Qwen2VLMultiModalProcessor")
-_FAMILIES = {  # our model's class → file, model and processor of vLLM, and of what it inherits from
-    "ZspaLlavaForConditionalGeneration": [("llava", "LlavaForConditionalGeneration", "LlavaMultiModalProcessor")],
-    "ZspaLlavaNextForConditionalGeneration": [
-        ("llava_next", "LlavaNextForConditionalGeneration", "LlavaNextMultiModalProcessor"),
-        ("llava", "BaseLlavaMultiModalProcessor"),
-    ],
-    "ZspaLlavaOnevisionForConditionalGeneration": [
-        ("llava_onevision", "LlavaOnevisionForConditionalGeneration", "LlavaOnevisionMultiModalProcessor"),
-        ("llava_next", "BaseLlavaNextMultiModalProcessor"),
-    ],
-    "ZspaQwen2VLForConditionalGeneration": [_QWEN],
-    "ZspaQwen2_5_VLForConditionalGeneration": [
-        ("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLMultiModalProcessor"), _QWEN,
-    ],
-    "ZspaQwen3VLForConditionalGeneration": [
-        ("qwen3_vl", "Qwen3VLForConditionalGeneration", "Qwen3VLMultiModalProcessor", "mrope_positions_factor"),
-    ],
-    "ZspaQwen3VLMoeForConditionalGeneration": [
-        ("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration"),
-        ("qwen3_vl", "Qwen3VLForConditionalGeneration", "Qwen3VLMultiModalProcessor", "mrope_positions_factor"),
-    ],
-    "ZspaGlm4vForConditionalGeneration": [("glm4_1v", "Glm4vForConditionalGeneration", "Glm4vMultiModalProcessor")],
-    "ZspaInternVLForConditionalGeneration": [
-        ("interns1", "InternS1ForConditionalGeneration", "InternS1MultiModalProcessor"),
-    ],
-    "ZspaIdefics3ForConditionalGeneration": [
-        ("idefics3", "Idefics3ForConditionalGeneration", "Idefics3MultiModalProcessor"),
-    ],
-    "ZspaSmolVLMForConditionalGeneration": [
-        ("smolvlm", "SmolVLMForConditionalGeneration"),
-        ("idefics3", "Idefics3ForConditionalGeneration", "Idefics3MultiModalProcessor"),
-    ],
-    "ZspaMistral3ForConditionalGeneration": [
-        ("mistral3", "Mistral3ForConditionalGeneration", "Mistral3MultiModalProcessor"),
-    ],
-}  # fmt: skip
-_FAMILIES |= {
-    f"ZspaQwen3_5{kind}ForConditionalGeneration": [
-        ("qwen3_5", f"Qwen3_5{kind}ForConditionalGeneration"), *_FAMILIES["ZspaQwen3VLForConditionalGeneration"],
-    ]
-    for kind in ("", "Moe")
-}  # fmt: skip
 _Read = Callable[[str], str]  # from a file of vLLM to its text
 
 
+@cache
 def parts_of(architecture: str | None = None) -> list[str]:
-    """What all families rest on, or one alone."""
+    """What all families rest on, or one alone: what its class here lists as `zspa_rests_on`, read without vLLM."""
     if architecture is None:
         return list(COMMON)
-    return [f"{_MODELS}/{file}.py:{name}" for file, *names in _FAMILIES[architecture] for name in names]
+    module = next(family.vllm for family in FAMILIES.values() if family.model_class == architecture)
+    tree = ast.parse(KNOWN.with_name(f"{module}.py").read_text(encoding="utf-8"))
+    model = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == architecture)
+    named = next(node for node in model.body if isinstance(node, ast.Assign) and node.targets[0].id == "zspa_rests_on")
+    return [f"{_MODELS}/{part}" for part in ast.literal_eval(named.value)]
 
 
 def all_parts() -> list[str]:
     """Everything that any family rests on."""
-    return list(dict.fromkeys([*COMMON, *(part for name in _FAMILIES for part in parts_of(name))]))
+    served = [family.model_class for family in FAMILIES.values() if family.vllm]
+    return list(dict.fromkeys([*COMMON, *(part for name in served for part in parts_of(name))]))
 
 
 @cache

@@ -15,7 +15,7 @@ FAMILIES = [
 ]  # fmt: skip
 # What takes an engine of its own runs for some of a kind at every change, and before a release for all: one row of
 # positions, tiles, M-RoPE, and that with DeepStack.
-OF_A_KIND = {"llava", "llava_next", "smolvlm", "qwen2_5_vl", "qwen3_vl"}
+OF_A_KIND = {"llava", "smolvlm", "qwen2_5_vl", "qwen3_vl"}
 WITH_ENGINES_OF_THEIR_OWN = [
     family if family in OF_A_KIND else pytest.param(family, marks=pytest.mark.nightly) for family in FAMILIES
 ]
