@@ -91,12 +91,16 @@ class Reference:
         )
         return out[0, inputs["input_ids"].shape[1] :].tolist()
 
-    def pruned_length(self, request: dict, **ratios) -> int:
+    def is_visual(self, inputs) -> torch.Tensor:
+        return torch.isin(inputs["input_ids"], torch.tensor(self.placeholders))
+
+    def kept(self, request: dict, **ratios) -> list[torch.Tensor]:
         inputs = self.inputs(request)
-        ids = inputs["input_ids"]
-        visual = torch.isin(ids, torch.tensor(self.placeholders))
-        kept = self.model.select_visual_tokens(**inputs, **ratios) if visual.any() else []
-        return int((~visual).sum()) + sum(map(len, kept))
+        return self.model.select_visual_tokens(**inputs, **ratios) if self.is_visual(inputs).any() else []
+
+    def pruned_length(self, request: dict, **ratios) -> int:
+        text = ~self.is_visual(self.inputs(request))
+        return int(text.sum()) + sum(map(len, self.kept(request, **ratios)))
 
 
 class Engine:
