@@ -67,8 +67,7 @@ def tests(session: nox.Session, transformers: str) -> None:
     training = ["tests/training"] if trl else []
     hub = ["tests/hub"] if transformers in HUB else []
     core = ["tests/core"] if transformers == NEWEST else []
-    long = ["-m", ""] if os.environ.get("TEST_ALL") and transformers == NEWEST else []
-    _pytest(session, transformers, "tests/models", "tests/families", *training, *core, *hub, *long)
+    _pytest(session, transformers, "tests/models", "tests/families", *training, *core, *hub)
 
 
 @nox.session(venv_backend="none")
@@ -139,7 +138,8 @@ def _pytest(session: nox.Session, name: str, *selection: str, processes: int = 8
     """Runs the tests selected, or those that are named behind `--`."""
     report = REPORTS / f"{name}.xml"
     report.unlink(missing_ok=True)
-    arguments = session.posargs or ["-q", *WORKERS, f"--maxprocesses={processes}"]
+    long = ["-m", ""] if os.environ.get("TEST_ALL") and name in (NEWEST, "vllm") else []  # nightly tests, too
+    arguments = session.posargs or ["-q", *WORKERS, f"--maxprocesses={processes}", *long]
     if any(Path(argument.partition("::")[0]).exists() for argument in session.posargs):
         selection = ()
     session.run("python", "-m", "pytest", f"--junit-xml={report}", *selection, *arguments, env=TEST_ENVIRONMENT)

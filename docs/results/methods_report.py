@@ -14,7 +14,8 @@ def markdown(results: dict[str, Any]) -> str:
     """What was chosen, how it was judged, model by model."""
     head = (
         f"# Which method answers best\n\nMeasured {results['date']} with torch {results['torch']} and transformers "
-        f"{results['transformers']} on the embedded models: per cent right, unweighted average over kinds of question, "
+        f"{results['transformers']} on a {results['hardware']}, float32, on the embedded models: per cent right, "
+        "unweighted average over kinds of question, "
         "± half a 95 % bootstrap interval. Differences are paired, with 95 % bootstrap intervals; \\* marks one that "
         f"leaves out 0. Each of {results['grid']} settings was tried on {results['tuning_per_kind']} questions of each "
         f"kind about scenes that tune; the tables have {results['per_kind']} of each about other scenes. The best core "

@@ -9,6 +9,7 @@ keeps which questions were answered right; a second run goes on where the first 
 
 import argparse
 import json
+import platform
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -230,6 +231,7 @@ def main() -> None:
         "date": time.strftime("%Y-%m-%d"),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
+        "hardware": f"CPU ({platform.machine()}), {torch.get_num_threads()} thread",
         "per_kind": options.per_kind,
         "tuning_per_kind": options.tuning_per_kind,
         "grid": len(list(grid())),

@@ -27,17 +27,16 @@ class StageClock:
         self.device: torch.device = model.device
         self._stage: str | None = None
         self._since = 0.0
+        self._outside: list[str | None] = []  # the stages that the encoder was called in
         self.reset()
         decoder = model.get_decoder()
         self._hooks = [decoder.register_forward_hook(self._decoder_was_run)]
         for part in model.model.children():
             if part is not decoder:
-                before: list[str | None] = []
-                begin = lambda *_, before=before: before.append(self._switch("vision"))  # noqa: E731
-                end = lambda *_, before=before: self._back(before)  # noqa: E731
                 self._hooks += [
-                    part.register_forward_pre_hook(begin), part.register_forward_hook(end, always_call=True),
-                ]  # fmt: skip
+                    part.register_forward_pre_hook(self._vision_begins),
+                    part.register_forward_hook(self._vision_ends, always_call=True),
+                ]
 
     def reset(self) -> None:
         """Forgets what was added up."""
@@ -61,8 +60,11 @@ class StageClock:
         if self._stage == "prefill":
             self._switch("decode")
 
-    def _back(self, before: list[str | None]) -> None:
-        self._switch(before.pop())
+    def _vision_begins(self, *_: Any) -> None:
+        self._outside.append(self._switch("vision"))
+
+    def _vision_ends(self, *_: Any) -> None:
+        self._switch(self._outside.pop())
 
     def _switch(self, stage: str | None) -> str | None:
         """From here on it is this stage; returns the one before."""

@@ -114,11 +114,6 @@ def _check_options(options: Any) -> None:
         )
 
 
-def preserves(config: Any) -> bool:
-    """Whether kept tokens keep the positions of the full sequence."""
-    return config.zspa_position_ids == "preserve"
-
-
 def _take_positions_from_us(config: Any) -> None:
     """Makes vLLM ask a model with one row of positions for them.
 

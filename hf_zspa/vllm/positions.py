@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from .internals import ask_for_positions_after_encoding, preserves
+from .internals import ask_for_positions_after_encoding
 from .processing import VISUAL, ZspaProcessorMixin, placeholder_ids
 from .pruning import ROWS, ZspaModelMixin
 
@@ -39,6 +39,7 @@ class _PositionsMixin(ZspaModelMixin):
     supports_mrope: ClassVar[Literal[True]] = True
     supports_multimodal_pruning: ClassVar[Literal[True]] = True
     supported_video_pruning_methods = ("evs",)
+    place_rows = ROWS  # of what travels with each kept token
 
     def after(self, feature: Any) -> int:
         """How far the position of the text behind an image or video is from that of its own first token."""
@@ -53,6 +54,35 @@ class _PositionsMixin(ZspaModelMixin):
             found.append(Item(place.offset + first, place.get_num_embeds(), self.after(feature)))
         return found
 
+    def place(self, positions: Tensor, where: Tensor, places: Tensor, text: Tensor) -> None:
+        """Fills in the positions of what is kept of an image.
+
+        Args:
+            positions: `(3, n)` of a prompt, changed in place.
+            where: its columns `(l,)`, at least one.
+            places: how far each is from the image's first token, `(place_rows, l)`.
+            text: which tokens of the prompt are text, `(n,)` bool, on the CPU.
+        """
+        raise NotImplementedError
+
+    def get_mrope_input_positions(self, input_tokens: list[int], mm_features: Sequence[Any]) -> tuple[Tensor, int]:
+        return prompt_positions(len(input_tokens), self.items(mm_features))
+
+    def recompute_mrope_positions(
+        self, input_ids: Any, multimodal_embeddings: Sequence[Tensor], mrope_positions: Tensor, num_computed_tokens: int
+    ) -> tuple[Sequence[Tensor], Tensor, int]:
+        positions, ids = mrope_positions.clone(), torch.as_tensor(input_ids).cpu()
+        text = ~torch.isin(ids, torch.tensor(placeholder_ids(self.config)))
+        features = []
+        for embeddings, where in zip(
+            multimodal_embeddings, columns_of(multimodal_embeddings, text, num_computed_tokens)
+        ):
+            kept, places = without_digits(embeddings, self.place_rows)
+            if len(where):
+                self.place(positions, where.to(positions.device), places.to(positions.device), text)
+            features.append(kept)
+        return features, positions, delta_of(positions)
+
 
 class OneRowMixin(_PositionsMixin):
     """Comes before a model class with one row of positions.
@@ -62,9 +92,11 @@ class OneRowMixin(_PositionsMixin):
     pruning, so that the greatest position of a prompt is right whatever was dropped.
     """
 
+    place_rows = 1
+
     def __init__(self, *, vllm_config: Any, prefix: str = ""):
         super().__init__(vllm_config=vllm_config, prefix=prefix)
-        self.zspa_positions = preserves(self.config)
+        self.zspa_positions = self.config.zspa_position_ids == "preserve"
         if self.zspa_positions:
             ask_for_positions_after_encoding(vllm_config)
 
@@ -81,26 +113,13 @@ class OneRowMixin(_PositionsMixin):
         return len(feature.data[f"zspa_{feature.modality}_stretch"].data)
 
     def get_mrope_input_positions(self, input_tokens: list[int], mm_features: Sequence[Any]) -> tuple[Tensor, int]:
-        items = self.items(mm_features)
-        positions, delta = prompt_positions(len(input_tokens), items)
-        for item in items:
+        positions, delta = super().get_mrope_input_positions(input_tokens, mm_features)
+        for item in self.items(mm_features):
             positions[2, item.offset : item.offset + item.kept] += item.after - 1
         return positions, delta
 
-    def recompute_mrope_positions(
-        self, input_ids: Any, multimodal_embeddings: Sequence[Tensor], mrope_positions: Tensor, num_computed_tokens: int
-    ) -> tuple[Sequence[Tensor], Tensor, int]:
-        if not len(multimodal_embeddings):
-            return multimodal_embeddings, mrope_positions, delta_of(mrope_positions)
-        positions = mrope_positions.clone()
-        columns = columns_of(multimodal_embeddings, input_ids, placeholder_ids(self.config), num_computed_tokens)
-        features = []
-        for embeddings, where in zip(multimodal_embeddings, columns):
-            kept, (places,) = without_digits(embeddings, 1)
-            where = where.to(positions.device)
-            positions[0, where] = positions[1, where] + places.to(positions.device)
-            features.append(kept)
-        return features, positions, delta_of(positions)
+    def place(self, positions: Tensor, where: Tensor, places: Tensor, text: Tensor) -> None:
+        positions[0, where] = positions[1, where] + places[0]
 
 
 class MropeProcessorMixin(ZspaProcessorMixin):
@@ -172,30 +191,11 @@ class MropeMixin(_PositionsMixin):
                 start += length
         return torch.cat(found, 1), start
 
-    def get_mrope_input_positions(self, input_tokens: list[int], mm_features: Sequence[Any]) -> tuple[Tensor, int]:
-        return prompt_positions(len(input_tokens), self.items(mm_features))
-
-    def recompute_mrope_positions(
-        self, input_ids: Any, multimodal_embeddings: Sequence[Tensor], mrope_positions: Tensor, num_computed_tokens: int
-    ) -> tuple[Sequence[Tensor], Tensor, int]:
+    def place(self, positions: Tensor, where: Tensor, places: Tensor, text: Tensor) -> None:
         """Every image stands between two tokens of text, whose positions say where it begins."""
-        if not len(multimodal_embeddings):
-            return multimodal_embeddings, mrope_positions, delta_of(mrope_positions)
-        positions = mrope_positions.clone()
-        placeholders = placeholder_ids(self.config)
-        ids = torch.as_tensor(input_ids).cpu()
-        text = ~torch.isin(ids, torch.tensor(placeholders))
-        features = []
-        for embeddings, where in zip(
-            multimodal_embeddings, columns_of(multimodal_embeddings, ids, placeholders, num_computed_tokens)
-        ):
-            kept, places = without_digits(embeddings, ROWS)
-            if len(where):
-                before = text[: int(where[0])].nonzero()[-1:, 0]
-                start = positions[0, before.to(positions.device)].sum() + len(before)  # 0 where there is none
-                positions[:, where.to(positions.device)] = start + places.to(positions.device)
-            features.append(kept)
-        return features, positions, delta_of(positions)
+        before = text[: int(where[0])].nonzero()[-1:, 0]
+        start = positions[0, before.to(positions.device)].sum() + len(before)  # 0 where there is none
+        positions[:, where] = start + places
 
 
 def with_digits(features: Tensor, places: Tensor) -> Tensor:
@@ -227,15 +227,12 @@ def prompt_positions(length: int, items: Sequence[Item]) -> tuple[Tensor, int]:
     return torch.cat(parts).repeat(ROWS, 1), position + text - length
 
 
-def columns_of(
-    embeddings: Sequence[Tensor], input_ids: Any, placeholders: Sequence[int], computed: int
-) -> list[Tensor]:
-    """The columns `(l,)` of the prompt that each of the embeddings fills: placeholders from column `computed` on, in
-    their order. An image that an earlier step has computed a part of is given from there on."""
-    ids = torch.as_tensor(input_ids)
-    spots = torch.isin(ids, torch.tensor(placeholders, device=ids.device)).nonzero()[:, 0]
+def columns_of(embeddings: Sequence[Tensor], text: Tensor, computed: int) -> list[Tensor]:
+    """The columns `(l,)` of the prompt that each of the embeddings fills: those that are not `text` `(n,)`, from column
+    `computed` on, in their order. An image that an earlier step has computed a part of is given from there on."""
+    spots = (~text).nonzero()[:, 0]
     spots = spots[spots >= computed]
-    return list(spots[: sum(map(len, embeddings))].split([len(e) for e in embeddings]))
+    return list(spots[: sum(map(len, embeddings))].split([len(e) for e in embeddings])) if len(embeddings) else []
 
 
 def delta_of(positions: Tensor) -> int:

@@ -226,11 +226,11 @@ class ZspaModelMixin:
     def _embedded(self, prompts: list[Tensor], like: Tensor) -> list[Tensor]:
         """Embeddings `(m_i, d)` of token ids `(m_i,)`; images of one request have the same."""
         embed = self.get_language_model().embed_input_ids
-        known: dict[tuple[int, ...], Tensor] = {(): like[:0]}
+        made: dict[tuple[int, ...], Tensor] = {(): like[:0]}
         for ids in prompts:
-            if tuple(ids.tolist()) not in known:
-                known[tuple(ids.tolist())] = embed(ids.to(like.device))
-        return [known[tuple(ids.tolist())] for ids in prompts]
+            if tuple(ids.tolist()) not in made:
+                made[tuple(ids.tolist())] = embed(ids.to(like.device))
+        return [made[tuple(ids.tolist())] for ids in prompts]
 
 
 def turns(sizes: Sequence[int], most: int) -> list[list[int]]:

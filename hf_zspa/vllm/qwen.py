@@ -60,16 +60,3 @@ class ZspaQwen3_5ForConditionalGeneration(MropeMixin, qwen3_5.Qwen3_5ForConditio
         "qwen3_vl.py:Qwen3VLMultiModalProcessor",
         "qwen3_vl.py:mrope_positions_factor",
     )
-
-
-@served
-class ZspaQwen3_5MoeForConditionalGeneration(MropeMixin, qwen3_5.Qwen3_5MoeForConditionalGeneration):
-    """`Qwen3_5MoeForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
-
-    zspa_rests_on = (
-        "qwen3_5.py:Qwen3_5MoeForConditionalGeneration",
-        "qwen3_5.py:Qwen3_5ForConditionalGeneration",
-        "qwen3_vl.py:Qwen3VLForConditionalGeneration",
-        "qwen3_vl.py:Qwen3VLMultiModalProcessor",
-        "qwen3_vl.py:mrope_positions_factor",
-    )

@@ -135,7 +135,7 @@ class Engine:
 
 WIDE_HEADS = {"linear_key_head_dim": 128, "linear_value_head_dim": 128}  # a CPU's kernels know no narrower ones
 TEXT = {
-    "qwen3_5": WIDE_HEADS, "qwen3_5_moe": WIDE_HEADS,
+    "qwen3_5": WIDE_HEADS,
     "qwen2_vl": {"rope_theta": 100.0},  # else a step in height turns too little to change an answer
 }  # fmt: skip
 

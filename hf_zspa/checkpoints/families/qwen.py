@@ -37,4 +37,4 @@ QWEN2_5_VL = merged_patches("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", 
 QWEN3_VL = merged_patches("qwen3_vl", "Qwen3VLForConditionalGeneration", patch=16, vllm="qwen")
 QWEN3_VL_MOE = merged_patches("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", patch=16, vllm="qwen")
 QWEN3_5 = merged_patches("qwen3_5", "Qwen3_5ForConditionalGeneration", patch=16, vllm="qwen")
-QWEN3_5_MOE = merged_patches("qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration", patch=16, vllm="qwen")
+QWEN3_5_MOE = merged_patches("qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration", patch=16)
