@@ -17,7 +17,7 @@ from .internals import ask_for_positions_after_encoding
 from .processing import VISUAL, ZspaProcessorMixin, placeholder_ids
 from .pruning import ROWS, ZspaModelMixin
 
-BASE = 128  # distances are written as two digits, because 16-bit floats are exact only up to 256
+BASE, DIGITS = 128, 3  # places are written in digits, because 16-bit floats are exact only up to 256
 
 
 @dataclass(frozen=True)
@@ -199,15 +199,16 @@ class MropeMixin(_PositionsMixin):
 
 
 def with_digits(features: Tensor, places: Tensor) -> Tensor:
-    """Features `(l, d)` with the places `(rows, l)` of their tokens behind them in digits, `(l, d + 2 · rows)`."""
-    digits = torch.stack([places // BASE, places % BASE], 1).flatten(0, 1)
+    """Features `(l, d)` with the places `(rows, l)` of their tokens behind them, `(l, d + DIGITS · rows)`."""
+    digits = torch.stack([places // BASE**power % BASE for power in range(DIGITS)], 1).flatten(0, 1)
     return torch.cat([features, digits.T.to(features)], 1)
 
 
 def without_digits(embeddings: Tensor, rows: int) -> tuple[Tensor, Tensor]:
     """Features `(l, d)` and places `(rows, l)` of what `with_digits` made."""
-    digits = embeddings[:, -2 * rows :].long().T.unflatten(0, (rows, 2))
-    return embeddings[:, : -2 * rows], digits[:, 0] * BASE + digits[:, 1]
+    width = DIGITS * rows
+    digits = embeddings[:, -width:].long().T.unflatten(0, (rows, DIGITS))
+    return embeddings[:, :-width], sum(digits[:, power] * BASE**power for power in range(DIGITS))
 
 
 def prompt_positions(length: int, items: Sequence[Item]) -> tuple[Tensor, int]:

@@ -93,8 +93,10 @@ def test_images_are_encoded_together_up_to_a_number_of_tokens():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_places_survive_the_dtype_of_features(dtype):
-    """Two digits to the base 128: 16-bit floats have whole numbers up to 256 exactly, at least."""
+    """Digits to the base 128: 16-bit floats have whole numbers up to 256 exactly, at least. Of a long video places go
+    farther than two of them."""
     features = torch.randn(16384, 8).to(dtype)
-    places = torch.stack([torch.arange(16384), torch.arange(16384).flip(0), torch.full((16384,), 16383)])
+    first = torch.arange(16384)
+    places = torch.stack([first, first.flip(0) + 32_800, first * 128 + 127])
     back, found = without_digits(with_digits(features, places), 3)
     assert torch.equal(back, features) and torch.equal(found, places)
