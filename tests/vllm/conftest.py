@@ -18,6 +18,7 @@ import worker
 from hf_zspa.checkpoints.convert import convert_checkpoint
 
 KEEP, CORE = 0.3, 0.4
+SAMPLING = ("do_sample_frames", "fps", "num_frames")  # of the frames of a video, by a processor
 ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_LOGGING_LEVEL": "INFO", "TOKENIZERS_PARALLELISM": "false",
@@ -78,9 +79,10 @@ class Reference:
         return request | ({} if video is None else {"video": video, "metadata": video_metadata(len(video))})
 
     def inputs(self, request: dict):
-        given = {"images": request["images"] or None}
+        given, asked = {"images": request["images"] or None}, request.get("mm_processor_kwargs", {})
         if "video" in request:
             given |= {"videos": [request["video"]], "video_metadata": [request["metadata"]], "do_sample_frames": False}
+            given |= {name: value for name, value in asked.items() if name in SAMPLING}
         return self.processor(text=[request["prompt"]], return_tensors="pt", **given)
 
     def tokens(self, request: dict, steps: int = 8, **options) -> list[int]:

@@ -93,10 +93,10 @@ class Server:
             self.stop()
             raise
 
-    def ask(self, ask: Ask, steps: int = 8, **options):
-        extra = {"extra_body": {"mm_processor_kwargs": ask.ratios}} if ask.ratios else {}
+    def ask(self, ask: Ask, steps: int = 8, extra: dict | None = None, **options):
+        body = (extra or {}) | ({"mm_processor_kwargs": ask.ratios} if ask.ratios else {})
         return self.client.chat.completions.create(
-            model="zspa", messages=ask.messages, temperature=0, max_tokens=steps, **extra, **options
+            model="zspa", messages=ask.messages, temperature=0, max_tokens=steps, extra_body=body, **options
         )
 
     def stop(self) -> None:

@@ -14,12 +14,11 @@ FAMILIES = [
     "llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "glm4v", "internvl",
     "smolvlm", "idefics3", "mistral3",
 ]  # fmt: skip
+NIGHTLY = partial(pytest.param, marks=pytest.mark.nightly)
 # What takes an engine of its own runs for some of a kind at every change, and before a release for all: one row of
 # positions, tiles, M-RoPE, and that with DeepStack.
 OF_A_KIND = {"llava", "smolvlm", "qwen2_5_vl", "qwen3_vl"}
-WITH_ENGINES_OF_THEIR_OWN = [
-    family if family in OF_A_KIND else pytest.param(family, marks=pytest.mark.nightly) for family in FAMILIES
-]
+WITH_ENGINES_OF_THEIR_OWN = [family if family in OF_A_KIND else NIGHTLY(family) for family in FAMILIES]
 VIDEO_FAMILIES = ["llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "glm4v"]
 BLOCK = 32  # tokens of the cache that are reused together
 
@@ -130,6 +129,19 @@ def test_a_video_equals_transformers(engine_of, family):
     video = tiny.random_video(4, 84, 56)
     requests = [engine.reference.prompt(video, QUESTION), engine.reference.prompt(image(), video, OTHER)]
     assert_equal(engine, requests[: 1 + (family != "glm4v")])  # transformers has no images beside videos there
+
+
+def test_features_of_a_video_are_those_of_its_frames(engine_of):
+    """Of two samplings of one video each is encoded, and none is taken for the other; a further question needs none."""
+    engine = engine_of("qwen3_vl")
+    ours, video = engine.reference, tiny.random_video(8, 84, 56, seed=20)
+    samplings = [{"fps": 1.0}, {"fps": 2.0}, {"fps": None, "num_frames": 6}]
+    given = [{"mm_processor_kwargs": {"do_sample_frames": True} | sampling} for sampling in samplings]
+    requests = [ours.prompt(video, question, **options) for question in (QUESTION, OTHER) for options in given]
+    before = engine.run(ours.prompt(QUESTION)).encodings
+    found = [engine.run(request) for request in requests]
+    assert [one.tokens for one in found] == [[ours.tokens(request)] for request in requests]
+    assert [one.encodings - before for one in found] == [1, 2, 3, 3, 3, 3]
 
 
 def test_a_video_of_a_family_whose_images_alone_are_pruned_is_refused(reference, start):
@@ -324,13 +336,13 @@ def test_images_without_text_between_them_are_refused(engine_of):
     assert engine.run(good).tokens == [engine.reference.tokens(good)]
 
 
-@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl", NIGHTLY("qwen3_vl"), NIGHTLY("smolvlm")])
 def test_two_ranks_of_a_tensor_parallel_engine_equal_transformers(reference, start, family):
     options = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
     assert_equal(start(reference(family), in_process=False, **options), list(prompts(reference(family)).values())[:6])
 
 
-@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl", NIGHTLY("qwen3_vl"), NIGHTLY("internvl")])
 def test_two_stages_of_a_pipeline_equal_transformers(reference, start, family):
     """Only the first stage sees the images, and with them where the kept tokens stand.
 
