@@ -4,14 +4,16 @@
 
 Each line of `questions.jsonl` is `{"image": path, "question": text}`, with paths that every machine can read; the
 folder `answers` gets JSON lines with `answer` and `prompt_tokens` added, or an `error` where the image cannot be read
-or vLLM refuses the prompt. Inside a running Ray cluster (RAY_ADDRESS, or `ray job submit`) the engines spread over its
-machines; without one Ray starts on this machine alone. Needs `pip install '.[vllm]' 'ray[data]'` on each of them,
-nothing else: the ratios are in the checkpoint. On a CPU add `--gpus 0` and
+or vLLM refuses the prompt. Questions are answered with the settings of the checkpoint, those of `hf-zspa tune --apply`
+too; a line can have others, as `"settings": {"zspa_keep_ratio": 0.25, "zspa_method": "weighted"}`. Inside a running Ray
+cluster (RAY_ADDRESS, or `ray job submit`) the engines spread over its machines; without one Ray starts on this machine
+alone. Needs `pip install '.[vllm]' 'ray[data]'` on each of them, nothing else. On a CPU add `--gpus 0` and
 `--options '{"gpu_memory_utilization": 0.5, "block_size": 32}'`, the share of the memory that each engine may take.
 """
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +33,36 @@ class Answerer:
         self.refusals = (OSError, ValueError, VLLMClientError)  # of one request, which are no fault of the engine
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
-        found = self.answers([conversation(*pair) for pair in zip(rows["image"], rows["question"])])
+        asked = [conversation(*pair) for pair in zip(rows["image"], rows["question"])]
+        found: list[dict[str, Any]] = [{}] * len(asked)
+        for settings, places in places_by_settings(rows.get("settings", [None] * len(asked))).items():
+            answers = self.answers([asked[place] for place in places], json.loads(settings))
+            for place, answer in zip(places, answers):
+                found[place] = answer
         return rows | {name: [one.get(name) for one in found] for name in ("answer", "prompt_tokens", "error")}
 
-    def answers(self, asked: list[Any]) -> list[dict[str, Any]]:
+    def answers(self, asked: list[Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
         """All at once; where one cannot be answered, each by itself."""
         try:
             failed = next((one for one in asked if isinstance(one, Exception)), None)
             if failed:
                 raise failed
-            found = self.engine.chat(asked, self.sampling, use_tqdm=False)
+            found = self.engine.chat(asked, self.sampling, use_tqdm=False, mm_processor_kwargs=settings)
         except self.refusals as error:
             if len(asked) == 1:
                 return [{"error": str(error)}]
-            return [answer for one in asked for answer in self.answers([one])]
+            return [answer for one in asked for answer in self.answers([one], settings)]
         return [{"answer": o.outputs[0].text.strip(), "prompt_tokens": len(o.prompt_token_ids)} for o in found]
+
+
+def places_by_settings(settings: Iterable[dict[str, Any] | None]) -> dict[str, list[int]]:
+    """The places of rows by what they set, as JSON: what others set Ray fills in, with None or not a number."""
+    found: dict[str, list[int]] = {}
+    for place, given in enumerate(settings):
+        entries = given.items() if isinstance(given, dict) else ()
+        own = {name: value for name, value in entries if value is not None and value == value}
+        found.setdefault(json.dumps(own, sort_keys=True), []).append(place)
+    return found
 
 
 def conversation(path: str, question: str) -> list[dict[str, Any]] | OSError:
