@@ -6,11 +6,21 @@ TESTED_AT_EVERY_CHANGE = ("4.57.6", "5.16.1", "5.24.0")  # and 5.19.0 as what vL
 
 
 def install_command(version: str = __version__, extra: str = "") -> str:
-    """The command that installs a version: from the repository, whose address is `Repository` in pyproject.toml.
+    """The command that installs a version, with an `extra` of pyproject.toml if one is named.
 
-    With it comes an `extra` of pyproject.toml, if one is named. A version in development has no tag, and is what the
-    repository holds. Where the address is not known, as of a folder that is only on the path, the command is for a
-    checkout of the version.
+    Where the address of the repository is not known, as of a folder that is only on the path, it is for a checkout of
+    the version.
+    """
+    required = requirement(version, extra)
+    if " @ " in required:
+        return f'pip install "{required}"'
+    here = f"'.[{extra}]'" if extra else "."
+    return f"pip install {here} # in a checkout of hf_zspa {version}"
+
+
+def requirement(version: str = __version__, extra: str = "") -> str:
+    """What a file of requirements has for a version: the repository, whose address is `Repository` in pyproject.toml;
+    the version alone where that is not known. A version in development has no tag, and is what the repository holds.
     """
     from importlib.metadata import PackageNotFoundError, metadata
 
@@ -19,8 +29,6 @@ def install_command(version: str = __version__, extra: str = "") -> str:
     except PackageNotFoundError:
         urls = []
     named = dict(url.split(", ", 1) for url in urls)
-    if "Repository" in named:
-        tag = "" if ".dev" in version else f"@v{version}"
-        return f'pip install "hf-zspa{extra and f"[{extra}]"} @ git+{named["Repository"]}{tag}"'
-    here = f"'.[{extra}]'" if extra else "."
-    return f"pip install {here} # in a checkout of hf_zspa {version}"
+    name = f"hf-zspa[{extra}]" if extra else "hf-zspa"
+    tag = "" if ".dev" in version else f"@v{version}"
+    return f"{name} @ git+{named['Repository']}{tag}" if "Repository" in named else f"{name}=={version}"

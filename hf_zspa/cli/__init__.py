@@ -7,7 +7,7 @@ import typer
 
 from ..hub import Interrupted
 from ..version import __version__
-from . import checkpoints, hub, measuring, pictures, tuning
+from . import checkpoints, hub, measuring, page, pictures, tuning
 from .shared import flag
 
 INTERRUPTED = 130  # the exit status of what Ctrl-C ends
@@ -36,7 +36,7 @@ def _app(
     """Where `--version` is taken; the help of the program is above."""
 
 
-for part in (pictures, checkpoints, hub, measuring, tuning):
+for part in (pictures, checkpoints, hub, measuring, tuning, page):
     app.add_typer(part.app)
 
 

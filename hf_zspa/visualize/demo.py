@@ -70,7 +70,7 @@ def demo(
     target = picture_file(output)
     image, prompt, right = _asked(image_file, prompt)
     model, processor = load_zspa(shipped_checkpoint("embedded"))
-    _check_words(processor.tokenizer, prompt)
+    check_words(processor.tokenizer, prompt)
     inputs = question_inputs(model, processor, image, prompt)
     selection = explain(model, inputs, **settings)
     views = token_views(model, processor, inputs, image, len(selection.scores))
@@ -107,7 +107,8 @@ def answer(model, processor, inputs, tokens: int, **settings) -> Answer:
     return Answer(text, tokens, statistics.median(first_tokens), statistics.median(totals))
 
 
-def _check_words(tokenizer, prompt: str) -> None:
+def check_words(tokenizer, prompt: str) -> None:
+    """Raises `ValueError` where an embedded model does not know a word of a prompt."""
     unknown = [word for word in prompt.split() if tokenizer.unk_token_id in tokenizer(word)["input_ids"]]
     if unknown:
         raise ValueError(

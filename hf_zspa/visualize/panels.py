@@ -75,20 +75,26 @@ def enlarged(view: View) -> Image.Image:
     return view.image.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _kept_column(title: str, views: Sequence[View], selection: Selection) -> Column:
-    legend = [
-        (swatch(CORE), f"{len(selection.core)} {selection.why[0]}"),
-        (swatch(DIVERSITY), f"{len(selection.diversity)} {selection.why[1]}"),
+def legend(views: Sequence[View], selection: Selection) -> list[tuple[tuple[int, int, int] | None, str]]:
+    """What the frames in `kept_tokens` mean, and what there is to say of the selection, each with its colour if any."""
+    lines: list[tuple[tuple[int, int, int] | None, str]] = [
+        (CORE, f"{len(selection.core)} {selection.why[0]}"),
+        (DIVERSITY, f"{len(selection.diversity)} {selection.why[1]}"),
         (None, f"{len(selection.kept)} of {len(selection.scores)} tokens kept"),
     ]
     if selection.note:
-        legend.append((None, selection.note))
+        lines.append((None, selection.note))
     placed = torch.cat([view.tokens.flatten() for view in views])
     newlines = int((~torch.isin(selection.kept, placed)).sum())
     if newlines:
-        legend.append((None, f"{newlines} of them end a row: no place in the image"))
+        lines.append((None, f"{newlines} of them end a row: no place in the image"))
+    return lines
+
+
+def _kept_column(title: str, views: Sequence[View], selection: Selection) -> Column:
     panels = [kept_tokens(view, selection.core, selection.diversity) for view in views]
-    return Column([title] * len(views), panels, legend)
+    lines = [(colour and swatch(colour), text) for colour, text in legend(views, selection)]
+    return Column([title] * len(views), panels, lines)
 
 
 def _viridis(levels: np.ndarray) -> np.ndarray:

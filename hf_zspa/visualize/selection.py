@@ -57,13 +57,18 @@ def explain(model, inputs, **settings: Any) -> Selection:
         settings: `keep_ratio`, `method`, `core_ratio`, `relevance_weight`, `pooling` and `centre`; what is None is the
             checkpoint's.
     """
+    (visual,), (prompt,) = model.visual_and_prompt_tokens(**inputs)
+    return explain_tokens(model, visual, prompt, **settings)
+
+
+def explain_tokens(model, visual: Tensor, prompt: Tensor, **settings: Any) -> Selection:
+    """`explain`, of what `visual_and_prompt_tokens` of the model has for the image: nothing is encoded."""
     config = model.config
     asked = {f"zspa_{name}": value for name, value in settings.items()}
     method = settings.get("method") or config.zspa_method
     pruner = model.pruner_for_call(**asked)
     if pruner is None:  # all tokens are kept
         method, pruner = "zspa", ZspaPruner(1.0, config.zspa_core_ratio, config.zspa_pooling)
-    (visual,), (prompt,) = model.visual_and_prompt_tokens(**inputs)
     core, diversity = pruner.split([visual], [prompt])[0]
     scores = torch.zeros(len(visual))
     if len(prompt):

@@ -43,7 +43,7 @@ def shown(monkeypatch, capsys):
     return show
 
 
-@pytest.mark.parametrize("command", ["convert", "push", "verify", "visualize", "bench", "eval", "tune"])
+@pytest.mark.parametrize("command", ["convert", "push", "verify", "visualize", "bench", "eval", "tune", "app"])
 def test_an_option_without_a_value_has_no_type(shown, command):
     assert "<bool>" not in shown(command, "--help")[1].split("--help <bool> Show")[0]
 

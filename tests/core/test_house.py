@@ -10,7 +10,7 @@ PACKAGE = ROOT / "hf_zspa"
 # From the lowest room to the highest: each imports from those before it alone.
 ROOMS = (
     "remote_code", "version", "output", "pruners", "scenes", "checkpoints", "loading", "scenes.training", "visualize",
-    "evaluation", "bench", "tuning", "hub", "vllm", "cli", "__init__", "__main__",
+    "evaluation", "bench", "tuning", "hub", "app", "vllm", "cli", "__init__", "__main__",
 )  # fmt: skip
 TOP_LEVEL = {
     ".ci", ".gitattributes", ".gitignore", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE",

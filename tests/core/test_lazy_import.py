@@ -8,7 +8,7 @@ import pytest
 import hf_zspa
 
 SLOW = ("torch", "transformers", "huggingface_hub", "numpy", "PIL")
-COMMANDS = ("demo", "convert", "inspect", "verify", "push", "visualize", "eval", "bench", "tune")
+COMMANDS = ("demo", "convert", "inspect", "verify", "push", "visualize", "eval", "bench", "tune", "app")
 
 
 def imported_by(program: str, *arguments: str) -> list[str]:

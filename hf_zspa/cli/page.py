@@ -1,0 +1,48 @@
+"""`hf-zspa app`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..version import install_command, requirement
+from .shared import Trust, flag, quiet, say
+
+app = typer.Typer()
+
+
+@app.command("app")
+def app_command(
+    checkpoint: Annotated[str, typer.Argument(help="A zspa checkpoint: a folder, a Hub id or embedded.")] = "embedded",
+    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 lets others in.")] = "127.0.0.1",
+    port: Annotated[int | None, typer.Option(help="By default the first free one from 7860 on.")] = None,
+    share: Annotated[bool, flag("--share", help="Make it public for some days, through Gradio's servers.")] = False,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="Such as cuda:0; by default the GPU if there is one.")] = None,
+    space: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Serve nothing, but write the page there as a Hugging Face Space."),
+    ] = None,
+    trust_remote_code: Trust = False,
+) -> None:
+    """Serves a page: a picture and a question, both answers, and what is kept as sliders move."""
+    quiet()
+    try:
+        from ..app.serve import launch
+        from ..app.space import write_space
+    except ImportError as error:
+        if error.name != "gradio":
+            raise
+        raise ValueError(f"the page needs gradio: {install_command(extra='app')}") from error
+    if space is None:
+        launch(
+            checkpoint, trust_remote_code=trust_remote_code, host=host, port=port, share=share, device=device,
+            dtype=dtype, say=say,
+        )  # fmt: skip
+        return
+    target = write_space(checkpoint, space, trust_remote_code)
+    say(
+        f"wrote {target}: create a Gradio Space on the Hub, and upload it with hf upload --repo-type space ORG/NAME {space}"
+    )
+    if " @ " not in requirement():
+        say("requirements.txt names a version that no index has yet: put an address there that pip can install from")
