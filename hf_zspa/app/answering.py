@@ -118,22 +118,24 @@ class Answering:
         streamer = TextIteratorStreamer(self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True)
         clock = _Clock(self.model.device)
 
-        def run() -> float:
+        def run() -> Answer:
             clock.start = time.perf_counter()  # it may have waited for others until here
             try:
-                self.model.generate(
+                ids = self.model.generate(
                     **inputs, **settings, streamer=streamer, stopping_criteria=StoppingCriteriaList([clock]),
                     do_sample=False, max_new_tokens=new_tokens,
                 )  # fmt: skip
-                return clock.now()
+                total = clock.now()
             finally:
                 streamer.end()
+            text = self.processor.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            return Answer(text.strip(), tokens, clock.first_token, total)
 
-        total, said = self._thread.submit(run), ""
+        whole, said = self._thread.submit(run), ""
         try:
             for piece in streamer:
                 said += piece
                 yield Answer(said.strip(), tokens, clock.first_token, 0.0)
-            yield Answer(said.strip(), tokens, clock.first_token, total.result())
+            yield whole.result()
         finally:
             clock.stopped = True

@@ -63,9 +63,10 @@ def launch(
     Raises:
         ValueError: the checkpoint cannot be loaded, or the server not be started.
     """
-    page = build(Answering(checkpoint, trust_remote_code, device=device, dtype=dtype))
-    say(f"{checkpoint} answers at {serve(page, host, port, share)} until Ctrl-C")
+    answering = Answering(checkpoint, trust_remote_code, device=device, dtype=dtype)
+    page = build(answering)
+    say(f"{answering.name} answers at {serve(page, host, port, share)} until Ctrl-C")
     try:
         threading.Event().wait()
     finally:
-        page.close()
+        page.close(verbose=False)

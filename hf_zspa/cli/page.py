@@ -41,8 +41,6 @@ def app_command(
         )  # fmt: skip
         return
     target = write_space(checkpoint, space, trust_remote_code)
-    say(
-        f"wrote {target}: create a Gradio Space on the Hub, and upload it with hf upload --repo-type space ORG/NAME {space}"
-    )
+    say(f"wrote {target}: hf upload ORG/NAME {space} --repo-type space makes a Space of it")
     if " @ " not in requirement():
         say("requirements.txt names a version that no index has yet: put an address there that pip can install from")

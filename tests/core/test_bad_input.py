@@ -1,20 +1,17 @@
 """Pictures and prompts that cannot be used, in every command that takes them: one line that says which."""
 
 import json
-import struct
-import zlib
 from unittest.mock import Mock
 
 import pytest
 import tiny
+from bad_pictures import PICTURE, PICTURES
 from PIL import Image
 
 from hf_zspa import cli
 from hf_zspa.checkpoints.convert import convert_checkpoint
 from hf_zspa.loading import open_image
-from hf_zspa.scenes import CHECKPOINT, EXAMPLES
-
-PICTURE = EXAMPLES / "relation.png"
+from hf_zspa.scenes import CHECKPOINT
 
 
 @pytest.fixture(scope="module")
@@ -40,24 +37,6 @@ def fails(monkeypatch, capsys, tmp_path):
     return run
 
 
-def png(width: int, height: int, data: bytes = b"", bits: int = 8, colour: int = 2) -> bytes:
-    """A PNG of this size whose pixels are `data`, as far as there are any."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
-
-
-PICTURES = {
-    "huge": (png(20_000, 20_000), "too large a picture"),
-    "large": (png(10_000, 10_000), "not an image that can be read"),  # as many pixels as Pillow warns of
-    "cut": (PICTURE.read_bytes()[: PICTURE.stat().st_size // 2], "not an image that can be read"),
-    "odd": (png(8, 8, bits=3), "not an image that can be read"),
-    "text": (b"no picture", "not an image that can be read"),
-    "empty": (b"", "not an image that can be read"),
-}
 PROMPTS = {
     "empty": (" ", "is empty: ask something"),
     "no Unicode": ("what\udcff?", "is 'what\\udcff?', which is not valid UTF-8"),
