@@ -9,6 +9,8 @@ import transformers
 from drawn import assert_drawn_where_it_lies
 from PIL import Image
 
+from hf_zspa.app import answering
+from hf_zspa.app.markup import panels
 from hf_zspa.checkpoints.convert import convert_checkpoint
 from hf_zspa.checkpoints.inspect import inspect_checkpoint
 from hf_zspa.checkpoints.verify import verify_checkpoint
@@ -97,3 +99,22 @@ def test_compact_is_allowed_where_positions_are_one_row(family, load):
     assert ("compact" in pair.model.config_class.allowed_position_ids) == (
         not hasattr(pair.model.model, "get_rope_index")
     )
+
+
+@every_family
+def test_the_page_asks_it_and_draws_what_is_kept(family, converted, tmp_path, monkeypatch):
+    monkeypatch.setattr(answering, "NEW_TOKENS", 4)
+    tiny.random_image(150, 90).save(tmp_path / "a.png")
+    asked = (str(tmp_path / "a.png"), "what colour is the star?")
+    page = answering.Answering(str(converted(family)))
+    question = page.question(*asked)
+    kept = page.select(question, keep_ratio=0.3, method="weighted").kept
+    (expected,) = page.model.select_visual_tokens(
+        **question_inputs(page.model, page.processor, Image.open(asked[0]), asked[1]),
+        zspa_keep_ratio=0.3,
+        zspa_method="weighted",
+    )
+    assert torch.equal(kept, expected)
+    assert panels(question.views, page.select(question)).count("<img") == 2 * len(question.views)
+    *_, whole = page.answer(*asked, len(kept), keep_ratio=0.3, method="weighted")
+    assert 0 < whole.first_token <= whole.total
