@@ -92,7 +92,6 @@ def test_a_generation_loop_of_the_users_own_equals_the_oracle(pair, left_out):
     """`custom_generate` takes a function that generates by the model's own preparation."""
 
     def greedy(model, input_ids, stopping_criteria, generation_config, logits_processor, **kwargs):
-        cache_name = next(n for n in ("cache", "past_key_values") if kwargs.get(n) is not None)
         kwargs = {name: value for name, value in kwargs.items() if name not in left_out}
         if hasattr(model, "_get_initial_cache_position"):  # up to 5.0
             kwargs = model._get_initial_cache_position(input_ids.shape[1], input_ids.device, kwargs)
@@ -106,6 +105,7 @@ def test_a_generation_loop_of_the_users_own_equals_the_oracle(pair, left_out):
             kwargs = model._update_model_kwargs_for_generation(out, kwargs)
             first = False
             if stopping_criteria(input_ids, None).all():
+                cache_name = next(n for n in ("cache", "past_key_values") if kwargs.get(n) is not None)
                 assert kwargs[cache_name].get_seq_length() < input_ids.shape[1] - 1
                 return input_ids
 
