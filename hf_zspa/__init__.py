@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .checkpoints.verify import verify_checkpoint
     from .hub.push import push_checkpoint
     from .loading import AutoModelForVision2Seq
+    from .models.in_memory import from_pretrained, prune, unprune
     from .remote_code.zspa_methods import DppPruner, MmtokPruner, WeightedPruner, select_tokens
     from .remote_code.zspa_selection import VisualTokenPruner, ZspaPruner
     from .tuning.tune import tune
@@ -25,10 +26,13 @@ __all__ = [
     "ZspaPruner",
     "__version__",
     "convert_checkpoint",
+    "from_pretrained",
     "inspect_checkpoint",
+    "prune",
     "push_checkpoint",
     "select_tokens",
     "tune",
+    "unprune",
     "verify_checkpoint",
     "visualize_checkpoint",
 ]
@@ -42,10 +46,13 @@ _MODULES = {
     "WeightedPruner": ".remote_code.zspa_methods",
     "ZspaPruner": ".remote_code.zspa_selection",
     "convert_checkpoint": ".checkpoints.convert",
+    "from_pretrained": ".models.in_memory",
     "inspect_checkpoint": ".checkpoints.inspect",
+    "prune": ".models.in_memory",
     "push_checkpoint": ".hub.push",
     "select_tokens": ".remote_code.zspa_methods",
     "tune": ".tuning.tune",
+    "unprune": ".models.in_memory",
     "verify_checkpoint": ".checkpoints.verify",
     "visualize_checkpoint": ".visualize.checkpoint",
 }

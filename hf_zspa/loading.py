@@ -16,6 +16,7 @@ from transformers import PretrainedConfig, StoppingCriteria
 from .checkpoints.base import is_converted, read_config
 from .checkpoints.resolve import checkpoint_folder
 from .checkpoints.verify import check_code
+from .models.in_memory import from_pretrained
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")  # "auto" is as stored
 
@@ -47,7 +48,8 @@ class AutoModelForVision2Seq(_AUTO_CLASS):
             )
         if fields and not is_converted(given):
             raise ValueError(
-                f"{fields[0]} is for zspa checkpoints, and {pretrained_model_name_or_path} is none: convert it first"
+                f"{fields[0]} is for zspa checkpoints, and {pretrained_model_name_or_path} is none: load it with "
+                "hf_zspa.from_pretrained, or convert it"
             )
         return _AUTO_CLASS.from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)  # it goes by its name
 
@@ -107,7 +109,7 @@ def load_zspa(
     device: torch.device | None = None,
     dtype: str = "auto",
 ):
-    """Model and processor of a zspa checkpoint.
+    """Model and processor of a zspa checkpoint; or of a base, which prunes as a conversion with defaults would.
 
     Args:
         checkpoint: as `checkpoint_folder` takes it.
@@ -116,15 +118,17 @@ def load_zspa(
         dtype: one of `DTYPES`.
 
     Raises:
-        ValueError: the checkpoint is not there, is not one of ours, has other code, or its processor needs torchvision.
+        ValueError: the checkpoint is not there, can be no base, has other code, or its processor needs torchvision.
     """
     folder = checkpoint_folder(checkpoint)
+    device = device or usable_device(None)
     if not is_converted(read_config(folder)):
-        raise ValueError(f"{checkpoint} is not a zspa checkpoint: make one with hf-zspa convert {checkpoint} OUT")
+        model = from_pretrained(folder, dtype=dtype)
+        return model.to(device), load_processor(folder)
     if not trust_remote_code:
         check_code(folder, checkpoint)
     processor = load_processor(folder)
-    return load_model(folder, trusted=True, device=device or usable_device(None), dtype=dtype), processor
+    return load_model(folder, trusted=True, device=device, dtype=dtype), processor
 
 
 def question_inputs(model, processor, image: Image.Image, prompt: str):

@@ -11,7 +11,7 @@ import torch
 import transformers
 from PIL import Image
 
-from hf_zspa.checkpoints.families import FAMILIES
+import hf_zspa
 
 KEEP, CORE = 30, 40  # percent
 QUESTION, OTHER = "what colour is the star?", "how many cats are there, and where?"
@@ -119,17 +119,14 @@ def load(family: str, path) -> Pair:
     stock = getattr(transformers, tiny.STOCK[family]).from_pretrained(path).eval()
     processor = transformers.AutoProcessor.from_pretrained(path)
     processor.tokenizer.padding_side = "left"
-    special, vocabulary = sorted(processor.tokenizer.all_special_ids), processor.tokenizer.get_vocab()
-    model_class = pruning_class(family)
-    config = model_class.config_class.from_pretrained(
+    special = sorted(processor.tokenizer.all_special_ids)
+    model = hf_zspa.from_pretrained(
         path,
         zspa_keep_ratio=KEEP / 100,
         zspa_core_ratio=CORE / 100,
         zspa_prompt_scope="text",
         zspa_special_token_ids=special,
-        zspa_image_marker_ids=[vocabulary[token] for token in FAMILIES[family].image_markers] or None,
     )
-    model = model_class.from_pretrained(path, config=config).eval()
     return Pair(family, oracle.Stock(stock, special), model, processor)
 
 

@@ -29,7 +29,7 @@ class Request:
     """What `hf-zspa bench` was asked for.
 
     Attributes:
-        checkpoint: a zspa checkpoint, a folder or a Hub id; None where `shape` says what to build.
+        checkpoint: a zspa checkpoint or a base, a folder or a Hub id; None where `shape` says what to build.
         prompt: what a model with random weights is asked.
         pairs: JSON Lines with `image`, a path relative to the file, and `question`; None for the shipped examples.
         task: in place of pairs, the questions of one of lmms-eval's tasks.

@@ -9,7 +9,7 @@ from .code_files import allowed_position_ids
 from .files import Progress, all_or_nothing, check_target, read_json
 from .resolve import checkpoint_folder, local_folder
 from .verify import verify_checkpoint
-from .write import write_all_but_weights, write_weights
+from .write import check_field_names, write_all_but_weights, write_weights
 
 
 def convert_checkpoint(
@@ -43,7 +43,7 @@ def convert_checkpoint(
             because the disk is full; nothing is left behind.
     """
     target = Path(out).expanduser().resolve()
-    _check_names(fields)
+    check_field_names(fields)
     check_target(target, force)
     source = _checked_base(base, revision, fields)
     if source == target or source in target.parents or target in source.parents:
@@ -78,11 +78,3 @@ def _checked_base(base: str | Path, revision: str | None, fields: dict[str, Any]
     family = family_of(folder := checkpoint_folder(base, revision, weights=False), read_config(folder))
     check_fields(fields, allowed_position_ids(family))
     return checkpoint_folder(base, revision)
-
-
-def _check_names(fields: dict[str, Any]) -> None:
-    for name in fields:
-        if name not in FIELDS:
-            meant = meant_by(name)
-            hint = f"did you mean {meant}?" if meant else f"there are {', '.join(FIELDS)}"
-            raise ValueError(f"{name} is not a field of the config; {hint}")

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
@@ -30,15 +31,18 @@ FAILURES: tuple[type[Exception], ...] = (
 )
 # What asking the Hub for a repository may raise.
 HUB_ERRORS: tuple[type[Exception], ...] = (HFValidationError, LocalEntryNotFoundError, *FAILURES)
+# How a repository is downloaded, by the names that transformers and huggingface_hub have for it.
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token")
 
 
-def checkpoint_folder(checkpoint: str | Path, revision: str | None = None, *, weights: bool = True) -> Path:
+def checkpoint_folder(checkpoint: str | Path, revision: str | None = None, *, weights: bool = True, **hub: Any) -> Path:
     """The folder of a checkpoint; a Hub id is downloaded into the Hub's cache, its safe files only.
 
     Args:
         checkpoint: folder, Hub id with `@revision` behind it if wanted, or a name of one inside this package.
         revision: branch, tag or commit of a Hub id.
         weights: download the weights too.
+        hub: any of `HUB_OPTIONS`; of a folder they mean nothing.
 
     Raises:
         ValueError: there is no such folder or Hub repository, or the Hub cannot be reached.
@@ -55,7 +59,7 @@ def checkpoint_folder(checkpoint: str | Path, revision: str | None = None, *, we
     wanted = [*(f"*{suffix}" for suffix in (*STOCK, ".py")), *(f"{name}*" for name in (*LEGAL, "README.md"))]
     ignored = ["*/*"] if weights else ["*/*", "*.safetensors"]
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=ignored))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=ignored, **hub))
     except HUB_ERRORS as error:
         raise ValueError(f"there is no folder {checkpoint}, and {hub_failure(error, revision)}") from error
 

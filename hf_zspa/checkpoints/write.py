@@ -1,10 +1,11 @@
 """From the folder of a base to the files of a converted checkpoint; where they go is the caller's business."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..remote_code.zspa_config import FIELDS, check_fields, check_names
+from ..remote_code.zspa_config import FIELDS, check_fields, check_names, meant_by
 from ..version import __version__
 from .base import family_of, other_files, read_config
 from .card import base_metadata, write_card
@@ -67,11 +68,27 @@ def stock_fields(source: Path, family: Family) -> dict[str, Any]:
     tokenizer = load_tokenizer(source)
     if not any((source / name).is_file() for name in PROCESSOR_FILES):
         raise ValueError(f"{source} has no image processor: none of the files {', '.join(PROCESSOR_FILES)}")
-    markers = find_turn_markers(tokenizer, read_chat_template(source))
+    return fields_found(family, tokenizer, read_chat_template(source))
+
+
+def fields_found(family: Family, tokenizer, chat_template: str | dict[str, str] | None) -> dict[str, Any]:
+    """The fields of a conversion with defaults, with what is found in a fast tokenizer and a chat template."""
+    if isinstance(chat_template, dict):  # several by name
+        chat_template = chat_template.get("default")
+    markers = find_turn_markers(tokenizer, chat_template)
     found: dict[str, Any] = {"zspa_query_start_ids": markers.start, "zspa_query_end_ids": markers.end}
     if family.image_markers:
         found["zspa_image_marker_ids"] = token_ids(tokenizer, family.image_markers)
     return FIELDS | found | {"zspa_special_token_ids": special_token_ids(tokenizer)}
+
+
+def check_field_names(fields: Iterable[str]) -> None:
+    """Raises `ValueError` where one of the names given is none of a field of the config."""
+    for name in fields:
+        if name not in FIELDS:
+            meant = meant_by(name)
+            hint = f"did you mean {meant}?" if meant else f"there are {', '.join(FIELDS)}"
+            raise ValueError(f"{name} is not a field of the config; {hint}")
 
 
 def _converted(config: dict, family: Family, fields: dict[str, Any]) -> dict:

@@ -56,7 +56,7 @@ def demo_command(
 
 @app.command("visualize")
 def visualize_command(
-    checkpoint: Annotated[str, typer.Argument(help="A zspa checkpoint: a folder or a Hub id.")],
+    checkpoint: Annotated[str, typer.Argument(help="A zspa checkpoint, or a base to try: a folder or a Hub id.")],
     image: Annotated[Path, typer.Option("--image", help="A picture.")],
     prompt: Annotated[str, typer.Option(help="The question about it.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write.")],

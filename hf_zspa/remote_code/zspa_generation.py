@@ -28,6 +28,8 @@ class ZspaGenerationMixin(ZspaForwardMixin):
     cache. Nothing is kept on the model, so that generations cannot disturb each other.
     """
 
+    _auto_class = "AutoModelForImageTextToText"  # what is saved brings its code along, however it was loaded
+
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         wrap_stock_methods(cls, ZspaGenerationMixin, selecting)

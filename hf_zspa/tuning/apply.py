@@ -6,7 +6,7 @@ import re
 import time
 from pathlib import Path
 
-from ..checkpoints.base import known_family, read_config
+from ..checkpoints.base import is_converted, known_family, read_config
 from ..checkpoints.card import TUNED, pinned_tag, read_card, write_card
 from ..checkpoints.code_files import allowed_position_ids
 from ..checkpoints.resolve import SHIPPED
@@ -23,6 +23,10 @@ def check_target(checkpoint: str) -> Path:
     if not folder.is_dir() or checkpoint in SHIPPED:
         raise ValueError(
             f"--apply writes into a folder, and {checkpoint} is none: fetch or convert it into one, and tune that"
+        )
+    if not is_converted(read_config(folder)):
+        raise ValueError(
+            f"--apply writes into a zspa checkpoint, and {checkpoint} is a base: convert it, and tune that"
         )
     if not os.access(folder, os.W_OK):
         raise ValueError(f"--apply writes into {folder}, where you may not write: leave it out, or tune a copy")

@@ -24,7 +24,7 @@ class Request:
     """What `hf-zspa tune` was asked for.
 
     Attributes:
-        checkpoint: a zspa checkpoint, a folder or a Hub id.
+        checkpoint: a zspa checkpoint or a base: a folder or a Hub id.
         questions: JSON Lines with `image`, a path relative to the file, and `prompt`.
         agreement: the share of whole answers that are to stay.
         methods: those to try beside the checkpoint's own; None for all.

@@ -24,7 +24,7 @@ def visualize_checkpoint(
     """Writes the picture of what a checkpoint keeps of one image for one question.
 
     Args:
-        checkpoint: a zspa checkpoint: a folder or a Hub id.
+        checkpoint: a zspa checkpoint, or a base, which prunes by the default fields: a folder or a Hub id.
         image_file: a picture that Pillow reads.
         prompt: the question about it.
         output: the picture to write, in the format it ends like.

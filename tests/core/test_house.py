@@ -9,8 +9,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "hf_zspa"
 # From the lowest room to the highest: each imports from those before it alone.
 ROOMS = (
-    "remote_code", "version", "output", "pruners", "scenes", "checkpoints", "loading", "scenes.training", "visualize",
-    "evaluation", "bench", "tuning", "hub", "app", "vllm", "cli", "__init__", "__main__",
+    "remote_code", "version", "output", "pruners", "scenes", "checkpoints", "models", "loading", "scenes.training",
+    "visualize", "evaluation", "bench", "tuning", "hub", "app", "vllm", "cli", "__init__", "__main__",
 )  # fmt: skip
 TOP_LEVEL = {
     ".ci", ".gitattributes", ".gitignore", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE",

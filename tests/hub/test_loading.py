@@ -127,6 +127,39 @@ result = [len(model.select_visual_tokens(**inputs_of(name))[0]), config["archite
     assert found == [6, ["ZspaLlavaForConditionalGeneration", "LlavaForConditionalGeneration"]]
 
 
+def test_a_base_on_the_hub_is_loaded_as_it_is_and_pushed_as_a_checkpoint_that_prunes(
+    hub, client, base_checkpoint, repository, tmp_path
+):
+    hub.add("org/stock", {path.name: path.read_bytes() for path in base_checkpoint("llava").iterdir()})
+    pushed, cache = f"{repository}-in-memory", tmp_path / "cache"
+    kept = client.python(PROMPT.format(repository="org/stock", revision="main") + f"""
+import hf_zspa, os
+model = hf_zspa.from_pretrained(name, revision=revision, cache_dir={str(cache)!r}, token=False, zspa_keep_ratio=0.2)
+assert {{"models--org--stock"}} <= {{*os.listdir({str(cache)!r})}}
+inputs = inputs_of(name)
+model.push_to_hub({pushed!r})
+AutoProcessor.from_pretrained(name).push_to_hub({pushed!r})
+result = [len(model.select_visual_tokens(**inputs)[0]), model.generate(**inputs, max_new_tokens=3).tolist()]
+""")  # fmt: skip
+    done = client.run("verify", pushed)
+    assert done.status == 0, done.out
+    assert hub.files("org/stock").keys() == {path.name for path in base_checkpoint("llava").iterdir()}
+    found = client.python(PROMPT.format(repository=pushed, revision="main") + """
+model = transformers.AutoModelForImageTextToText.from_pretrained(name, trust_remote_code=True).eval()
+inputs = inputs_of(name)
+result = [len(model.select_visual_tokens(**inputs)[0]), model.generate(**inputs, max_new_tokens=3).tolist()]
+""")  # fmt: skip
+    assert found == kept and kept[0] == 13
+    said = client.python("""
+import hf_zspa
+try:
+    hf_zspa.from_pretrained("org/nowhere")
+except ValueError as error:
+    result = str(error)
+""")
+    assert "there is no folder org/nowhere, and the Hub has no such repository" in said
+
+
 def test_a_checkpoint_from_the_hub_is_saved_with_code_and_an_auto_map_of_its_own(client, published, tmp_path):
     client.python(published + f"""
 model = transformers.AutoModelForImageTextToText.from_pretrained(name, revision=revision, trust_remote_code=True)

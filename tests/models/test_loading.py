@@ -70,6 +70,9 @@ def test_the_packages_own_class_loads_nothing_unpruned_that_is_to_prune(base_che
         with pytest.raises(ValueError, match="prunes by its own code, and would be loaded unpruned"):
             AutoModelForVision2Seq.from_pretrained(folder, **fields)
     for trust in ({}, {"trust_remote_code": True}):
-        with pytest.raises(ValueError, match=r"zspa_keep_ratio is for zspa checkpoints, and .* is none: convert it"):
+        with pytest.raises(
+            ValueError,
+            match=r"zspa_keep_ratio is for zspa checkpoints, and .* is none: load it with hf_zspa",
+        ):
             AutoModelForVision2Seq.from_pretrained(base, zspa_keep_ratio=0.2, **trust)
         assert type(AutoModelForVision2Seq.from_pretrained(base, **trust)).__name__ == tiny.STOCK["llava"]

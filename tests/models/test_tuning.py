@@ -11,6 +11,7 @@ from hf_zspa.checkpoints.convert import convert_checkpoint
 from hf_zspa.cli import main
 from hf_zspa.scenes import CHECKPOINT
 from hf_zspa.scenes.heldout import scene_questions
+from hf_zspa.tuning.apply import check_target
 
 
 @pytest.mark.parametrize("prompt", [[image(), QUESTION], [image(1, (90, 60)), image(2), QUESTION]])
@@ -87,3 +88,8 @@ def test_a_request_that_makes_no_sense_ends_in_a_line_that_names_it(tuned, tmp_p
     _, status, said = tuned(*arguments)
     assert status == 1 and message in said.err and said.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_chosen_is_not_written_into_a_base():
+    with pytest.raises(ValueError, match=r"--apply writes into a zspa checkpoint, and .* is a base: convert it"):
+        check_target(str(CHECKPOINT))

@@ -141,6 +141,13 @@ def test_the_command_writes_a_picture(run, checkpoint, scene, tmp_path, compare)
     assert Image.open(tmp_path / "out.png").width > 3 * 480
 
 
+def test_a_base_is_shown_as_its_conversion_would_be(run, checkpoint, base_checkpoint, scene, tmp_path):
+    shown = [run(c, "--image", scene, "--prompt", "what?", "-o", tmp_path / f"{n}.png") for n, c in
+             enumerate((checkpoint, base_checkpoint("llava")))]  # fmt: skip
+    assert [status for status, _, _ in shown] == [0, 0] and "kept 6 of 64 visual tokens" in shown[1][1]
+    assert (tmp_path / "0.png").read_bytes() == (tmp_path / "1.png").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -151,16 +158,13 @@ def test_the_command_writes_a_picture(run, checkpoint, scene, tmp_path, compare)
         ({"--keep-ratio": "1.5"}, "--keep-ratio is 1.5, but must be a number in (0, 1]"),
         ({"--core-ratio": "-1"}, "--core-ratio is -1, but"),
         ({"checkpoint": "./absent"}, "no folder ./absent"),
-        ({"checkpoint": "stock"}, "is not a zspa checkpoint"),
+        ({"checkpoint": "."}, "is not a checkpoint: it has no config.json"),
     ],
 )
-def test_bad_input_gives_one_line_and_a_failing_status(
-    run, checkpoint, base_checkpoint, scene, tmp_path, monkeypatch, change, words
-):
+def test_bad_input_gives_one_line_and_a_failing_status(run, checkpoint, scene, tmp_path, monkeypatch, change, words):
     monkeypatch.chdir(tmp_path)
     given = {"checkpoint": checkpoint, "--image": scene, "--prompt": "what?", "-o": "out.png"} | change
-    where = given.pop("checkpoint")
-    status, _, err = run(base_checkpoint("llava") if where == "stock" else where, *sum(given.items(), ()))
+    status, _, err = run(given.pop("checkpoint"), *sum(given.items(), ()))
     assert status == 1
     assert words in err and len(err.strip().splitlines()) == 1
     assert not (tmp_path / "out.png").exists()

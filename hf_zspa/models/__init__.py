@@ -1,0 +1,1 @@
+"""Models in memory that prune, of checkpoints that do not."""
