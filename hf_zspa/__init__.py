@@ -8,6 +8,7 @@ from .version import __version__
 if TYPE_CHECKING:
     from .checkpoints.convert import convert_checkpoint
     from .checkpoints.inspect import inspect_checkpoint
+    from .checkpoints.upgrade import upgrade_checkpoint
     from .checkpoints.verify import verify_checkpoint
     from .hub.push import push_checkpoint
     from .loading import AutoModelForVision2Seq
@@ -33,6 +34,7 @@ __all__ = [
     "select_tokens",
     "tune",
     "unprune",
+    "upgrade_checkpoint",
     "verify_checkpoint",
     "visualize_checkpoint",
 ]
@@ -53,6 +55,7 @@ _MODULES = {
     "select_tokens": ".remote_code.zspa_methods",
     "tune": ".tuning.tune",
     "unprune": ".models.in_memory",
+    "upgrade_checkpoint": ".checkpoints.upgrade",
     "verify_checkpoint": ".checkpoints.verify",
     "visualize_checkpoint": ".visualize.checkpoint",
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..remote_code.zspa_config import POSITION_IDS
+from ..version import __version__
 from .families import Family
 
 REMOTE_CODE = Path(__file__).parents[1] / "remote_code"
@@ -24,6 +25,14 @@ def auto_map(family: Family) -> dict[str, str]:
     """What `auto_map` in `config.json` is: every Auto class leads to the one class that generates and prunes."""
     model_class = f"{family.module}.{family.model_class}"
     return {"AutoConfig": f"{family.module}.{family.config_class}"} | dict.fromkeys(AUTO_CLASSES, model_class)
+
+
+def code_entries(family: Family) -> dict[str, Any]:
+    """What `config.json` says of the code of this package beside it."""
+    return {
+        "architectures": [family.model_class, family.stock], "auto_map": auto_map(family),
+        VERSION: __version__, DIGESTS: code_digests(code_files(family)),
+    }  # fmt: skip
 
 
 def allowed_position_ids(family: Family) -> tuple[str, ...]:

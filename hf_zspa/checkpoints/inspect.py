@@ -54,6 +54,7 @@ class CheckpointInfo:
         fields: the `zspa_*` fields of its config.
         examples: what is kept of typical images; empty where the config does not tell.
         turn_starts, turn_ends: the turn markers as text, one for each sequence of token ids.
+        version: of the hf_zspa that wrote it, as its config says; None where it is not converted, or does not say.
         verified: whether its code is that of the installed hf_zspa; None where it is not converted.
         files: its files, by name; None where they were not asked for.
     """
@@ -65,6 +66,7 @@ class CheckpointInfo:
     examples: list[ImageExample]
     turn_starts: list[str]
     turn_ends: list[str]
+    version: str | None
     verified: bool | None
     files: list[FileInfo] | None
 
@@ -102,6 +104,7 @@ def inspect_checkpoint(
         [tokenizer.decode(ids, clean_up_tokenization_spaces=False) for ids in fields[name] or []]
         for name in ("zspa_query_start_ids", "zspa_query_end_ids")
     )
+    found = verify_checkpoint(folder) if converted else None
     return CheckpointInfo(
         folder,
         family.model_type,
@@ -110,7 +113,8 @@ def inspect_checkpoint(
         _examples(family, config | fields),
         starts,
         ends,
-        verify_checkpoint(folder).passed if converted else None,
+        found.version if found else None,
+        found.passed if found else None,
         _digests(folder, progress) if files else None,
     )
 

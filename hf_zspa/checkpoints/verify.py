@@ -14,7 +14,10 @@ from .code_files import DIGESTS, VERSION, allowed_position_ids, auto_map, code_f
 from .contents import Contents, contents_of
 from .families import FAMILIES, Family
 from .file_policy import is_another_of, problem_of, shown
+from .files import read_json
 from .json_policy import leads_elsewhere
+
+RELEASED = Path(__file__).with_name("released.json")  # version → file → SHA-256, of what earlier versions have written
 
 
 @dataclass(frozen=True)
@@ -73,18 +76,27 @@ def verify_checkpoint(checkpoint: str | Path) -> Verification:
         raise ValueError(f"{checkpoint} is not a zspa checkpoint: there is no code of hf_zspa in it to verify")
     noted = config.get(DIGESTS)
     digests: dict[str, Any] = noted if isinstance(noted, dict) else {}
+    version, there = config.get(VERSION), {name for name in held.names if name.lower().endswith(".py")}
     installed = {path.name: path.read_bytes() for path in code_files(family)}
-    code = sorted({*installed, *digests, *(name for name in held.names if name.lower().endswith(".py"))})
-    compared = {name: _compared(held.folder / name, installed.get(name), digests.get(name)) for name in code}
+    known = _released(version, family)
+    right = known or {name: digest(content) for name, content in installed.items()}
+    code = sorted({*right, *digests, *there})
+    compared = {
+        name: _compared(held.folder / name, right.get(name), None if known else installed.get(name), digests.get(name))
+        for name in code
+    }
     files = [CodeFile(shown(name), problem and shown(problem)) for name, problem in compared.items()]
-    version = config.get(VERSION)
     problems = [shown(problem) for problem in _problems(held, config, family)]
     if not isinstance(version, str) or not re.fullmatch(r"[0-9][0-9A-Za-z.+]*", version):
         problems.append("config.json does not say which version of hf_zspa wrote it")
         version = None
     other = None
     if version not in (None, __version__):
-        other = f"it was written by hf_zspa {version}: to compare it with that, {install_command(version)}"
+        compared_with = "which its files are compared with" if known else f"to compare it, {install_command(version)}"
+        other = (
+            f"it was written by hf_zspa {version}, {compared_with}; hf-zspa upgrade gives a folder the code of "
+            f"{__version__}"
+        )
     return Verification(str(checkpoint), held.commit, version, files, problems, other)
 
 
@@ -107,19 +119,32 @@ def check_code(folder: Path, checkpoint: str | Path) -> None:
         )
 
 
-def _compared(path: Path, installed: bytes | None, noted: Any) -> str | None:
-    """How a code file differs from the installed one and from its digest in `config.json`."""
-    if installed is None:
-        return "does not belong to a zspa checkpoint" if noted is None else "is no file of the installed version"
+def _released(version: Any, family: Family) -> dict[str, str]:
+    """The digests of the code of an earlier version, by file; empty where they are not known."""
+    files = read_json(RELEASED).get(str(version), {})
+    ours = {name: of for name, of in files.items() if name.startswith("zspa_") or name == f"{family.module}.py"}
+    return ours if f"{family.module}.py" in ours else {}
+
+
+def _compared(path: Path, right: str | None, installed: bytes | None, noted: Any) -> str | None:
+    """How a code file differs from the one of its version, and from its digest in `config.json`.
+
+    Args:
+        right: the digest of that version's; None where it has no such file.
+        installed: what the installed version has; None where that is another.
+        noted: the digest in `config.json`.
+    """
+    if right is None:
+        return "does not belong to a zspa checkpoint" if noted is None else "is no file of the version it names"
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    if content != installed:
-        return _first_difference(content, installed)
-    return None if noted == digest(content) else f"is as installed, but config.json has {str(noted)[:100]} for it"
+    if digest(content) != right:
+        return _first_difference(content, installed) if installed is not None else "is not as it was released"
+    return None if noted == right else f"is as installed, but config.json has {str(noted)[:100]} for it"
 
 
 def _first_difference(found: bytes, installed: bytes) -> str:

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ..remote_code.zspa_config import FIELDS, check_fields, check_names, meant_by
-from ..version import __version__
 from .base import family_of, other_files, read_config
 from .card import base_metadata, write_card
 from .chat_template import find_turn_markers, load_tokenizer, read_chat_template, special_token_ids, token_ids
-from .code_files import DIGESTS, VERSION, allowed_position_ids, auto_map, code_digests, code_files
+from .code_files import allowed_position_ids, code_entries, code_files
 from .families import Family
 from .files import Progress, transfer
 
@@ -93,9 +92,7 @@ def check_field_names(fields: Iterable[str]) -> None:
 
 def _converted(config: dict, family: Family, fields: dict[str, Any]) -> dict:
     """The base's config with our classes and fields; every other entry, and the order, stays."""
-    ours = {"architectures": [family.model_class, family.stock], "auto_map": auto_map(family)}
-    code = {VERSION: __version__, DIGESTS: code_digests(code_files(family))}
-    config = config | ours | fields | code
+    config = config | fields | code_entries(family)
     check_names(config)  # which may be misspelt in the base's, too, and would be refused when it is loaded
     check_fields(config, allowed_position_ids(family))
     return config

@@ -54,6 +54,21 @@ def convert_command(
         say("documents and other dense text lose most: keep far more for them, or all (zspa_keep_ratio 1.0)")
 
 
+@app.command("upgrade")
+def upgrade_command(
+    checkpoint: Annotated[str, typer.Argument(help="The folder of a zspa checkpoint.")],
+) -> None:
+    """Gives a checkpoint the code of the installed version; its fields and weights stay."""
+    from ..checkpoints.upgrade import upgrade_checkpoint
+
+    quiet()
+    before = upgrade_checkpoint(checkpoint)
+    if before is None:
+        say(f"{checkpoint} has the code of hf_zspa {__version__} already: nothing was changed")
+    else:
+        say(f"{checkpoint} has the code of hf_zspa {__version__} now, in place of that of {before}")
+
+
 @app.command("inspect")
 def inspect_command(
     checkpoint: Annotated[str, typer.Argument(help="A checkpoint: a folder or a Hub id.")],
@@ -84,7 +99,7 @@ def _facts_table(checkpoint: str, info: "CheckpointInfo") -> Table:
         "folder": str(info.path),
         "family": info.model_type,
         "converted": "yes" if info.converted else "no, these are the fields that hf-zspa convert would give it",
-        "code": _code(info.verified),
+        "code": _code(info.verified, info.version),
         "method": fields["zspa_method"],
         **{shown(name): str(value) for name, value in fields_read(fields).items()},
         "an image": _kept(info),
@@ -102,10 +117,14 @@ def _facts_table(checkpoint: str, info: "CheckpointInfo") -> Table:
     return table
 
 
-def _code(verified: bool | None) -> str:
+def _code(verified: bool | None, version: str | None) -> str:
     if verified is None:
         return "none of hf_zspa"
-    return f"that of the installed hf_zspa {__version__}" if verified else "not as installed: hf-zspa verify says how"
+    if verified:
+        return f"that of the installed hf_zspa {__version__}"
+    if version not in (None, __version__):
+        return f"written by hf_zspa {version}: hf-zspa upgrade gives a folder that of {__version__}"
+    return "not as installed: hf-zspa verify says how"
 
 
 def _kept(info: "CheckpointInfo") -> str:

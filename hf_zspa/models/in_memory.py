@@ -8,14 +8,13 @@ from typing import Any
 import transformers
 
 from ..checkpoints.base import family_of, is_converted, known_family, read_config, weight_files
-from ..checkpoints.code_files import DIGESTS, VERSION, allowed_position_ids, auto_map, code_digests, code_files
+from ..checkpoints.code_files import allowed_position_ids, code_entries
 from ..checkpoints.families import FAMILIES, Family
 from ..checkpoints.resolve import HUB_OPTIONS, checkpoint_folder
 from ..checkpoints.write import check_field_names, fields_found, stock_fields
 from ..remote_code.zspa_compat import turn_into
 from ..remote_code.zspa_config import FIELDS, OTHER_ENTRIES, check_fields, meant_by
 from ..remote_code.zspa_encoder import encoder_arguments
-from ..version import __version__
 
 
 def from_pretrained(base: str | Path, *, revision: str | None = None, **options: Any):
@@ -147,7 +146,5 @@ def _turn(classes: dict[Any, Any], config_class: type) -> None:
 
 def _let_travel(model, family: Family) -> None:
     """Notes in the model's config what a converted checkpoint's says of the code that is saved beside it."""
-    entries = {"architectures": [family.model_class, family.stock], "auto_map": auto_map(family)}
-    entries |= {VERSION: __version__, DIGESTS: code_digests(code_files(family))}
-    for name, value in entries.items():
+    for name, value in code_entries(family).items():
         setattr(model.config, name, value)

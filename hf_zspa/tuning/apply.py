@@ -2,12 +2,11 @@
 
 import json
 import os
-import re
 import time
 from pathlib import Path
 
 from ..checkpoints.base import is_converted, known_family, read_config
-from ..checkpoints.card import TUNED, pinned_tag, read_card, write_card
+from ..checkpoints.card import TUNED, read_card, refreshed_card
 from ..checkpoints.code_files import allowed_position_ids
 from ..checkpoints.resolve import SHIPPED
 from ..output import replace_file
@@ -45,14 +44,8 @@ def apply(folder: Path, tuning: Tuning) -> bool:
     check_fields(config, allowed_position_ids(known_family(folder, config)))
     readme, card, line = folder / CARD, None, said(tuning)
     if readme.is_file():
-        old = read_card(readme.read_bytes(), str(readme))
-        name = re.search(r'from_pretrained\("([^"]+)"', old)
-        branch = re.search(r'^revision = "([^"]+)" ', old, re.MULTILINE)
         # Without its picture: what that shows was kept by other settings.
-        card = write_card(
-            config, name[1] if name else folder.name, existing=old, tag=pinned_tag(old),
-            branch=branch[1] if branch else "main", tuned=line,
-        )  # fmt: skip
+        card = refreshed_card(read_card(readme.read_bytes(), str(readme)), config, folder.name, tuned=line)
     replace_file(folder / "config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
     if card is not None:
         replace_file(readme, card.encode())

@@ -232,7 +232,7 @@ TAMPERING = {
     auto_map_elsewhere: '"AutoModel": "else/where--modeling_zspa_llava.ZspaLlavaForConditionalGeneration"',
     tokenizer_code: "tokenizer_config.json sends transformers to code of its own",
     pickle: "pytorch_model.bin can run code when it is loaded",
-    strange_file_with_its_digest: "helper.py: is no file of the installed version",
+    strange_file_with_its_digest: "helper.py: is no file of the version it names",
     strange_generation: "custom_generate/requirements.txt replaces the code that generates",
     compiled_code: "zspa_prompt.cpython-311.so is compiled code",
     another_config_file: "config.json has transformers read another file in the place of config.json: configuration_fi",

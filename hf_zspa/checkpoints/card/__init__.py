@@ -8,7 +8,7 @@ from .metadata import metadata_of
 from .own_text import TUNED, chosen, pinned_tag, read_card, tuned_line
 from .results import measured
 from .text import PICTURE
-from .writing import base_metadata, write_card
+from .writing import base_metadata, refreshed_card, write_card
 
 __all__ = [
     "PICTURE",
@@ -19,6 +19,7 @@ __all__ = [
     "metadata_of",
     "pinned_tag",
     "read_card",
+    "refreshed_card",
     "tuned_line",
     "write_card",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import CardData, EvalResult
 
 from .metadata import entries_of, metadata_of, strings, with_entries
-from .own_text import BEGIN, END, decoded, is_new, tuned_line, with_written
+from .own_text import BEGIN, END, decoded, is_new, pinned_tag, tuned_line, with_written
 from .results import with_results
 from .text import text
 
@@ -73,6 +73,21 @@ def write_card(
     existing = with_entries(existing, changed)
     tuned = tuned or tuned_line(existing)
     return with_written(existing, text(config, name, metadata_of(existing), tag, branch, picture, tuned))
+
+
+def refreshed_card(card: str, config: dict[str, Any], name: str, **written: Any) -> str:
+    """A card with what hf-zspa writes into it as `config` is now; the name, tag and branch that it gives stay.
+
+    Args:
+        name: what `from_pretrained` is to be given, where the card does not say.
+        written: arguments of `write_card`.
+    """
+    given = re.search(r'from_pretrained\("([^"]+)"', card)
+    branch = re.search(r'^revision = "([^"]+)" ', card, re.MULTILINE)
+    return write_card(
+        config, given[1] if given else name, existing=card, tag=pinned_tag(card),
+        branch=branch[1] if branch else "main", **written,
+    )  # fmt: skip
 
 
 def _added(card: str) -> dict[str, Any]:
