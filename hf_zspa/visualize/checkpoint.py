@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from ..loading import check_prompt, load_zspa, open_image, question_inputs
 from ..output import picture_file, save_picture
 from ..pruners.registry import BASELINES
@@ -43,14 +45,29 @@ def visualize_checkpoint(
     check_prompt(prompt)
     target, image = picture_file(output), open_image(image_file)
     model, processor = load_zspa(checkpoint, trust_remote_code)
+    figure, selection = draw_selection(model, processor, image, prompt, compare=compare, **settings)
+    save_picture(figure, target)
+    return selection
+
+
+def draw_selection(
+    model, processor, image: Image.Image, prompt: str, *, compare: bool = False, **settings: Any
+) -> tuple[Image.Image, Selection]:
+    """The picture of what a loaded model keeps of one image for one question, and the selection that it shows.
+
+    Args:
+        model: one that prunes.
+        processor: the model's.
+        compare, settings: as `visualize_checkpoint` takes them.
+
+    Raises:
+        ValueError: the prompt or a setting is not what it should be.
+    """
     inputs = question_inputs(model, processor, image, prompt)
     selection = explain(model, inputs, **settings)
     views = token_views(model, processor, inputs, image, len(selection.scores))
     if compare:
         keep = {"keep_ratio": settings.get("keep_ratio"), "method": "zspa"}
         ends = {end.label: explain(model, inputs, **keep, core_ratio=end.core_ratio) for end in BASELINES}
-        figure = comparison(views, ends | {"balance": selection}, prompt)
-    else:
-        figure = picture(views, selection, prompt)
-    save_picture(figure, target)
-    return selection
+        return comparison(views, ends | {"balance": selection}, prompt), selection
+    return picture(views, selection, prompt), selection
