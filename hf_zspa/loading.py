@@ -152,7 +152,9 @@ def check_prompt(prompt: str, name: str = "the prompt") -> None:
     if not prompt.strip():
         raise ValueError(f"{name} is empty: ask something, for example 'what colour is the star?'")
     if any("\ud800" <= character <= "\udfff" for character in prompt):
-        raise ValueError(f"{name} is {prompt!r}, which is not valid UTF-8: type it in a terminal that is set to UTF-8")
+        raise ValueError(
+            f"{name} is {prompt!r}, which is not valid UTF-8: write it in UTF-8, which a terminal must be set to"
+        )
 
 
 def check_placeholders(processor, prompt: str) -> None:
@@ -177,7 +179,7 @@ def open_image(path: str | Path) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice as many pixels are an error
             return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
     except (Image.DecompressionBombError, MemoryError) as error:
-        reason = str(error) or "there is not enough memory"
+        reason = str(error).partition(", could be")[0] or "there is not enough memory"
         raise ValueError(f"{path} is too large a picture ({reason}): make it smaller") from error
     except Exception as error:  # a reader of Pillow raises whatever it meets in a damaged file
         reason = str(error) or type(error).__name__

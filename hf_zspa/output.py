@@ -16,23 +16,31 @@ if TYPE_CHECKING:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Puts a new file in the place of `path`: what that was a link to, or another name of, stays as it is.
+    """`replace_files` of one."""
+    replace_files({path: content})
+
+
+def replace_files(contents: dict[Path, bytes]) -> None:
+    """Puts new files in the places of these paths, once all of them are written: what a path was a link to, or another
+    name of, stays as it is.
 
     Raises:
-        OSError: it cannot be written, of which the error names `path`; that is as it was.
+        OSError: one cannot be written, of which the error names the path; all are as they were.
     """
-    fresh = None
+    fresh: dict[Path, Path] = {}
     try:
-        with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent, delete=False) as file:
-            fresh = Path(file.name)
-            file.write(content)
-        fresh.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
-        fresh.replace(path)
+        for path, content in contents.items():
+            with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent, delete=False) as file:
+                fresh[path] = Path(file.name)
+                file.write(content)
+            fresh[path].chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+        for path in fresh:
+            fresh[path].replace(path)
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; what was there is unchanged", str(path)) from error
     finally:
-        if fresh is not None:
-            fresh.unlink(missing_ok=True)
+        for written in fresh.values():
+            written.unlink(missing_ok=True)
 
 
 def _umask() -> int:

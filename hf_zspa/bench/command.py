@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ..loading import DTYPES, check_placeholders, check_prompt, load_zspa, open_image, question_inputs, usable_device
-from ..output import filled_folder, replace_file
+from ..output import filled_folder, replace_files
 from ..remote_code.zspa_checks import check_ratio
 from ..scenes import EXAMPLES
 from . import shapes
@@ -78,8 +78,7 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
                 files["table-3.md"] = paper_table_3(results)
             else:
                 (request.output / "table-3.md").unlink(missing_ok=True)  # of an earlier run
-            for name, text in files.items():
-                replace_file(request.output / name, f"{text}\n".encode())
+            replace_files({request.output / name: f"{text}\n".encode() for name, text in files.items()})
             plot(results, request.output / "results.png")
     return results
 

@@ -1,5 +1,6 @@
 """Base checkpoint to zspa checkpoint."""
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def read_preset(path: str | Path) -> dict[str, Any]:
     preset = read_json(Path(path))
     preset.pop("description", None)
     for name in sorted(set(preset) - set(FIELDS)):
-        meant = meant_by(name)
+        meant = meant_by(name) or next(iter(get_close_matches(name, ["description"])), None)
         hint = f"did you mean {meant}?" if meant else f"but a preset may have: description, {', '.join(FIELDS)}"
         raise ValueError(f"{path} has {name}, {hint}")
     return preset

@@ -14,7 +14,8 @@ from .base import is_converted, known_family, read_config
 from .card import read_card, refreshed_card
 from .code_files import DIGESTS, VERSION, allowed_position_ids, code_entries, code_files
 from .files import all_or_nothing, transfer
-from .resolve import SHIPPED
+from .resolve import local_folder
+from .shipped import SHIPPED
 from .verify import verify_checkpoint
 
 
@@ -32,8 +33,8 @@ def upgrade_checkpoint(checkpoint: str | Path) -> str | None:
         ValueError: it is no such folder, it was written by a later version than the installed one, its card cannot be
             read, or it would not pass `verify` afterwards.
     """
-    folder = Path(checkpoint).expanduser().resolve()
-    if str(checkpoint) in SHIPPED or not folder.is_dir():
+    folder = None if str(checkpoint) in SHIPPED else local_folder(checkpoint)
+    if folder is None:
         raise ValueError(
             f"{checkpoint} is no folder, and only a folder is brought up to date: fetch a Hub repository with hf "
             f"download {checkpoint} --local-dir FOLDER, and push it afterwards"

@@ -114,8 +114,8 @@ def check_code(folder: Path, checkpoint: str | Path) -> None:
         of_files = [f"{file.name} {file.problem}" for file in found.files if file.problem]
         first = [*filter(None, [found.other_version]), *of_files, *found.problems][0]
         raise ValueError(
-            f"{checkpoint} is not run before it passes hf-zspa verify: {first}. To run it as it is, because you trust "
-            "it, give --trust-remote-code, or trust_remote_code=True"
+            f"{checkpoint} is not run before it passes hf-zspa verify: {first}{'' if first.endswith('?') else '.'} To "
+            "run it as it is, because you trust it, give --trust-remote-code, or trust_remote_code=True"
         )
 
 

@@ -53,8 +53,8 @@ def main() -> None:
     except ValueError as error:
         _stop(str(error) or type(error).__name__)
     except OSError as error:  # the Hub's and transformers' own errors are among these
-        of_a_file = error.filename and error.strerror
-        _stop(f"{error.filename}: {error.strerror}" if of_a_file else str(error) or type(error).__name__)
+        name = error.filename or (type(error) is OSError and "standard output")
+        _stop(f"{name}: {error.strerror}" if name and error.strerror else str(error) or type(error).__name__)
     except ImportError as error:  # transformers imports torchvision with its processors, and reports it as its own
         reason = str(error.__cause__ or error)
         if "torchvision" not in reason:

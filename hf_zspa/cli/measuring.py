@@ -10,7 +10,7 @@ from rich.console import Console
 
 from ..version import install_command
 from .settings import Centre
-from .shared import Json, Trust, as_typed, names, numbers, print_tables, quiet, ratio, say, say_json
+from .shared import Json, Trust, as_typed, count, names, numbers, print_tables, quiet, ratio, say, say_json
 
 app = typer.Typer()
 
@@ -39,17 +39,17 @@ def eval_command(
     ] = None,
     pooling: Annotated[str | None, typer.Option(help="mean, max or none; by default the checkpoint's own.")] = None,
     centre: Centre = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Samples per task; by default all.")] = None,
+    limit: Annotated[int | None, count(help="Samples per task; by default all.")] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the results; a sweep goes on there.")
     ] = Path("zspa-eval"),
     data: Annotated[Path | None, typer.Option(help="Folder of local benchmark data; by default the Hub.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    batch_size: Annotated[int, count()] = 16,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str | None, typer.Option(help="Such as cuda:0; by default the GPU if there is one.")] = None,
     device_map: Annotated[str | None, typer.Option(help="auto spreads the model over all GPUs.")] = None,
     attention: Annotated[str | None, typer.Option(help="transformers' name, such as sdpa.")] = None,
-    max_pixels: Annotated[int | None, typer.Option(min=1, help="Largest area of an image (Qwen2.5-VL).")] = None,
+    max_pixels: Annotated[int | None, count(help="Largest area of an image (Qwen2.5-VL).")] = None,
     seed: Annotated[int | None, typer.Option(help="What the method random draws from; by default 0.")] = None,
     on_error: Annotated[str, typer.Option(help="raise, or count a failing sample as wrong.")] = "raise",
     as_json: Json = False,
@@ -111,7 +111,7 @@ def eval_command(
 @app.command("bench")
 def bench_command(
     checkpoint: Annotated[
-        str | None, typer.Argument(help="A zspa checkpoint: a folder, a Hub id, or embedded, embedded-qwen or -photo.")
+        str | None, typer.Argument(help="A zspa checkpoint: a folder, a Hub id, or or as in eval.")
     ] = None,
     shape: Annotated[
         str | None,
@@ -120,8 +120,8 @@ def bench_command(
             "-small, two layers."
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="With --shape: prompts at once.")] = 1,
-    images: Annotated[int, typer.Option(min=1, help="With --shape: images in a prompt.")] = 1,
+    batch: Annotated[int, count(help="With --shape: prompts at once.")] = 1,
+    images: Annotated[int, count(help="With --shape: images in a prompt.")] = 1,
     frames: Annotated[int, typer.Option(min=0, help="With a Qwen shape: a video of so many frames.")] = 0,
     patches: Annotated[
         str, typer.Option(help="With a Qwen shape: rows and columns of patches; four are a token.")
@@ -142,7 +142,7 @@ def bench_command(
     ] = None,
     task: Annotated[str | None, typer.Option(help="The questions of a task of lmms-eval, such as mmmu_val.")] = None,
     data: Annotated[Path | None, typer.Option(help="With --task: folder of local benchmark data.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Image-question pairs at most.")] = None,
+    limit: Annotated[int | None, count(help="Image-question pairs at most.")] = None,
     table: Annotated[int | None, typer.Option(help="3: the paper's table of this number, its figures beside.")] = None,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str | None, typer.Option(help="Such as cuda:0; by default the GPU if there is one.")] = None,

@@ -28,6 +28,7 @@ def _share(text: str) -> float:
 
 
 ratio = partial(typer.Option, parser=_share, metavar="<float>")
+count = partial(typer.Option, min=1, metavar="<int>")
 
 
 def say_json(content: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .shared import Json, Trust, flag, names, numbers, print_tables, quiet, ratio, say, say_json
+from .shared import Json, Trust, count, flag, names, numbers, print_tables, quiet, ratio, say, say_json
 
 app = typer.Typer()
 
@@ -20,12 +20,12 @@ def tune_command(
     ],
     agreement: Annotated[float, ratio(help="Share of answers that are to stay as they are, (0, 1).")] = 0.98,
     keep_ratio: Annotated[
-        str | None, typer.Option(help="Those to try; by default 0.05,0.1,0.15,0.25,0.5,0.75.")
+        str | None, typer.Option(help="Those to try, such as 0.1,0.25; by default six from 0.05 to 0.75.")
     ] = None,
     methods: Annotated[str | None, typer.Option(help="Some of zspa, weighted, dpp, mmtok; by default all.")] = None,
     apply: Annotated[bool, flag("--apply", help="Write what is chosen into the checkpoint's folder.")] = False,
-    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer that are looked at.")] = 32,
-    batch_size: Annotated[int, typer.Option(min=1, help="Candidates at once.")] = 8,
+    new_tokens: Annotated[int, count(help="Tokens of an answer that are looked at.")] = 32,
+    batch_size: Annotated[int, count(help="Candidates at once.")] = 8,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str | None, typer.Option(help="Such as cuda:0; by default the GPU if there is one.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results; a run goes on there.")] = Path(

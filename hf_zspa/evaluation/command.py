@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..checkpoints.base import is_converted, read_config
 from ..checkpoints.resolve import checkpoint_folder
 from ..checkpoints.verify import check_code
-from ..output import output_folder, replace_file
+from ..output import output_folder, replace_files
 from ..pruners.registry import METHODS, PRUNER_SETTINGS, readers, unread
 from ..remote_code.zspa_config import FIELDS
 from . import plots, tables
@@ -32,7 +32,7 @@ from .lmms_model import HfZspa
 from .lmms_tasks import check_data, task_manager
 from .report import build_results, shares_of_full
 from .resizing import check_resizable, way
-from .sweep import Measurement, Sweep, write_json
+from .sweep import Measurement, Sweep, as_json
 
 EMBEDDED_TASKS = {
     "embedded": "zspa_scenes",
@@ -100,8 +100,8 @@ def evaluate(request: Request, console: Console) -> dict[str, Any]:
         about["shares_of_full"] = shares_of_full(measurements)
     about |= {f"zspa_{name}": value for name, value in (own or {}).items()}
     results = build_results(request.checkpoint, measurements, **about)
-    write_json(request.output / f"{request.stem}.json", results)
-    replace_file(request.output / f"{request.stem}.md", tables.markdown(results).encode())
+    report = request.output / request.stem
+    replace_files({Path(f"{report}.json"): as_json(results), Path(f"{report}.md"): tables.markdown(results).encode()})
     for name, plot in (("core-ratio", plots.plot_core_ratio), ("keep-ratio", plots.plot_keep_ratio)):
         path = request.output / f"{request.stem}-{name}.png"
         if not plot(results["rows"], path):

@@ -199,7 +199,11 @@ def versions() -> dict[str, str]:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes a whole file or none."""
-    replace_file(path, (json.dumps(content, indent=1, default=str) + "\n").encode())
+    replace_file(path, as_json(content))
+
+
+def as_json(content: Any) -> bytes:
+    return (json.dumps(content, indent=1, default=str) + "\n").encode()
 
 
 def _from_json(cell: Cell, kept: Mapping[str, Any]) -> Measurement:

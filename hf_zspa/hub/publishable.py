@@ -21,6 +21,8 @@ def check_publishable(folder: Path) -> dict[str, Any]:
         ValueError: it is not converted, its config would not load, its weights are not whole, its code is not that of
             the installed hf_zspa, byte for byte, or the folder holds files that do not belong to a checkpoint.
     """
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file, but must be the folder of a checkpoint")
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}: make one with hf-zspa convert BASE {folder.name}")
     config = read_config(folder)

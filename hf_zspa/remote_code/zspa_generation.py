@@ -57,13 +57,15 @@ class ZspaGenerationMixin(ZspaForwardMixin):
             if self._continues_pruned(input_ids, cache, pruner, kwargs):
                 kwargs = self._without_pixels(kwargs)
         elif visuals and pruner is not None:
-            pruned = self._prune_for_generation(input_ids, kwargs.get("attention_mask"), pruner, kwargs)
+            pruned = self.prune_for_generation(input_ids, kwargs.get("attention_mask"), pruner, kwargs)
             kwargs = self._without_pixels(kwargs) | {"zspa_prompt": pruned}
         if visuals and pruner is None:
             kwargs["zspa_keep_ratio"] = 1.0
         return super().generate(inputs, *args, **kwargs)
 
-    def _prune_for_generation(self, input_ids, attention_mask, pruner, call) -> PrunedVisuals:
+    def prune_for_generation(self, input_ids, attention_mask, pruner, call) -> PrunedVisuals:
+        """What `prepare_inputs_for_generation` takes as `zspa_prompt`: `prune_visuals`, with the positions of the full
+        prompt."""
         pruned = self.prune_visuals(input_ids, attention_mask, pruner, call)
         if call.get("position_ids") is None:
             pruned.positions = self._rope_positions(pruned.described, input_ids.device)
@@ -130,7 +132,7 @@ class ZspaGenerationMixin(ZspaForwardMixin):
             if zspa_prompt is None and self._has_visuals(kwargs):
                 pruner = self.pruner_for_call(**call)
                 if pruner is not None:
-                    zspa_prompt = self._prune_for_generation(input_ids, attention_mask, pruner, kwargs)
+                    zspa_prompt = self.prune_for_generation(input_ids, attention_mask, pruner, kwargs)
             if zspa_prompt is not None:
                 return self._first_inputs(input_ids, cache, attention_mask, zspa_prompt, kwargs)
         elif prompt is not None:

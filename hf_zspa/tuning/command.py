@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..bench.command import read_pairs
 from ..loading import DTYPES, check_placeholders, load_zspa, open_image, usable_device
-from ..output import output_folder, replace_file
+from ..output import output_folder, replace_files
 from ..version import install_command
 from .apply import apply, check_target
 from .candidates import KEEP_RATIOS, SETTINGS, check_keep_ratios, settings_of_methods
@@ -86,8 +86,8 @@ def run(request: Request, console: Console, say: Callable[[str], None]) -> Tunin
             new_tokens=request.new_tokens, batch_size=request.batch_size, folder=folder, done=done,
         )  # fmt: skip
     content = {"checkpoint": request.checkpoint, "questions": str(request.questions)} | tuning.as_json()
-    replace_file(request.output / "results.json", (json.dumps(content, indent=1) + "\n").encode())
-    replace_file(request.output / "results.md", markdown(tuning, request.checkpoint).encode())
+    files = {"results.json": json.dumps(content, indent=1) + "\n", "results.md": markdown(tuning, request.checkpoint)}
+    replace_files({request.output / name: text.encode() for name, text in files.items()})
     if not plot(tuning, request.output / "results.png"):
         (request.output / "results.png").unlink(missing_ok=True)  # one of an earlier run would show other rows
         say(f"there is no plot, which needs matplotlib: {install_command(extra='eval')}")

@@ -82,7 +82,7 @@ class Asked:
         count, later = len(candidates), self.answer.shape[1]
         inputs = self._repeated(count)
         ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask", None)
-        pruned = self.model._prune_for_generation(ids, mask, Known(candidates, map(len, self.visual_tokens)), inputs)
+        pruned = self.model.prune_for_generation(ids, mask, Known(candidates, map(len, self.visual_tokens)), inputs)
         behind = self.answer[:, :-1].expand(count, -1)
         if mask is not None:
             mask = torch.cat([mask, torch.ones_like(behind)], dim=1)

@@ -97,10 +97,20 @@ def test_a_config_that_no_model_can_be_built_of(fails, tmp_path, entry, value):
     assert "odd/config.json (" in fails(*arguments_for("visualize", folder, tmp_path))
 
 
-@pytest.mark.parametrize("command", ["inspect", "verify", "bench"])
+ASKED = ("--image", PICTURE, "--prompt", "what?", "-o", "out.png")
+MORE = {  # what each command that takes a checkpoint needs behind it
+    "convert": ("out",), "inspect": (), "verify": (), "upgrade": (), "bench": (), "visualize": ASKED,
+    "push": ("org/name", "--dry-run"), "tune": ("--questions", "many.jsonl", "--agreement", "0.5"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", MORE)
 def test_a_file_is_no_checkpoint(fails, tmp_path, command):
     tiny.random_image(8, 8).save(tmp_path / "a.png")
-    assert "a.png is a file, but must be the folder of a checkpoint" in fails(command, "a.png")
+    pictures = [str(EXAMPLES / name) for name in ("relation.png", "attribute.png")] * 30
+    rows = [json.dumps({"image": picture, "prompt": f"what is {n} ?"}) for n, picture in enumerate(pictures)]
+    (tmp_path / "many.jsonl").write_text("\n".join(rows))
+    assert "a.png is a file, but must be the folder of a checkpoint" in fails(command, "a.png", *MORE[command])
 
 
 def test_ctrl_c_is_one_line(monkeypatch, capsys, tmp_path):

@@ -3,11 +3,14 @@
 import re
 
 import pytest
+import typer
 
 from hf_zspa import cli
 from hf_zspa.bench import measure, shapes
 from hf_zspa.pruners.registry import METHODS
 from hf_zspa.remote_code.zspa_methods import METHODS as TRAVELLING
+
+COMMANDS = [name for name in typer.main.get_command(cli.app).commands]
 
 
 @pytest.mark.parametrize(
@@ -27,6 +30,16 @@ def test_names_are_readable_whole(monkeypatch, capsys, command, names):
         cli.main()
     shown = " ".join(re.sub("[\u2500-\u257f]", " ", capsys.readouterr().out).split())
     assert not [name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", shown)]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_nothing_is_cut_off(monkeypatch, capsys, command):
+    monkeypatch.setattr("sys.argv", ["hf-zspa", command, "--help"])
+    for variable in ("COLUMNS", "TERMINAL_WIDTH"):
+        monkeypatch.setenv(variable, "80")
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "…" not in capsys.readouterr().out
 
 
 @pytest.fixture

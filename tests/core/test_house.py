@@ -1,6 +1,7 @@
 """Which room of the package may import which: arrows point down, so that no two rooms need each other."""
 
 import ast
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,3 +88,12 @@ def test_the_top_level_has_nothing_but_what_every_project_has():
     else:  # a source distribution
         found = {path.name for path in ROOT.iterdir()} - {"PKG-INFO"}
     assert "hf_zspa" in found and found <= TOP_LEVEL
+
+
+def test_the_page_for_contributors_has_every_room_and_its_arrows():
+    """Of the rooms that stand in one line; what is left out of the line stands beside it."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tops = [name for name in ROOMS if "." not in name and not name.startswith("__")]
+    assert not [name for name in tops if not re.search(rf"^  {name}(/|\.py) ", page, re.MULTILINE)]
+    chain = re.search(r"^cli → [\w\s→]+", page, re.MULTILINE)[0].replace("→", " ").split()
+    assert chain == [name for name in reversed(tops) if name not in ("version", "vllm")]

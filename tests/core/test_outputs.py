@@ -1,5 +1,6 @@
 """What commands write: a full disk leaves what was there and is named, `--json` is one object for a program."""
 
+import errno
 import json
 import os
 import resource
@@ -130,3 +131,21 @@ def test_where_the_core_has_no_token_the_question_plays_no_part(run, checkpoint)
     assert words in run("visualize", checkpoint, *ASKED, "-o", "kept.png", "--keep-ratio", 0.01)[1]
     assert words in run("demo", "--keep-ratio", 0.01)[1]
     assert words not in run("demo")[1]
+
+
+def test_where_one_of_several_files_cannot_be_written_all_are_as_they_were(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"of an earlier run")
+    with pytest.raises(OSError, match=r"b\.md"):
+        output.replace_files({tmp_path / "a.json": b"new", tmp_path / "nowhere" / "b.md": b"new"})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_bytes() == b"of an earlier run"
+
+
+def test_where_nothing_can_be_printed_standard_output_is_named(monkeypatch, capsys):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cli, "app", full)
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "standard output: No space left on device" in capsys.readouterr().err

@@ -12,6 +12,10 @@ def test_the_documentation_names_the_versions_that_are_tested():
     table = (ROOT / "docs" / "compatibility.md").read_text(encoding="utf-8")
     assert f"| transformers | {' | '.join(TESTED_TRANSFORMERS)} |" in table
     assert ", ".join(TESTED_AT_EVERY_CHANGE) in table
+    rows = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()
+    for command, versions in (("make test", TESTED_AT_EVERY_CHANGE), ("make test-all", TESTED_TRANSFORMERS)):
+        (row,) = [row for row in rows if row.startswith(f"| `{command}` |")]
+        assert f" transformers {', '.join(versions)}" in row
 
 
 def test_the_oldest_and_the_newest_version_are_tested_at_every_change():

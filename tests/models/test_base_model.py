@@ -10,10 +10,6 @@ from test_forward import CLOSE, stock_forward_inputs
 from hf_zspa import ZspaPruner
 
 
-def columns_kept(pair, inputs):
-    return pair.stock.keep(inputs, KEEP, CORE)[0] & inputs["attention_mask"].bool()
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_its_hidden_states_are_those_of_the_generating_model_at_every_input_position(pair, case):
     """They are what the head makes its logits of, which are held to the oracle."""
