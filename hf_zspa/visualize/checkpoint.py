@@ -58,7 +58,8 @@ def draw_selection(
     Args:
         model: one that prunes.
         processor: the model's.
-        compare, settings: as `visualize_checkpoint` takes them.
+        compare: show diversity alone, relevance alone and their balance in place of the heat map.
+        settings: as `visualize_checkpoint` takes them.
 
     Raises:
         ValueError: the prompt or a setting is not what it should be.

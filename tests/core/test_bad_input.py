@@ -11,7 +11,7 @@ from PIL import Image
 from hf_zspa import cli
 from hf_zspa.checkpoints.convert import convert_checkpoint
 from hf_zspa.loading import open_image
-from hf_zspa.scenes import CHECKPOINT
+from hf_zspa.scenes import CHECKPOINT, EXAMPLES
 
 
 @pytest.fixture(scope="module")
