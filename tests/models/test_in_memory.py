@@ -14,6 +14,8 @@ from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 
 import hf_zspa
 
+pytestmark = pytest.mark.oldest_and_newest
+
 
 @pytest.fixture
 def stock(pair, base_checkpoint):

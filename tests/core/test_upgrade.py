@@ -1,0 +1,119 @@
+"""`hf-zspa upgrade` gives a checkpoint of 0.1.0 the installed version's code; `verify` knows what 0.1.0 released."""
+
+import errno
+import json
+
+import pytest
+import torch
+from released import PROMPT, of_0_1_0
+
+from hf_zspa import cli
+from hf_zspa.checkpoints.files import read_json
+from hf_zspa.checkpoints.inspect import inspect_checkpoint
+from hf_zspa.checkpoints.resolve import checkpoint_folder
+from hf_zspa.checkpoints.shipped import SHIPPED
+from hf_zspa.checkpoints.upgrade import upgrade_checkpoint
+from hf_zspa.checkpoints.verify import verify_checkpoint
+from hf_zspa.loading import load_zspa, open_image, question_inputs
+from hf_zspa.scenes import EXAMPLES
+from hf_zspa.version import __version__
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    return of_0_1_0("embedded", tmp_path / "checkpoints")
+
+
+def test_verify_knows_what_was_released(earlier):
+    found = verify_checkpoint(earlier)
+    assert found.files and not any(file.problem for file in found.files)
+    with (earlier / "zspa_prompt.py").open("a") as file:
+        file.write("# changed")
+    edited = {file.name: file.problem for file in verify_checkpoint(earlier).files if file.problem}
+    assert edited == {"zspa_prompt.py": "is not as it was released"}
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr("sys.argv", ["hf-zspa", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    return end.value.code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", ["embedded", "embedded-qwen"])  # what 0.1.0 had
+def test_it_is_brought_up_to_date(name, tmp_path, monkeypatch, capsys):
+    earlier = of_0_1_0(name, tmp_path)
+    (earlier / ".git").mkdir()
+    (earlier / ".git" / "config").write_text("of a clone")
+    weights = next(earlier.glob("*.safetensors"))
+    before = weights.read_bytes()
+    with (earlier / "zspa_prompt.py").open("a") as file:
+        file.write("raise RuntimeError('old code was run')")
+    edit(earlier, zspa_keep_ratio=0.25)
+    (earlier / "README.md").write_text((earlier / "README.md").read_text() + "\nA word of the owner's.\n")
+    status, out, _ = run(monkeypatch, capsys, "inspect", earlier)
+    assert status == 0 and "written by hf_zspa 0.1.0: hf-zspa upgrade" in " ".join(out.split())
+
+    status, out, err = run(monkeypatch, capsys, "upgrade", earlier)
+    assert status == 0 and f"has the code of hf_zspa {__version__} now, in place of that of 0.1.0" in out, err
+    assert (earlier / ".git" / "config").read_text() == "of a clone"
+    assert weights.read_bytes() == before and weights.stat().st_nlink == 1
+    assert not (earlier / "zspa_diversity.py").exists()
+    card = (earlier / "README.md").read_text()
+    assert "A word of the owner's." in card and "25 %" in card and "# checkpoint" in card
+    assert verify_checkpoint(earlier).passed
+    fields = inspect_checkpoint(earlier).fields
+    assert fields["zspa_keep_ratio"] == 0.25 and fields["zspa_method"] == "zspa"
+    model, processor = load_zspa(earlier)
+    inputs = question_inputs(model, processor, open_image(EXAMPLES / "relation.png"), PROMPT)
+    current, _ = load_zspa(checkpoint_folder(name))
+    (kept,) = model.select_visual_tokens(**inputs)
+    assert torch.equal(kept, *current.select_visual_tokens(**inputs, zspa_keep_ratio=0.25))
+
+    status, out, _ = run(monkeypatch, capsys, "upgrade", earlier)
+    assert status == 0 and "nothing was changed" in out
+
+
+def edit(folder, **entries):
+    path = folder / "config.json"
+    path.write_text(json.dumps(read_json(path) | entries))
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: edit(folder, zspa_version="9.0"), "was written by hf_zspa 9.0, a later version than"),
+        (lambda folder: edit(folder, zspa_keep_ratio=7), "zspa_keep_ratio is 7, but must be a number in"),
+        (lambda folder: (folder / "extra.py").write_text("import os"), "extra.py"),
+        (lambda folder: (folder / "README.md").write_bytes(b"\xff\xfe"), "README.md is not UTF-8"),
+        (lambda folder: (folder / "model.bin").write_bytes(b"pickle"), "model.bin"),
+    ],
+)
+def test_what_cannot_be_brought_up_to_date_stays_as_it_is(earlier, monkeypatch, capsys, damage, message):
+    damage(earlier)
+    before = contents(earlier)
+    status, _, err = run(monkeypatch, capsys, "upgrade", earlier)
+    assert status == 1 and message in err and len(err.strip().splitlines()) == 1
+    assert contents(earlier) == before and [path.name for path in earlier.parent.iterdir()] == [earlier.name]
+
+
+def test_a_full_disk_leaves_what_was_there(earlier, monkeypatch):
+    def full(path, *args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    before = contents(earlier)
+    monkeypatch.setattr("hf_zspa.checkpoints.upgrade.json.dumps", full)
+    with pytest.raises(ValueError, match=r"was not made \(.*No space left on device\), and nothing is left of it"):
+        upgrade_checkpoint(earlier)
+    assert contents(earlier) == before
+
+
+@pytest.mark.parametrize("where", ["org/name", "embedded", "base"])
+def test_only_the_folder_of_a_converted_checkpoint_is_brought_up_to_date(where):
+    message = "is not a zspa checkpoint" if where == "base" else f"{where} is no folder, and only a folder"
+    with pytest.raises(ValueError, match=message):
+        upgrade_checkpoint(SHIPPED["embedded"] if where == "base" else where)
