@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from ..version import __version__
 from .families import Family
 
 REMOTE_CODE = Path(__file__).parents[1] / "remote_code"
+RELEASED = Path(__file__).with_name("released.json")  # version → file → SHA-256, of what released versions have written
 AUTO_CLASSES = ("AutoModel", "AutoModelForImageTextToText", "AutoModelForMultimodalLM", "AutoModelForVision2Seq")
 
 VERSION, DIGESTS = "zspa_version", "zspa_code_sha256"  # entries of config.json
@@ -51,6 +53,13 @@ def stated(family: Family, attribute: str, default: Any) -> Any:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == attribute:
             return ast.literal_eval(node.value)
     return default
+
+
+def note_release() -> None:
+    """Writes the digests of the code of this version into `RELEASED`, by which later versions know it."""
+    released = json.loads(RELEASED.read_text(encoding="utf-8"))
+    released[__version__] = code_digests(sorted(REMOTE_CODE.glob("*zspa_*.py")))
+    RELEASED.write_text(json.dumps(released, indent=1) + "\n", encoding="utf-8")
 
 
 def digest(content: bytes) -> str:

@@ -10,14 +10,12 @@ from typing import Any
 from ..remote_code.zspa_config import check_fields, check_names
 from ..version import __version__, install_command
 from .base import is_converted, read_config, strange_parts
-from .code_files import DIGESTS, VERSION, allowed_position_ids, auto_map, code_files, digest
+from .code_files import DIGESTS, RELEASED, VERSION, allowed_position_ids, auto_map, code_files, digest
 from .contents import Contents, contents_of
 from .families import FAMILIES, Family
 from .file_policy import is_another_of, problem_of, shown
 from .files import read_json
 from .json_policy import leads_elsewhere
-
-RELEASED = Path(__file__).with_name("released.json")  # version → file → SHA-256, of what earlier versions have written
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ ROOMS = (
     "visualize", "evaluation", "bench", "tuning", "hub", "app", "vllm", "cli", "__init__", "__main__",
 )  # fmt: skip
 TOP_LEVEL = {
-    ".ci", ".gitattributes", ".gitignore", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE",
+    ".ci", ".gitattributes", ".github", ".gitignore", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE",
     "Makefile", "README.md", "SECURITY.md", "configs", "docs", "hf_zspa", "mkdocs.yml", "noxfile.py", "pyproject.toml",
     "tests",
 }  # fmt: skip

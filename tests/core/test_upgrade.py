@@ -8,6 +8,8 @@ import torch
 from released import PROMPT, of_0_1_0
 
 from hf_zspa import cli
+from hf_zspa.checkpoints import code_files, verify
+from hf_zspa.checkpoints.families import FAMILIES
 from hf_zspa.checkpoints.files import read_json
 from hf_zspa.checkpoints.inspect import inspect_checkpoint
 from hf_zspa.checkpoints.resolve import checkpoint_folder
@@ -38,6 +40,21 @@ def run(monkeypatch, capsys, *arguments):
     with pytest.raises(SystemExit) as end:
         cli.main()
     return end.value.code, *capsys.readouterr()
+
+
+def test_a_released_version_is_known_by_its_code(monkeypatch, tmp_path):
+    assert ".dev" in __version__ or __version__ in read_json(code_files.RELEASED), "CONTRIBUTING.md: A release"
+    noted = tmp_path / "released.json"
+    noted.write_bytes(code_files.RELEASED.read_bytes())
+    monkeypatch.setattr(code_files, "RELEASED", noted)
+    code_files.note_release()
+    found = read_json(noted)
+    assert found["0.1.0"] == read_json(verify.RELEASED)["0.1.0"]
+    for family in FAMILIES.values():
+        paths = code_files.code_files(family)
+        assert code_files.code_digests(paths).items() <= found[__version__].items()
+        released = read_json(verify.RELEASED).get(__version__)
+        assert released is None or code_files.code_digests(paths).items() <= released.items()
 
 
 @pytest.mark.parametrize("name", ["embedded", "embedded-qwen"])  # what 0.1.0 had

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 
 from hf_zspa.version import __version__
@@ -71,6 +72,23 @@ def test_the_wheel_holds_the_package_and_the_source_all_that_its_tests_need(rele
     assert {*tracked, *run("git", "ls-files", "tests", cwd=ROOT).split()} <= names
     needed = {"LICENSE", "README.md", "SECURITY.md", "CITATION.cff", "Makefile", "noxfile.py", "mkdocs.yml"}
     assert needed | {"tests/pairs.py", "docs/index.md", "configs/qwen2.5-vl.json"} <= names
+
+
+def test_the_workflow_of_a_release_publishes_only_what_was_tested_and_by_no_token():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))
+    jobs = workflow["jobs"]
+    assert workflow[True] == {"push": {"tags": ["v*"]}}  # YAML reads "on" as true
+    assert jobs["publish"]["needs"] == "test" and jobs["test"]["needs"] == "build"
+    assert jobs["publish"]["permissions"] == {"id-token": "write"} and "secrets" not in str(workflow)
+    (check,) = [step for step in jobs["build"]["steps"] if step.get("name") == "The tag is the version"]
+    code = re.search('python -c "(.*)"$', check["run"])[1]
+    for tag, status in ((f"v{__version__}", 0), ("v0.0.9", 1)):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"TAG": tag}, cwd=ROOT, capture_output=True
+        )
+        assert done.returncode == status
+    commands = {step["run"].split()[1] for step in jobs["test"]["steps"] if step.get("run", "").startswith("make ")}
+    assert commands <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)) and commands
 
 
 def test_a_clone_on_a_system_with_other_line_ends_has_the_same_bytes(tmp_path):
