@@ -116,3 +116,16 @@ def markdown_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
         if len(row) != len(head):
             raise ValueError(f"a row has {len(row)} cells, but the header {len(head)}: {row}")
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *body))
+
+
+def with_table(page: str, name: str, text: str) -> str:
+    """A page with this text between the marks `<!-- table NAME -->` and `<!-- end -->`.
+
+    Raises:
+        ValueError: the page has no such marks.
+    """
+    begin, end = f"<!-- table {name} -->\n", "<!-- end -->"
+    before, found, rest = page.partition(begin)
+    if not found or end not in rest:
+        raise ValueError(f"the page has no {begin.strip()} with <!-- end --> behind it")
+    return f"{before}{begin}{text}\n{rest[rest.index(end) :]}"

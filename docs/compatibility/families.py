@@ -13,6 +13,8 @@ import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from pathlib import Path
 
+from hf_zspa.output import with_table
+
 PAGE = Path(__file__).parents[1] / "compatibility.md"
 SERVING = PAGE.with_name("serving.md")
 COUNTS = Path(__file__).with_name("families.json")
@@ -105,12 +107,6 @@ def _total(modes: dict | None) -> str:
     passed = sum(outcomes.get("passed", 0) for outcomes in modes.values())
     ran = sum(count for outcomes in modes.values() for count in outcomes.values())
     return str(passed) if passed == ran else f"{passed} of {ran}"
-
-
-def with_table(page: str, name: str, text: str) -> str:
-    begin, end = f"<!-- table {name} -->\n", "<!-- end -->"
-    before, _, rest = page.partition(begin)
-    return before + begin + text + "\n" + end + rest.partition(end)[2]
 
 
 def main(arguments: list[str]) -> None:

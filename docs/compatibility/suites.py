@@ -12,7 +12,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from families import PAGE, with_table
+from families import PAGE
+
+from hf_zspa.output import with_table
 
 FOUND = Path(__file__).with_name("suites.json")
 KEEPS = ("1", "0.999", "0.5")

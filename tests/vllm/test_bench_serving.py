@@ -10,30 +10,40 @@ from pathlib import Path
 
 import pytest
 import serving
+import serving_cost
 
 from hf_zspa.bench import shapes
 
 TEXT = {
-    "hidden_size": 128, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 4,
-    "num_hidden_layers": 1, "rope_scaling": {"type": "mrope", "rope_type": "default", "mrope_section": [4, 6, 6]},
+    "hidden_size": 128, "intermediate_size": 128, "num_attention_heads": 1, "num_key_value_heads": 1,
+    "num_hidden_layers": 1,
 }  # fmt: skip
 VISION = {"depth": 1, "hidden_size": 64, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": 128}
 
 
-def test_the_rows_tell_pruned_from_unpruned(monkeypatch, tmp_path):
-    given = shapes.SHAPES["qwen2.5-vl-7b-small"]
+@pytest.mark.parametrize(
+    ("shape", "layers", "methods", "dropped"),
+    [
+        ("qwen2.5-vl-7b-small", "fullatt_block_indexes", "unpruned,zspa", 64 - 6),  # of 8 x 8 visual tokens
+        pytest.param(
+            "qwen3-vl-8b-small", "deepstack_visual_indexes", "unpruned,weighted", 49 - 5, marks=pytest.mark.nightly
+        ),
+    ],
+)
+def test_the_rows_tell_pruned_from_unpruned(monkeypatch, tmp_path, shape, layers, methods, dropped):
+    given = shapes.SHAPES[shape]
     config = dict(given.config)
     config["text_config"] = config["text_config"] | TEXT
-    config["vision_config"] = config["vision_config"] | VISION | {"fullatt_block_indexes": [0]}
+    config["vision_config"] = config["vision_config"] | VISION | {layers: [0]}
     monkeypatch.setitem(shapes.SHAPES, "tiny", replace(given, config=config))
     monkeypatch.setattr(serving, "LOADS", (serving.Load("any", 224, 4, 2),))
-    command = ["serving", "--shape", "tiny", "--rounds", "1", "--requests", "4", "--output", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", command)
+    command = ["serving", "--shape", "tiny", "--methods", methods, "--rounds", "1", "--requests", "4"]
+    monkeypatch.setattr(sys, "argv", [*command, "--output", str(tmp_path / "out")])
     monkeypatch.setenv("VLLM_CPU_CI_ENV", "1")  # vLLM's own, for tests: nothing is compiled
     serving.main()
     results = json.loads((tmp_path / "out.json").read_text())
-    unpruned, zspa = results["rows"]
-    assert unpruned["prompt_tokens"] - zspa["prompt_tokens"] == 64 - 6  # of 8 x 8 visual tokens
+    unpruned, pruned = results["rows"]
+    assert unpruned["prompt_tokens"] - pruned["prompt_tokens"] == dropped
     assert all(row["request_throughput"] > 0 and row["median_ttft_ms"] > 0 for row in results["rows"])
     assert all(row["blocks"] is None or row["blocks"] > 0 for row in results["rows"])  # so short a turn may be missed
     assert "| any |" in (tmp_path / "out.md").read_text() and results["vllm"].startswith("0.32")
@@ -69,12 +79,26 @@ def test_blocks_nobody_saw_are_none_rather_than_zero(monkeypatch, seen, expected
     monkeypatch.setattr(serving, "metric", lambda *asked: 0.0)
     found = dict.fromkeys(serving._FIGURES, 1.0) | {"completed": 2, "total_output_tokens": 8}
     monkeypatch.setattr("vllm.benchmarks.serve.main", lambda arguments: found)
-    turn = serving.turn("http://127.0.0.1:1", Path("model"), serving.Load("any", 224, 4, 2), 1.0, 2, 0)
+    turn = serving.turn("http://127.0.0.1:1", Path("model"), serving.Load("any", 224, 4, 2), {}, 2, 0)
     assert turn["blocks"] == expected
 
 
 def test_the_median_and_the_table_leave_out_what_nobody_saw():
     row = {"name": "any", "prompt_tokens": 100, "request_throughput": 2.0, "median_ttft_ms": 3.0, "median_tpot_ms": 1.0}
-    table = serving.markdown([row | {"blocks": 8}, row | {"blocks": None, "request_throughput": 5.0}])
-    assert table.endswith("| 8 → not seen |") and "| 2 → 5 | 2.50 |" in table
+    first, other = row | {"method": "unpruned"}, row | {"method": "zspa"}
+    table = serving.markdown([first | {"blocks": 8}, other | {"blocks": None, "request_throughput": 5.0}])
+    assert table.endswith("| 8 → not seen |") and "| any | unpruned → zspa | 100 → 100 | 2 → 5 | 2.50 |" in table
     assert serving._median([None, 4, 8]) == 6 and serving._median([None]) is None
+
+
+@pytest.mark.nightly
+def test_the_cost_is_that_of_each_method_beside_stock(monkeypatch):
+    small = shapes.SHAPES["qwen3-vl-8b-small"]
+    text, vision = ({name: 128} for name in ("hidden_size", "out_hidden_size"))
+    parts = {"text_config": small.config["text_config"] | text, "vision_config": small.config["vision_config"] | vision}
+    monkeypatch.setitem(shapes.SHAPES, serving_cost.SHAPE, replace(small, config=small.config | parts))
+    rows = serving_cost.measure(1)
+    assert [row["method"] for row in rows] == ["stock", "unpruned", "zspa", "weighted"] * 2
+    stock, unpruned, zspa, weighted = (row["prompt_tokens"] for row in rows[:4])
+    assert stock == unpruned == zspa + 441 - 44 == weighted + 441 - 44
+    assert all(len(row["cpu"]) == 1 and row["cpu"][0] > 0 and row["time"][0] > 0 for row in rows)
