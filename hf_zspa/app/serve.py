@@ -33,7 +33,10 @@ def serve(page: gr.Blocks, host: str | None = None, port: int | None = None, sha
             ssr_mode=False, run_history=False, pwa=False,
         )  # fmt: skip
     except OSError as error:
-        raise ValueError(f"no page at {host or 'the usual host'}, port {port or 'any'}: {error}") from error
+        place = f"{host or 'this machine'}, port {port or 'from 7860 on'}"
+        raise ValueError(
+            f"{place}, cannot be listened at: it is taken, or not this machine's; choose with --port or --host"
+        ) from error
     return page.share_url or page.local_url or ""
 
 

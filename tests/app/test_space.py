@@ -125,4 +125,6 @@ def test_a_port_that_is_taken_is_one_line(run, answering, monkeypatch):
         taken.listen()
         port = taken.getsockname()[1]
         status, said = run("--port", port)
-    assert status == 1 and said.count("\n") == 1 and f"port {port}" in said
+    assert (
+        status == 1 and said.count("\n") == 1 and f"127.0.0.1, port {port}, cannot be listened at: it is taken" in said
+    )
