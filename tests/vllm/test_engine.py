@@ -221,9 +221,12 @@ def test_a_request_prunes_where_the_config_does_not(reference, start, family):
 
 @pytest.mark.parametrize("family", WITH_ENGINES_OF_THEIR_OWN)
 def test_another_question_about_an_image_needs_no_vision_tower(reference, start, family):
+    """Nor does another method."""
     ours = reference(family)
-    questions = [ours.prompt(image(1), question) for question in (QUESTION, OTHER, QUESTION + OTHER)]
-    expected = [ours.tokens(question) for question in questions]
+    weighted = {"zspa_method": "weighted", "zspa_relevance_weight": -1.0}
+    asked = [(QUESTION, {}), (OTHER, {}), (QUESTION, weighted)]
+    questions = [ours.prompt(image(1), question, mm_processor_kwargs=own) for question, own in asked]
+    expected = [ours.tokens(question, **own) for question, (_, own) in zip(questions, asked)]
     for megabytes, encodings in ((128, 1), (0, 3)):
         engine = start(ours, hf_overrides={"zspa_vision_cache_mb": megabytes})
         found = [engine.run(question) for question in questions]
