@@ -2,18 +2,15 @@
 
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
 from PIL import Image, ImageOps
 from transformers import PretrainedConfig, StoppingCriteria
 
-from .checkpoints.base import is_converted, read_config
+from .checkpoints.base import built_from, is_converted, read_config
 from .checkpoints.resolve import checkpoint_folder
 from .checkpoints.verify import check_code
 from .models.in_memory import from_pretrained
@@ -54,18 +51,6 @@ class AutoModelForVision2Seq(_AUTO_CLASS):
         return _AUTO_CLASS.from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)  # it goes by its name
 
 
-@contextmanager
-def _read_from(folder: Path) -> Iterator[None]:
-    """Names the `config.json` that transformers stumbles over; raises `ValueError`."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, KeyError, TypeError, StrictDataclassError) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ValueError(
-            f"no model can be built of {folder / 'config.json'} ({reason}): compare it with the base's"
-        ) from error
-
-
 def load_processor(folder: Path):
     """The processor of a checkpoint's folder.
 
@@ -75,7 +60,7 @@ def load_processor(folder: Path):
     from transformers import AutoProcessor  # imports torchvision, which a picture needs not
 
     try:
-        with _read_from(folder):
+        with built_from(folder):
             return AutoProcessor.from_pretrained(folder)
     except ImportError as error:
         if "torchvision" in str(error).lower():
@@ -97,7 +82,7 @@ def load_model(folder: Path, *, trusted: bool, device: torch.device | None, **op
     from transformers import AutoModelForImageTextToText
 
     given = {name: value for name, value in options.items() if value is not None}
-    with _read_from(folder):
+    with built_from(folder):
         model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=trusted, **given)
     return (model if device is None else model.to(device)).eval()
 

@@ -1,6 +1,7 @@
 """Results for people: their tables, and where they and pictures go, which is checked before any work and written beside
 what is there, whose place it takes."""
 
+import errno
 import io
 import os
 import tempfile
@@ -25,11 +26,13 @@ def replace_files(contents: dict[Path, bytes]) -> None:
     name of, stays as it is.
 
     Raises:
-        OSError: one cannot be written, of which the error names the path; all are as they were.
+        OSError: one cannot be written, of which the error names the path; then all are as they were.
     """
     fresh: dict[Path, Path] = {}
     try:
         for path, content in contents.items():
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent, delete=False) as file:
                 fresh[path] = Path(file.name)
                 file.write(content)

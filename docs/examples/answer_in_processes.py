@@ -20,7 +20,7 @@ import hf_zspa
 
 def main(checkpoint: str, questions: str, answers: str) -> None:
     state = PartialState()
-    model = hf_zspa.from_pretrained(checkpoint, zspa_keep_ratio=0.1).to(state.device)
+    model = hf_zspa.from_pretrained(checkpoint).to(state.device)
     processor = AutoProcessor.from_pretrained(checkpoint)
     rows = [json.loads(line) for line in Path(questions).read_text(encoding="utf-8").splitlines() if line.strip()]
     with state.split_between_processes(rows) as share:

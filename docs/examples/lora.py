@@ -28,11 +28,12 @@ def main() -> None:
     parser.add_argument("checkpoint")
     parser.add_argument("answered", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--keep-ratio", type=float, default=0.1)
+    parser.add_argument("--keep-ratio", type=float, help="by default the checkpoint's own, or 0.1 of a base")
     parser.add_argument("--steps", type=int, default=100)
     arguments = parser.parse_args()
 
-    model = hf_zspa.from_pretrained(arguments.checkpoint, zspa_keep_ratio=arguments.keep_ratio)
+    fields = {} if arguments.keep_ratio is None else {"zspa_keep_ratio": arguments.keep_ratio}
+    model = hf_zspa.from_pretrained(arguments.checkpoint, **fields)
     processor = AutoProcessor.from_pretrained(arguments.checkpoint)
     rows = [json.loads(line) for line in arguments.answered.read_text(encoding="utf-8").splitlines() if line.strip()]
     trainer = SFTTrainer(

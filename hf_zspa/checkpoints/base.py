@@ -1,9 +1,12 @@
 """What a stock checkpoint consists of, and whether it can be converted; nothing is written here."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path, PurePath
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 
 from ..remote_code.zspa_config import FIELDS, fields_read
@@ -20,6 +23,18 @@ def read_config(folder: Path) -> dict:
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} is not a checkpoint: it has no config.json")
     return read_json(folder / "config.json")
+
+
+@contextmanager
+def built_from(folder: Path) -> Iterator[None]:
+    """Names the `config.json` that transformers stumbles over; raises `ValueError`."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, KeyError, TypeError, StrictDataclassError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(
+            f"no model can be built of {folder / 'config.json'} ({reason}): compare it with the base's"
+        ) from error
 
 
 def is_converted(config: dict) -> bool:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -90,8 +91,10 @@ def all_or_nothing(target: Path) -> Iterator[Path]:
         yield from _filled(target, hidden)
     except OSError as error:
         elsewhere = error.filename and not str(error.filename).startswith(str(target.parent / hidden))
-        why = f"{error.filename}: {error.strerror}" if elsewhere else error.strerror or str(error)
-        raise ValueError(f"{target} was not made ({why}), and nothing is left of it") from error
+        first = error.args[0][0][2] if isinstance(error, shutil.Error) else str(error)  # it has one for each file
+        why = f"{error.filename}: {error.strerror}" if elsewhere else error.strerror or first
+        left = "what was there is unchanged" if target.exists() else "nothing is left of it"
+        raise ValueError(f"{target} was not made ({why}), and {left}") from error
     finally:
         if not target.exists():
             for folder in missing:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,23 @@ from ..version import __version__
 from .base import is_converted, known_family, read_config
 from .card import read_card, refreshed_card
 from .code_files import DIGESTS, VERSION, allowed_position_ids, code_entries, code_files
-from .files import all_or_nothing, transfer
-from .resolve import local_folder
+from .files import all_or_nothing, check_target, transfer
+from .resolve import hub_id, local_folder
 from .shipped import SHIPPED
 from .verify import verify_checkpoint
+
+_IS_CODE = re.compile(r"(modeling_)?zspa_\w+\.py")  # by its name; what a config says of other files is not heeded
 
 
 def upgrade_checkpoint(checkpoint: str | Path) -> str | None:
     """Gives a checkpoint the code of the installed version. Its fields stay, those that are new get their defaults, and
-    of its card the part that hf-zspa writes is written anew. Nothing of its old code is run, and no weight is copied.
+    of its card the part that hf-zspa writes is written anew. Nothing of its old code is run.
+
+    The new folder is made beside the old one, with links to its files where the file system can, and takes its place at
+    the end.
 
     Args:
-        checkpoint: the folder of a converted checkpoint. It changes as a whole, or not at all.
+        checkpoint: the folder of a converted checkpoint.
 
     Returns:
         The version of hf_zspa whose code it had; None where it is up to date, and nothing was changed.
@@ -34,11 +40,16 @@ def upgrade_checkpoint(checkpoint: str | Path) -> str | None:
             read, or it would not pass `verify` afterwards.
     """
     folder = None if str(checkpoint) in SHIPPED else local_folder(checkpoint)
+    if str(checkpoint) in SHIPPED:
+        raise ValueError(f"{checkpoint} is inside hf_zspa, and always up to date: give a folder")
     if folder is None:
         raise ValueError(
-            f"{checkpoint} is no folder, and only a folder is brought up to date: fetch a Hub repository with hf "
-            f"download {checkpoint} --local-dir FOLDER, and push it afterwards"
+            f"{hub_id(checkpoint)} is no folder, and only a folder is brought up to date: fetch a Hub repository with "
+            f"hf download {checkpoint} --local-dir FOLDER, and push it afterwards"
         )
+    if folder.parent.name == "snapshots":
+        raise ValueError(f"{folder} is in the Hub's cache: hf download it with --local-dir FOLDER, and give that")
+    check_target(folder, force=True)
     config = read_config(folder)
     if not is_converted(config):
         raise ValueError(f"{checkpoint} is not a zspa checkpoint: there is no code of hf_zspa in it to replace")
@@ -52,11 +63,12 @@ def upgrade_checkpoint(checkpoint: str | Path) -> str | None:
     readme = folder / "README.md"
     card = refreshed_card(read_card(readme.read_bytes(), str(readme)), fresh, folder.name) if readme.is_file() else None
     noted = config.get(DIGESTS)
-    old_code = {*(noted if isinstance(noted, dict) else ()), *(path.name for path in code_files(family))}
-    replaced = {name: path for name in old_code | {"config.json", "README.md"} if (path := folder / name).is_file()}
+    old_code = [name for name in (noted if isinstance(noted, dict) else ()) if _IS_CODE.fullmatch(name)]
+    replaced = {*old_code, *(path.name for path in code_files(family)), "config.json"}
+    replaced |= {"README.md"} if card is not None else set()
     with all_or_nothing(folder) as made:
         shutil.copytree(
-            folder, made, symlinks=True, dirs_exist_ok=True, copy_function=_linked,
+            folder, made, dirs_exist_ok=True, copy_function=_linked,
             ignore=lambda place, names: [n for n in names if Path(place) == folder and n in replaced],
         )  # fmt: skip
         for path in code_files(family):
@@ -78,15 +90,18 @@ def _checked_version(version: Any, checkpoint: str | Path) -> str:
         return "a version that its config.json does not name"
     if later:
         raise ValueError(
-            f"{checkpoint} was written by hf_zspa {version}, a later version than the installed {__version__}: install "
-            "that one, or a newer one"
+            f"{checkpoint} was written by hf_zspa {str(version).strip()}, a later version than the installed "
+            f"{__version__}: install that one, or a newer one"
         )
     return str(version)
 
 
 def _linked(source: str, target: str) -> None:
-    """One file in two places, which is enough where the first is about to go; a copy where that cannot be."""
+    """One file in two places, which is enough where the first is about to go; a copy where that cannot be, and of what
+    is a link itself."""
     try:
-        os.link(source, target, follow_symlinks=False)
+        if os.path.islink(source):
+            raise OSError
+        os.link(source, target)
     except OSError:
         transfer(Path(source), Path(target), False, lambda size: None)

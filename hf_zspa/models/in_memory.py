@@ -1,5 +1,6 @@
 """A model that prunes without a converted checkpoint: loaded from its base, or made of one that is loaded already."""
 
+import copy
 from importlib import import_module
 from pathlib import Path
 from types import MethodType
@@ -7,14 +8,23 @@ from typing import Any
 
 import transformers
 
-from ..checkpoints.base import family_of, is_converted, known_family, read_config, weight_files
+from ..checkpoints.base import (
+    built_from,
+    family_of,
+    is_converted,
+    known_family,
+    other_files,
+    read_config,
+    weight_files,
+)
 from ..checkpoints.code_files import allowed_position_ids, code_entries
 from ..checkpoints.families import FAMILIES, Family
-from ..checkpoints.resolve import HUB_OPTIONS, checkpoint_folder
+from ..checkpoints.resolve import HUB_OPTIONS, checkpoint_folder, local_folder
 from ..checkpoints.write import check_field_names, fields_found, stock_fields
 from ..remote_code.zspa_compat import turn_into
-from ..remote_code.zspa_config import FIELDS, OTHER_ENTRIES, check_fields, meant_by
+from ..remote_code.zspa_config import FIELDS, OTHER_ENTRIES, check_fields, check_names, meant_by
 from ..remote_code.zspa_encoder import encoder_arguments
+from ..version import __version__
 
 
 def from_pretrained(base: str | Path, *, revision: str | None = None, **options: Any):
@@ -28,14 +38,19 @@ def from_pretrained(base: str | Path, *, revision: str | None = None, **options:
             code is not run, but this package's.
         revision: branch, tag or commit of a Hub id.
         options: `zspa_*` fields of the config in place of their defaults, and what transformers' `from_pretrained`
-            takes: `dtype`, `device_map`, `quantization_config`, `attn_implementation`...
+            takes: `dtype`, `device_map`, `quantization_config`, `attn_implementation`, entries of the config...
 
     Returns:
         The model, to infer with. Turn markers and special tokens are found in the base's tokenizer and chat template.
 
     Raises:
-        ValueError: a field or the base is not what it should be, or its weights are pickled.
+        ValueError: a field or the base is not what it should be, its weights are pickled, or it is to be read with
+            another `config`, or from a `subfolder`.
+        TypeError: transformers does not take one of the options.
     """
+    for name in ("config", "subfolder"):
+        if options.get(name):
+            raise ValueError(f"{name} is not taken here: give the folder of a checkpoint, and fields by their names")
     fields = {name: options.pop(name) for name in [*options] if name.startswith("zspa_") or meant_by(name)}
     check_field_names(fields)
     hub = {name: options.pop(name) for name in HUB_OPTIONS if name in options}
@@ -44,11 +59,21 @@ def from_pretrained(base: str | Path, *, revision: str | None = None, **options:
     family = known_family(folder, config) if is_converted(config) else family_of(folder, config)
     found = {} if is_converted(config) else stock_fields(folder, family)
     check_fields(found | fields, allowed_position_ids(family))
-    weight_files(folder := checkpoint_folder(base, revision, **hub))
     model_class = _pruning_class(family)
-    config = model_class.config_class.from_pretrained(folder, **found | fields)
-    loaded = model_class.from_pretrained(folder, config=config, **options)
-    _let_travel(loaded[0] if isinstance(loaded, tuple) else loaded, family)  # a tuple has what was loaded, too
+    other_files(folder)  # of which none may be an adapter
+    weight_files(folder := checkpoint_folder(base, revision, **hub))
+    try:
+        with built_from(folder):
+            loaded = model_class.from_pretrained(folder, **found | fields | options)
+    except ValueError as error:
+        for name in options:
+            if f"unexpected keyword argument '{name}'" in str(error):
+                raise TypeError(f"{name} is no field of pruning, and nothing that transformers takes here") from error
+        raise
+    model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple has what was loaded, too
+    if local_folder(base) is None:
+        model.name_or_path = model.config.name_or_path = str(base).partition("@")[0]
+    _let_travel(model, family)
     return loaded
 
 
@@ -58,31 +83,32 @@ def prune(model, processor, **fields: Any):
     Args:
         model: a generating model of a supported family, of transformers' own class.
         processor: its processor, in whose tokenizer and chat template turn markers and special tokens are found.
-        fields: `zspa_*` fields of the config in place of their defaults.
+        fields: `zspa_*` fields of the config in place of those that it has, or of their defaults.
 
     Returns:
-        The same model. Its class is the one that a converted checkpoint has.
+        The same model. Its class is the one that a converted checkpoint has, and its config is its own.
 
     Raises:
-        ValueError: the model is of another class, prunes already or has a `forward` of its own, or a field is not what
-            it should be; nothing has changed then.
+        ValueError: the model, or the base model in it, is of another class, prunes already or has a `forward` of its
+            own; the processor is another model's; or a field is not what it should be. Nothing has changed then.
     """
     if _prunes(model):
         raise ValueError("the model prunes already: change the zspa_ fields of its config, or give it to unprune first")
     family = FAMILIES.get(str(getattr(getattr(model, "config", None), "model_type", None)))
-    if family is None or type(model) is not getattr(transformers, family.stock, None):
-        raise ValueError(
-            f"the model is a {type(model).__name__}, but must be {family.stock if family else 'a generating model'} of "
-            "transformers itself, of a supported family: prune it before it is wrapped, sharded or compiled"
-        )
+    _check_stock(model, getattr(transformers, family.stock, None) if family else None)
+    assert family is not None
+    model_class = _pruning_class(family)
+    _check_stock(model.model, model_class.base_class.__bases__[-1])
     check_field_names(fields)
     tokenizer: Any = getattr(processor, "tokenizer", None)
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(f"processor is a {type(processor).__name__}, but must be the model's, with a fast tokenizer")
     template = getattr(processor, "chat_template", None) or tokenizer.chat_template
-    values = fields_found(family, tokenizer, template) | fields
+    _check_processor(processor, model.config)
+    check_names(vars(model.config), "the model's config")
+    own = {name: value for name, value in vars(model.config).items() if name in FIELDS}
+    values = fields_found(family, tokenizer, template) | own | fields
     check_fields(values, allowed_position_ids(family))
-    model_class = _pruning_class(family)
     _turn({model: model_class, model.model: model_class.base_class}, model_class.config_class)
     model.visual_inputs = model.model.visual_inputs = encoder_arguments(model.model)
     for name, value in values.items():
@@ -101,10 +127,14 @@ def unprune(model):
         The same model, of transformers' own class; nothing of pruning is left in its config.
 
     Raises:
-        ValueError: it is none that prunes, or has a `forward` of its own; nothing has changed then.
+        ValueError: it is none that prunes by this version's code, it is wrapped, or has a `forward` of its own; nothing
+            has changed then.
     """
-    if not _prunes(model):
-        raise ValueError(f"the model is a {type(model).__name__}, which does not prune: there is nothing to undo")
+    if not _prunes(model) or type(model.model) is not type(model).base_class:
+        raise ValueError(
+            f"the model is a {type(model).__name__}, but must be one that prunes by the code of hf_zspa {__version__}, "
+            "as it was before it was wrapped or sharded: load another one with transformers' own class"
+        )
     classes: dict[Any, Any] = {module: type(module).__bases__[-1] for module in (model, model.model)}
     _turn(classes, classes[model].config_class)
     for module in classes:
@@ -117,7 +147,27 @@ def unprune(model):
 
 def _prunes(model) -> bool:
     """Whether a model's own class is a family's that prunes, in this package or in a checkpoint."""
-    return hasattr(type(model), "base_class") and hasattr(model, "select_visual_tokens")
+    return "base_class" in vars(type(model)) and hasattr(model, "select_visual_tokens")
+
+
+def _check_stock(module, stock: type | None) -> None:
+    """Raises `ValueError` where a module is not of this class of transformers itself."""
+    if stock is None or type(module) is not stock:
+        raise ValueError(
+            f"the model is a {type(module).__name__}, but must be {stock.__name__ if stock else 'a generating model'} "
+            "of transformers itself, of a supported family: prune it before it is wrapped, sharded or compiled"
+        )
+
+
+def _check_processor(processor, config) -> None:
+    """Raises `ValueError` where a processor has another token for an image than the model."""
+    there = getattr(processor, "image_token_id", None)
+    known = {name: value for name, value in vars(config).items() if "image_token" in name or "boi_token" in name}
+    if there is not None and known and there not in known.values():
+        model = " and ".join(f"{name} {value}" for name, value in known.items())
+        raise ValueError(
+            f"the processor's token for an image is {there}, and the model has {model}: give its processor"
+        )
 
 
 def _pruning_class(family: Family):
@@ -127,21 +177,32 @@ def _pruning_class(family: Family):
 
 
 def _turn(classes: dict[Any, Any], config_class: type) -> None:
-    """Makes each module one of the class beside it, and the config of the first one of `config_class`.
+    """Makes each module one of the class beside it, the first of which is the whole model. That gets a config of its
+    own, of `config_class`: another model may have the one it has.
 
     Raises:
         ValueError: a module has a `forward` of its own, which would go on calling that of its old class.
     """
     for module in classes:
-        if "forward" in vars(module) and not hasattr(module, "_hf_hook"):
+        called = getattr(module, "_old_forward", vars(module).get("forward"))  # that of accelerate calls another one
+        if called is not None and getattr(called, "__func__", None) is not type(module).forward:
             raise ValueError(
                 f"the forward of this {type(module).__name__} was replaced: do that after pruning, or after undoing it"
             )
-    next(iter(classes)).config.__class__ = config_class
+    model = next(iter(classes))
+    copies: dict[int, Any] = {}
+    copy.deepcopy(model.config, copies)
+    for module in model.modules():
+        if id(vars(module).get("config")) in copies:
+            module.config = copies[id(module.config)]
+    model.config.__class__ = config_class
+    model.model.config = model.config
     for module, cls in classes.items():
         turn_into(module, cls)
-        if "forward" in vars(module):  # accelerate moves inputs, and then calls what was bound
+        if hasattr(module, "_hf_hook"):
             module._old_forward = MethodType(cls.forward, module)
+        else:
+            vars(module).pop("forward", None)  # what accelerate leaves behind
 
 
 def _let_travel(model, family: Family) -> None:

@@ -137,7 +137,10 @@ def test_where_one_of_several_files_cannot_be_written_all_are_as_they_were(tmp_p
     (tmp_path / "a.json").write_bytes(b"of an earlier run")
     with pytest.raises(OSError, match=r"b\.md"):
         output.replace_files({tmp_path / "a.json": b"new", tmp_path / "nowhere" / "b.md": b"new"})
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    (tmp_path / "c").mkdir()
+    with pytest.raises(OSError, match=r"Is a directory; what was there is unchanged: .*c'"):
+        output.replace_files({tmp_path / "a.json": b"new", tmp_path / "c": b"new"})
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", "c"}
     assert (tmp_path / "a.json").read_bytes() == b"of an earlier run"
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 
 import pytest
 import torch
@@ -50,6 +51,14 @@ def test_a_released_version_is_known_by_its_code(monkeypatch, tmp_path):
     code_files.note_release()
     found = read_json(noted)
     assert found["0.1.0"] == read_json(verify.RELEASED)["0.1.0"]
+    monkeypatch.setattr(verify, "RELEASED", noted)  # the version is still compared with what is installed
+    edited = checkpoint_folder("embedded")
+    copied = shutil.copytree(edited, tmp_path / "edited")
+    with (copied / "zspa_prompt.py").open("a") as file:
+        file.write("# changed\n")
+    (problem,) = [file.problem for file in verify_checkpoint(copied).files if file.problem]
+    assert "is '# changed', but installed" in problem
+    monkeypatch.undo()
     for family in FAMILIES.values():
         paths = code_files.code_files(family)
         assert code_files.code_digests(paths).items() <= found[__version__].items()
@@ -119,18 +128,54 @@ def test_what_cannot_be_brought_up_to_date_stays_as_it_is(earlier, monkeypatch, 
 
 
 def test_a_full_disk_leaves_what_was_there(earlier, monkeypatch):
-    def full(path, *args, **kwargs):
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    """Where files cannot be linked, they are copied."""
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     before = contents(earlier)
-    monkeypatch.setattr("hf_zspa.checkpoints.upgrade.json.dumps", full)
-    with pytest.raises(ValueError, match=r"was not made \(.*No space left on device\), and nothing is left of it"):
+    for name in ("os.link", "transfer"):
+        monkeypatch.setattr(f"hf_zspa.checkpoints.upgrade.{name}", full)
+    with pytest.raises(ValueError, match=r"No space left on device\), and what was there is unchanged") as found:
         upgrade_checkpoint(earlier)
-    assert contents(earlier) == before
+    assert contents(earlier) == before and len(str(found.value)) < 300
+
+
+def test_no_file_of_the_owners_is_taken_for_code(earlier):
+    """What a config says of other files is not heeded: it may be anybody's."""
+    digests = read_json(earlier / "config.json")["zspa_code_sha256"]
+    others = dict.fromkeys(["model.safetensors", "tokenizer.json", "../config.json"], "0")
+    edit(earlier, zspa_code_sha256=digests | others)
+    names = {path.name for path in earlier.iterdir()}
+    upgrade_checkpoint(earlier)
+    now = {path.name for path in earlier.iterdir()}
+    assert {name for name in names - now if not name.startswith("zspa_")} == set()
+    assert verify_checkpoint(earlier).passed
+
+
+def test_the_current_folder_and_the_hubs_cache_are_refused(earlier, monkeypatch, tmp_path):
+    monkeypatch.chdir(earlier)
+    with pytest.raises(ValueError, match="is the current folder, or holds it"):
+        upgrade_checkpoint(".")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "snapshots").mkdir()
+    cached = earlier.rename(tmp_path / "snapshots" / "abc")
+    with pytest.raises(ValueError, match="is in the Hub's cache"):
+        upgrade_checkpoint(cached)
+
+
+def test_a_weight_that_is_a_link_becomes_a_file_of_its_own(earlier, tmp_path):
+    weights = next(earlier.glob("*.safetensors"))
+    elsewhere = weights.rename(tmp_path / "weights")
+    weights.symlink_to(elsewhere)
+    before = elsewhere.read_bytes()
+    upgrade_checkpoint(earlier)
+    assert not weights.is_symlink() and weights.read_bytes() == before and elsewhere.stat().st_nlink == 1
 
 
 @pytest.mark.parametrize("where", ["org/name", "embedded", "base"])
 def test_only_the_folder_of_a_converted_checkpoint_is_brought_up_to_date(where):
-    message = "is not a zspa checkpoint" if where == "base" else f"{where} is no folder, and only a folder"
+    messages = {"base": "is not a zspa checkpoint", "embedded": "is inside hf_zspa, and always up to date"}
+    message = messages.get(where, f"{where} is no folder, and only a folder")
     with pytest.raises(ValueError, match=message):
         upgrade_checkpoint(SHIPPED["embedded"] if where == "base" else where)

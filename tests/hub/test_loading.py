@@ -139,6 +139,7 @@ assert {{"models--org--stock"}} <= {{*os.listdir({str(cache)!r})}}
 inputs = inputs_of(name)
 model.push_to_hub({pushed!r})
 AutoProcessor.from_pretrained(name).push_to_hub({pushed!r})
+assert model.name_or_path == model.config.name_or_path == "org/stock"
 result = [len(model.select_visual_tokens(**inputs)[0]), model.generate(**inputs, max_new_tokens=3).tolist()]
 """)  # fmt: skip
     done = client.run("verify", pushed)

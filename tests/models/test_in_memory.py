@@ -1,6 +1,8 @@
 """`from_pretrained` of a base, `prune` and `unprune`: how they are called, and what they refuse."""
 
 import copy
+import functools
+import json
 import shutil
 
 import peft
@@ -9,6 +11,7 @@ import tiny
 import torch
 import transformers
 from accelerate import cpu_offload
+from accelerate.hooks import ModelHook, add_hook_to_module, remove_hook_from_module
 from pairs import QUESTION, image
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 
@@ -146,9 +149,9 @@ def test_models_that_would_not_prune_are_refused(pair, stock):
     for processor in (None, pair.processor.image_processor, pair.processor.tokenizer):
         with pytest.raises(ValueError, match=r"processor is a .*, but must be the model's, with a fast tokenizer"):
             hf_zspa.prune(model, processor)
-    with pytest.raises(ValueError, match="which does not prune: there is nothing to undo"):
+    with pytest.raises(ValueError, match="but must be one that prunes by the code of hf_zspa"):
         hf_zspa.unprune(model)
-    model.model.forward = model.model.forward
+    model.model.forward = functools.partial(model.model.forward)
     with pytest.raises(ValueError, match=r"the forward of this .*Model was replaced: do that after pruning"):
         hf_zspa.prune(model, pair.processor)
     assert not hasattr(model.config, "zspa_keep_ratio") and type(model).__name__ == tiny.STOCK[pair.family]
@@ -176,3 +179,98 @@ def test_a_base_that_cannot_be_converted_is_not_loaded(base_checkpoint, tmp_path
         hf_zspa.from_pretrained(tmp_path / "base")
     with pytest.raises(ValueError, match="there is no folder"):
         hf_zspa.from_pretrained(tmp_path / "nowhere")
+
+
+def test_a_base_model_that_is_not_transformers_own_is_refused_and_left_alone(pair, stock):
+    model = stock()
+    own = type("Own", (type(model.model),), {})
+    for inner in (peft.PeftModel(model.model, peft.LoraConfig(r=2, target_modules="all-linear")), own(model.config)):
+        wrapped = stock()
+        wrapped.model = inner
+        with pytest.raises(ValueError, match=r"the model is a (PeftModel|Own), but must be .*Model of transformers"):
+            hf_zspa.prune(wrapped, pair.processor)
+        assert type(wrapped).__name__ == tiny.STOCK[pair.family] and not hasattr(wrapped.config, "zspa_keep_ratio")
+    pruned = hf_zspa.prune(stock(), pair.processor)
+    before = type(pruned)
+    pruned.model = own(stock().config)
+    with pytest.raises(ValueError, match="but must be one that prunes by the code of"):
+        hf_zspa.unprune(pruned)
+    assert type(pruned) is before and pruned.config.zspa_keep_ratio == 0.1
+
+
+def test_models_that_share_a_config_do_not_disturb_each_other(pair, stock):
+    one = stock()
+    other = type(one)(one.config).eval()
+    other.load_state_dict(one.state_dict())
+    assert other.config is one.config
+    inputs = question(pair)
+    unpruned = other.generate(**inputs, **pair.greedy)
+    hf_zspa.prune(one, pair.processor, zspa_keep_ratio=0.3)
+    assert not hasattr(other.config, "zspa_keep_ratio") and one.model.config is one.config
+    assert one.model.language_model.config is one.config.get_text_config()
+    hf_zspa.prune(other, pair.processor, zspa_keep_ratio=0.6)
+    kept = [len(each.select_visual_tokens(**inputs)[0]) for each in (one, other)]
+    assert kept[0] < kept[1] and one.config.zspa_keep_ratio == 0.3
+    hf_zspa.unprune(other)
+    assert torch.equal(other.generate(**inputs, **pair.greedy), unpruned)
+    assert len(one.select_visual_tokens(**inputs)[0]) == kept[0]
+
+
+def test_a_converted_checkpoint_that_was_loaded_stock_keeps_its_fields(pair, base_checkpoint, tmp_path):
+    folder = hf_zspa.convert_checkpoint(
+        base_checkpoint(pair.family), tmp_path / "c", zspa_keep_ratio=0.5, zspa_method="weighted"
+    )
+    load = getattr(transformers, tiny.STOCK[pair.family]).from_pretrained
+    model = hf_zspa.prune(load(folder).eval(), pair.processor, zspa_relevance_weight=0.5)
+    config = model.config
+    found = config.zspa_keep_ratio, config.zspa_method, config.zspa_relevance_weight
+    assert found == (0.5, "weighted", 0.5)
+    model = load(folder)
+    model.config.zspa_keep_ration = 0.2
+    with pytest.raises(ValueError, match="did you mean zspa_keep_ratio"):
+        hf_zspa.prune(model, pair.processor)
+    assert type(model).__name__ == tiny.STOCK[pair.family]
+
+
+def test_the_processor_of_another_model_is_refused(load, pair, stock):
+    other = load("qwen2_5_vl" if pair.family != "qwen2_5_vl" else "llava").processor
+    with pytest.raises(ValueError, match=r"the processor's token for an image is .*: give its processor"):
+        hf_zspa.prune(stock(), other)
+
+
+def test_a_forward_below_a_hook_and_what_a_removed_hook_leaves(pair, stock):
+    model = stock()
+    old = type(model).forward
+    model.forward = lambda **kwargs: old(model, **kwargs)
+    with pytest.raises(ValueError, match="was replaced"):
+        hf_zspa.prune(add_hook_to_module(model, ModelHook()), pair.processor)
+    model = remove_hook_from_module(add_hook_to_module(stock(), ModelHook()))
+    assert "forward" in vars(model)
+    model = hf_zspa.prune(model, pair.processor)
+    inputs = question(pair)
+    with torch.no_grad():
+        assert model(**inputs).past_key_values.get_seq_length() < inputs["input_ids"].shape[1]
+
+
+def test_entries_of_the_config_are_taken_and_other_configs_are_not(pair, base_checkpoint):
+    base = base_checkpoint(pair.family)
+    assert hf_zspa.from_pretrained(base, output_attentions=True).config.output_attentions
+    with pytest.raises(TypeError, match="use_cash is no field of pruning, and nothing that transformers takes here"):
+        hf_zspa.from_pretrained(base, use_cash=False)
+    for name in ("config", "subfolder"):
+        with pytest.raises(ValueError, match=f"{name} is not taken here"):
+            hf_zspa.from_pretrained(base, **{name: "x"})
+
+
+def test_a_base_that_cannot_be_built_or_has_an_adapter_is_named(base_checkpoint, tmp_path):
+    folder = tmp_path / "base"
+    shutil.copytree(base_checkpoint("llava"), folder)
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="has a PEFT adapter"):
+        hf_zspa.from_pretrained(folder)
+    (folder / "adapter_config.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["patch_size"] = 0
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"no model can be built of .*config\.json"):
+        hf_zspa.from_pretrained(folder)

@@ -70,7 +70,16 @@ def test_the_wheel_holds_the_package_and_the_source_all_that_its_tests_need(rele
     with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {*tracked, *run("git", "ls-files", "tests", cwd=ROOT).split()} <= names
-    needed = {"LICENSE", "README.md", "SECURITY.md", "CITATION.cff", "Makefile", "noxfile.py", "mkdocs.yml"}
+    needed = {
+        "LICENSE",
+        "README.md",
+        "SECURITY.md",
+        "CITATION.cff",
+        "Makefile",
+        "noxfile.py",
+        "mkdocs.yml",
+        ".gitattributes",
+    }
     assert needed | {"tests/pairs.py", "docs/index.md", "configs/qwen2.5-vl.json"} <= names
 
 

@@ -82,8 +82,9 @@ def refreshed_card(card: str, config: dict[str, Any], name: str, **written: Any)
         name: what `from_pretrained` is to be given, where the card does not say.
         written: arguments of `write_card`.
     """
-    given = re.search(r'from_pretrained\("([^"]+)"', card)
-    branch = re.search(r'^revision = "([^"]+)" ', card, re.MULTILINE)
+    ours = card.partition(BEGIN)[2].partition(END)[0]
+    given = re.search(r'from_pretrained\("([^"]+)"', ours)
+    branch = re.search(r'^revision = "([^"]+)" ', ours, re.MULTILINE)
     return write_card(
         config, given[1] if given else name, existing=card, tag=pinned_tag(card),
         branch=branch[1] if branch else "main", **written,
