@@ -26,6 +26,8 @@ from ..remote_code.zspa_config import FIELDS, OTHER_ENTRIES, check_fields, check
 from ..remote_code.zspa_encoder import encoder_arguments
 from ..version import __version__
 
+_OF_LOADING = ("attn_implementation", "dtype", "quantization_config", "torch_dtype")  # though configs have them, too
+
 
 def from_pretrained(base: str | Path, *, revision: str | None = None, **options: Any):
     """A stock checkpoint as a model that prunes. Its weights are read where they are, and nothing is written.
@@ -64,7 +66,10 @@ def from_pretrained(base: str | Path, *, revision: str | None = None, **options:
     weight_files(folder := checkpoint_folder(base, revision, **hub))
     try:
         with built_from(folder):
-            loaded = model_class.from_pretrained(folder, **found | fields | options)
+            config = model_class.config_class.from_pretrained(folder, **found | fields)
+            for name in [name for name in options if hasattr(config, name) and name not in _OF_LOADING]:
+                setattr(config, name, options.pop(name))
+            loaded = model_class.from_pretrained(folder, config=config, **options)
     except ValueError as error:
         for name in options:
             if f"unexpected keyword argument '{name}'" in str(error):

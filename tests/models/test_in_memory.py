@@ -254,7 +254,9 @@ def test_a_forward_below_a_hook_and_what_a_removed_hook_leaves(pair, stock):
 
 def test_entries_of_the_config_are_taken_and_other_configs_are_not(pair, base_checkpoint):
     base = base_checkpoint(pair.family)
-    assert hf_zspa.from_pretrained(base, output_attentions=True).config.output_attentions
+    model = hf_zspa.from_pretrained(base, output_hidden_states=True, zspa_keep_ratio=0.2)
+    assert model.config.output_hidden_states
+    assert not [name for name in vars(model.generation_config) if name.startswith("zspa_")]
     with pytest.raises(TypeError, match="use_cash is no field of pruning, and nothing that transformers takes here"):
         hf_zspa.from_pretrained(base, use_cash=False)
     for name in ("config", "subfolder"):

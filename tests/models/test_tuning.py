@@ -1,95 +1,10 @@
 """`hf-zspa tune` measures what `generate` would do."""
 
-import json
-
 import pytest
 from forced import assert_scores_are_those_of_generation
 from pairs import QUESTION, image
-from PIL import Image
-
-from hf_zspa.checkpoints.convert import convert_checkpoint
-from hf_zspa.cli import main
-from hf_zspa.scenes import CHECKPOINT
-from hf_zspa.scenes.heldout import scene_questions
-from hf_zspa.tuning.apply import check_target
 
 
 @pytest.mark.parametrize("prompt", [[image(), QUESTION], [image(1, (90, 60)), image(2), QUESTION]])
 def test_scores_of_one_forward_are_those_of_generation(pair, prompt):
     assert_scores_are_those_of_generation(pair.model, pair.inputs(prompt))
-
-
-@pytest.fixture
-def tuned(tmp_path, monkeypatch, capsys):
-    """Converts the small LLaVA, tunes it on rows about as many scenes, and returns its folder, status and output."""
-
-    def tune(*arguments, rows=60):
-        convert_checkpoint(CHECKPOINT, folder := tmp_path / "scenes", force=True)
-        lines = []
-        for seed in range(rows):
-            scene, (question, *_) = scene_questions(seed)
-            Image.fromarray(scene.image).save(tmp_path / f"{seed}.png")
-            lines.append(json.dumps({"image": f"{seed}.png", "prompt": question.text}))
-        (tmp_path / "mine.jsonl").write_text("\n".join(lines))
-        given = ["tune", folder, "--questions", tmp_path / "mine.jsonl", "-o", tmp_path / "out", *arguments]
-        monkeypatch.setattr("sys.argv", ["hf-zspa", *map(str, given)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return folder, end.value.code, capsys.readouterr()
-
-    return tune
-
-
-@pytest.mark.slow
-@pytest.mark.oldest_and_newest
-def test_what_is_chosen_is_written_into_the_checkpoint_and_its_card_and_measured_rows_are_not_measured_again(
-    tuned, tmp_path, monkeypatch
-):
-    folder, status, said = tuned("--agreement", "0.6", "--keep-ratio", "0.1,0.25", "--apply")
-    assert status == 0, said.err
-    assert "6 of 60 rows" in said.err
-    results = json.loads((tmp_path / "out" / "results.json").read_text())
-    chosen = results["chosen"]
-    assert chosen["zspa_keep_ratio"] == 0.1 and f"keep ratio {chosen['zspa_keep_ratio']:g} is the smallest" in said.out
-    config = json.loads((folder / "config.json").read_text())
-    assert {name: config[name] for name in chosen} == chosen
-    line = next(line for line in (folder / "README.md").read_text().splitlines() if line.startswith("Tuned with"))
-    (judged,) = [each for each in results["judged"] if each["keep_ratio"] == 0.1]
-    assert f"{judged['stay']} of {judged['rows']} answers" in line and "with 60 rows" in line
-
-    monkeypatch.setattr("hf_zspa.tuning.rows.Asked", None)  # the fields that are tried are no part of what is kept
-    _, status, said = tuned("--agreement", "0.6", "--keep-ratio", "0.1,0.25", "--json")
-    assert status == 0 and json.loads(said.out)["chosen"] == chosen
-
-
-@pytest.mark.slow
-@pytest.mark.oldest_and_newest
-def test_where_nothing_reaches_the_aim_no_pruning_is_the_answer_and_nothing_is_applied(tuned):
-    folder, status, said = tuned("--agreement", "0.9", "--keep-ratio", "0.02", "--apply")
-    assert status == 1 and "keep ratio 1.0, no pruning, is the honest answer" in said.out
-    assert json.loads((folder / "config.json").read_text())["zspa_keep_ratio"] == 0.1
-    assert "Tuned with" not in (folder / "README.md").read_text()
-
-
-@pytest.mark.oldest_and_newest
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["--agreement", "0.98"], "--agreement 0.98 needs 149 rows to judge on, so 297 in all, and these are 60"),
-        (["--agreement", "98"], "--agreement is 98, but must be between 0 and 1"),
-        (["--keep-ratio", "0.1,1"], "--keep-ratio is 1, but must be numbers between 0 and 1"),
-        (["--keep-ratio", "some"], "--keep-ratio is 'some', but must be numbers separated by commas"),
-        (["--questions", "nowhere.jsonl"], "there is no file nowhere.jsonl"),
-        (["--methods", "zspa,wieghted"], "--methods has 'wieghted', but must be some of zspa, weighted, dpp, mmtok"),
-        (["--dtype", "int8"], "--dtype is 'int8'"),
-    ],
-)
-def test_a_request_that_makes_no_sense_ends_in_a_line_that_names_it(tuned, tmp_path, arguments, message):
-    _, status, said = tuned(*arguments)
-    assert status == 1 and message in said.err and said.err.count("\n") == 1
-    assert not (tmp_path / "out").exists()
-
-
-def test_what_is_chosen_is_not_written_into_a_base():
-    with pytest.raises(ValueError, match=r"--apply writes into a zspa checkpoint, and .* is a base: convert it"):
-        check_target(str(CHECKPOINT))
