@@ -85,6 +85,7 @@ NOT_DECIDING = {
     "evaluation/fingerprint",
     "evaluation/stages",
     "evaluation/statistics",
+    "models/in_memory",  # a sweep is of converted checkpoints
     "output",
     "scenes/__init__",
     "version",
