@@ -74,6 +74,7 @@ def test_the_written_space_serves_its_page(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "app.py"], cwd=space, text=True, stdout=subprocess.PIPE,
         env=os.environ | {"GRADIO_SERVER_PORT": str(port), "PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it is ignored by what a shell put behind
     )  # fmt: skip
     try:
         line = process.stdout.readline()
