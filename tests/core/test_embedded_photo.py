@@ -133,6 +133,7 @@ def test_most_of_a_photograph_shows_nothing_that_is_asked_about():
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_training_photographs_never_show_a_held_out_combination():
     shown = {(thing.colour, thing.kind) for seed in range(300) for thing in draw_photo(seed).objects}
     unseen = {(thing.colour, thing.kind) for seed in range(60) for thing in draw_photo(seed, "unseen").objects}

@@ -76,8 +76,8 @@ def test_a_decode_step_that_prunes_nothing_is_compiled_once(pair):
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("family", ["llava", pytest.param("qwen2_5_vl", marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
 def test_a_compiled_forward_equals_the_plain_one(load, family):
     """Dynamo takes long to read whole models; LLaVA-NeXT's differs from LLaVA's in how an image is encoded."""
     pair = load(family)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
+from trl_trainers import ONE
 
 import hf_zspa
 from hf_zspa.loading import load_zspa, open_image, question_inputs
@@ -45,7 +46,9 @@ def run(folder, processes, example, *arguments):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    "processes", [pytest.param(1, marks=[] if ONE else pytest.mark.nightly), pytest.param(2, marks=pytest.mark.nightly)]
+)
 def test_lora_trains_a_model_that_prunes_and_leaves_a_checkpoint_that_does(rows, tmp_path, processes):
     run(tmp_path, processes, "lora.py", CHECKPOINT, rows, tmp_path / "out", "--steps", 2)
     merged = tmp_path / "out" / "merged"
