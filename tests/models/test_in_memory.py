@@ -17,7 +17,7 @@ from transformers import AutoModelForImageTextToText, BitsAndBytesConfig
 
 import hf_zspa
 
-pytestmark = pytest.mark.oldest_and_newest
+pytestmark = [pytest.mark.oldest_and_newest, pytest.mark.slow]
 
 
 @pytest.fixture
