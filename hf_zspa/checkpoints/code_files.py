@@ -2,7 +2,6 @@
 
 import ast
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from ..remote_code.zspa_config import POSITION_IDS
 from ..version import __version__
 from .families import Family
+from .files import json_file, read_json
 
 REMOTE_CODE = Path(__file__).parents[1] / "remote_code"
 RELEASED = Path(__file__).with_name("released.json")  # version → file → SHA-256, of what released versions have written
@@ -57,9 +57,8 @@ def stated(family: Family, attribute: str, default: Any) -> Any:
 
 def note_release() -> None:
     """Writes the digests of the code of this version into `RELEASED`, by which later versions know it."""
-    released = json.loads(RELEASED.read_text(encoding="utf-8"))
-    released[__version__] = code_digests(sorted(REMOTE_CODE.glob("*zspa_*.py")))
-    RELEASED.write_text(json.dumps(released, indent=1) + "\n", encoding="utf-8")
+    released = read_json(RELEASED) | {__version__: code_digests(sorted(REMOTE_CODE.glob("*zspa_*.py")))}
+    RELEASED.write_bytes(json_file(released))
 
 
 def digest(content: bytes) -> str:

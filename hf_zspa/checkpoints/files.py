@@ -139,3 +139,8 @@ def read_json(path: Path) -> dict:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds {type(content).__name__}, but must hold a JSON object")
     return content
+
+
+def json_file(content: dict) -> bytes:
+    """What a JSON file of a checkpoint holds, as transformers indents it."""
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,9 +1,9 @@
 """A converted checkpoint with the code of the installed version in place of an earlier one's."""
 
-import json
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..version import __version__
 from .base import is_converted, known_family, read_config
 from .card import read_card, refreshed_card
 from .code_files import DIGESTS, VERSION, allowed_position_ids, code_entries, code_files
-from .files import all_or_nothing, check_target, transfer
+from .files import all_or_nothing, check_target, json_file, transfer
 from .resolve import hub_id, local_folder
 from .shipped import SHIPPED
 from .verify import verify_checkpoint
@@ -39,9 +39,9 @@ def upgrade_checkpoint(checkpoint: str | Path) -> str | None:
         ValueError: it is no such folder, it was written by a later version than the installed one, its card cannot be
             read, or it would not pass `verify` afterwards.
     """
-    folder = None if str(checkpoint) in SHIPPED else local_folder(checkpoint)
     if str(checkpoint) in SHIPPED:
         raise ValueError(f"{checkpoint} is inside hf_zspa, and always up to date: give a folder")
+    folder = local_folder(checkpoint)
     if folder is None:
         raise ValueError(
             f"{hub_id(checkpoint)} is no folder, and only a folder is brought up to date: fetch a Hub repository with "
@@ -73,7 +73,7 @@ def upgrade_checkpoint(checkpoint: str | Path) -> str | None:
         )  # fmt: skip
         for path in code_files(family):
             (made / path.name).write_bytes(path.read_bytes())
-        (made / "config.json").write_text(json.dumps(fresh, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (made / "config.json").write_bytes(json_file(fresh))
         if card is not None:
             (made / "README.md").write_text(card, encoding="utf-8")
         found = verify_checkpoint(made)
@@ -99,9 +99,8 @@ def _checked_version(version: Any, checkpoint: str | Path) -> str:
 def _linked(source: str, target: str) -> None:
     """One file in two places, which is enough where the first is about to go; a copy where that cannot be, and of what
     is a link itself."""
-    try:
-        if os.path.islink(source):
-            raise OSError
-        os.link(source, target)
-    except OSError:
-        transfer(Path(source), Path(target), False, lambda size: None)
+    if not os.path.islink(source):
+        with suppress(OSError):
+            os.link(source, target)
+            return
+    transfer(Path(source), Path(target), False, lambda size: None)

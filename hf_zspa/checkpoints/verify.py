@@ -142,7 +142,8 @@ def _compared(path: Path, right: str | None, installed: bytes | None, noted: Any
         return f"cannot be read: {error.strerror}"
     if digest(content) != right:
         return _first_difference(content, installed) if installed is not None else "is not as it was released"
-    return None if noted == right else f"is as installed, but config.json has {str(noted)[:100]} for it"
+    kind = "released" if installed is None else "installed"
+    return None if noted == right else f"is as {kind}, but config.json has {str(noted)[:100]} for it"
 
 
 def _first_difference(found: bytes, installed: bytes) -> str:

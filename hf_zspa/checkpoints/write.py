@@ -1,6 +1,5 @@
 """From the folder of a base to the files of a converted checkpoint; where they go is the caller's business."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from .card import base_metadata, write_card
 from .chat_template import find_turn_markers, load_tokenizer, read_chat_template, special_token_ids, token_ids
 from .code_files import allowed_position_ids, code_entries, code_files
 from .families import Family
-from .files import Progress, transfer
+from .files import Progress, json_file, transfer
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
@@ -35,7 +34,7 @@ def write_all_but_weights(
     config = _converted(stock, family, stock_fields(source, family) | (fields or {}))
     for path in [*code_files(family), *(source / name for name in other_files(source))]:
         (folder / path.name).write_bytes(path.read_bytes())
-    (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "config.json").write_bytes(json_file(config))
     text = write_card(config, name, metadata=base_metadata(source, repository))
     (folder / "README.md").write_text(text, encoding="utf-8")
 

@@ -111,7 +111,7 @@ def eval_command(
 @app.command("bench")
 def bench_command(
     checkpoint: Annotated[
-        str | None, typer.Argument(help="A zspa checkpoint: a folder, a Hub id, or or as in eval.")
+        str | None, typer.Argument(help="A zspa checkpoint or a base: a folder, a Hub id, or a name as in eval.")
     ] = None,
     shape: Annotated[
         str | None,

@@ -13,7 +13,9 @@ app = typer.Typer()
 
 @app.command("app")
 def app_command(
-    checkpoint: Annotated[str, typer.Argument(help="A zspa checkpoint: a folder, a Hub id or embedded.")] = "embedded",
+    checkpoint: Annotated[
+        str, typer.Argument(help="A zspa checkpoint or a base: a folder, a Hub id or embedded.")
+    ] = "embedded",
     host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 lets others in.")] = "127.0.0.1",
     port: Annotated[int | None, typer.Option(help="By default the first free one from 7860 on.")] = None,
     share: Annotated[bool, flag("--share", help="Make it public for some days, through Gradio's servers.")] = False,

@@ -99,11 +99,12 @@ def prune(model, processor, **fields: Any):
     """
     if _prunes(model):
         raise ValueError("the model prunes already: change the zspa_ fields of its config, or give it to unprune first")
-    family = FAMILIES.get(str(getattr(getattr(model, "config", None), "model_type", None)))
-    _check_stock(model, getattr(transformers, family.stock, None) if family else None)
-    assert family is not None
+    family = next((family for family in FAMILIES.values() if family.stock == type(model).__name__), None)
+    if family is None or type(model) is not getattr(transformers, family.stock, None):
+        raise ValueError(_not_stock(model, "a generating model"))
     model_class = _pruning_class(family)
-    _check_stock(model.model, model_class.base_class.__bases__[-1])
+    if type(model.model) is not (stock := model_class.base_class.__bases__[-1]):
+        raise ValueError(_not_stock(model.model, stock.__name__))
     check_field_names(fields)
     tokenizer: Any = getattr(processor, "tokenizer", None)
     if not getattr(tokenizer, "is_fast", False):
@@ -155,13 +156,11 @@ def _prunes(model) -> bool:
     return "base_class" in vars(type(model)) and hasattr(model, "select_visual_tokens")
 
 
-def _check_stock(module, stock: type | None) -> None:
-    """Raises `ValueError` where a module is not of this class of transformers itself."""
-    if stock is None or type(module) is not stock:
-        raise ValueError(
-            f"the model is a {type(module).__name__}, but must be {stock.__name__ if stock else 'a generating model'} "
-            "of transformers itself, of a supported family: prune it before it is wrapped, sharded or compiled"
-        )
+def _not_stock(module, wanted: str) -> str:
+    return (
+        f"the model is a {type(module).__name__}, but must be {wanted} of transformers itself, of a supported family: "
+        "prune it before it is wrapped, sharded or compiled"
+    )
 
 
 def _check_processor(processor, config) -> None:

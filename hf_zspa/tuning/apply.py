@@ -1,6 +1,5 @@
 """What was chosen, written into a checkpoint: the fields of its `config.json`, and a line in its card."""
 
-import json
 import os
 import time
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from ..checkpoints.base import is_converted, known_family, read_config
 from ..checkpoints.card import TUNED, read_card, refreshed_card
 from ..checkpoints.code_files import allowed_position_ids
+from ..checkpoints.files import json_file
 from ..checkpoints.resolve import SHIPPED
 from ..output import replace_file
 from ..remote_code.zspa_config import check_fields, check_names
@@ -46,7 +46,7 @@ def apply(folder: Path, tuning: Tuning) -> bool:
     if readme.is_file():
         # Without its picture: what that shows was kept by other settings.
         card = refreshed_card(read_card(readme.read_bytes(), str(readme)), config, folder.name, tuned=line)
-    replace_file(folder / "config.json", (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode())
+    replace_file(folder / "config.json", json_file(config))
     if card is not None:
         replace_file(readme, card.encode())
     return card is not None and line in card
