@@ -62,8 +62,10 @@ class Pair:
                     images.append(part)
             texts.append(self.render(content))
         given: list = images
-        if images and tiny.RECIPES[self.family].nested:
-            given = [[part for part in row if isinstance(part, Image.Image)] for row in rows]
+        if tiny.RECIPES[self.family].nested:
+            given = [[part for part in row if isinstance(part, Image.Image)] for row in rows] if images else []
+            if tiny.transformers_version() < (5,):  # counts videos by row, too
+                videos = [[part for part in row if isinstance(part, np.ndarray)] for row in rows] if videos else []
         visual = {"images": given or None} | ({"videos": videos} if videos else {})
         if tiny.RECIPES[self.family].needs_images and not images:  # as rows of a batch that has one
             full = self.inputs(*rows, [image()], **options)

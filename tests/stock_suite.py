@@ -129,6 +129,7 @@ def replace_stock_classes(family: str, keep: float) -> None:
     for cls in (ours, ours.base_class, ours.config_class):
         of = cls.__bases__[-1]
         cls.__name__, cls.__qualname__, cls.__module__ = of.__name__, of.__qualname__, of.__module__
+        cls._auto_class = None  # saving would look for the code beside the stock class
         replaced[of.__name__] = cls
         setattr(transformers, of.__name__, cls)
     transformers.AutoConfig.register(ours.config_class.model_type, ours.config_class, exist_ok=True)

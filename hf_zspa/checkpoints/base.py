@@ -114,7 +114,7 @@ def strange_parts(config: dict, family: Family) -> list[str]:
         if kind not in types:
             found.append(
                 f"{entry} in its config.json is of model type {json.dumps(kind)[:100]}, which may load more than the "
-                f"checkpoint: a {family.model_type} can be made of {', '.join(types)}"
+                f"checkpoint: {family.model_type} can be made of {', '.join(types)}"
             )
     return found
 

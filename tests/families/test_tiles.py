@@ -3,7 +3,7 @@
 import pytest
 import tiny
 import torch
-from pairs import CASES, KEEP, QUESTION, image
+from pairs import CASES, KEEP, OTHER, QUESTION, image
 from test_family_oracles import assert_equals_oracles
 
 from hf_zspa.checkpoints.families import FAMILIES
@@ -74,11 +74,14 @@ def test_tiles_that_are_missing_are_refused(load, family):
         pair.model.generate(**inputs, **pair.greedy)
 
 
-def test_each_frame_of_an_internvl_video_is_an_image(load):
-    pair = load("internvl")
-    inputs = pair.inputs([tiny.random_video(3, 84, 56), QUESTION])
-    inputs.visual_tokens = {"image": [16] * 3}
-    assert int(torch.isin(inputs["input_ids"], torch.tensor(pair.stock.placeholder_ids)).sum()) == 3 * 16
+@pytest.mark.every_version
+@pytest.mark.parametrize("family", ["internvl", "smolvlm"])
+def test_each_frame_of_a_video_is_an_image(load, family):
+    pair = load(family)
+    inputs = pair.inputs([tiny.random_video(3, 84, 56), QUESTION], ["and", tiny.random_video(3, 56, 84, 9), OTHER])
+    inputs.visual_tokens = {"image": [16] * 6}
+    assert int(torch.isin(inputs["input_ids"], torch.tensor(pair.stock.placeholder_ids)).sum()) == 6 * 16
+    assert [len(indices) for indices in pair.model.select_visual_tokens(**inputs)] == [5] * 6
     assert_equals_oracles(pair, inputs)
 
 

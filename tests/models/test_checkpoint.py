@@ -149,7 +149,7 @@ REFUSED_BASES = {
     "a part that loads a backbone": (
         lambda base: edit_config(base, vision_config={"model_type": "detr", "use_pretrained_backbone": True}),
         r'base cannot be converted: vision_config in its config.json is of model type "detr", which may load more .* '
-        "a llava can be made of clip_vision_model, siglip_vision_model, pixtral$",
+        "llava can be made of clip_vision_model, siglip_vision_model, pixtral$",
     ),
     "code of a pipeline": (
         lambda base: edit_config(base, custom_pipelines={"x": {"impl": "else/where--m.P"}}),
