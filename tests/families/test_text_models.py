@@ -62,7 +62,7 @@ def test_generation_equals_the_oracles(pair, case):
 @pytest.mark.parametrize("cache", CACHES)
 def test_generation_with_any_cache_equals_the_oracles(pair, cache):
     inputs = pair.inputs([image(), QUESTION])
-    if pair.family == "paligemma" and cache == "static":  # which makes a mask for each kind of layer: not for this class
+    if pair.family == "paligemma" and cache == "static":  # its masks are not for this class
         for model in (pair.stock.model, pair.model):
             with pytest.raises(AttributeError, match="'dict' object has no attribute 'ndim'"):
                 model.generate(**inputs, **pair.greedy | CACHES[cache])

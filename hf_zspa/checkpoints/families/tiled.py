@@ -115,7 +115,8 @@ def _downsampled(config: Config) -> int:
 
 
 INTERNVL = _family(
-    "internvl", "InternVLForConditionalGeneration", ("qwen2", "qwen3", "qwen3_moe", "gpt_oss", "llama"), ("internvl_vision",),
+    "internvl", "InternVLForConditionalGeneration",
+    ("qwen2", "qwen3", "qwen3_moe", "gpt_oss", "llama"), ("internvl_vision",),
     side=lambda config: int(_patches(config) * config.get("downsample_ratio", 0.5)),
     pixels=_pixels, cut=_nearest_ratio,
 )  # fmt: skip
