@@ -55,12 +55,12 @@ def pair(request, tmp_path_factory):
 
 @pytest.mark.every_version
 @pytest.mark.parametrize("case", ["text between images", "unequal images and questions"])
-def test_generation_equals_the_oracles(pair, case):
+def test_prompts_equal_the_oracles_with_this_text_model(pair, case):
     assert_equals_oracles(pair, pair.inputs(*CASES[case]))
 
 
 @pytest.mark.parametrize("cache", CACHES)
-def test_generation_with_any_cache_equals_the_oracles(pair, cache):
+def test_any_cache_equals_the_oracles_with_this_text_model(pair, cache):
     inputs = pair.inputs([image(), QUESTION])
     if pair.family == "paligemma" and cache == "static":  # its masks are not for this class
         for model in (pair.stock.model, pair.model):
