@@ -188,7 +188,7 @@ class HfZspa(lmms):
                 asked = {f"zspa_{name}": value for name, value in settings.items()}
                 self.pruner = self.model.pruner_for_call(zspa_method=record.travels, zspa_keep_ratio=keep, **asked)
             elif method == "resized" and scales_by_area(self.processor):
-                self.resizer = Resizer(self.processor, keep)
+                self.resizer = Resizer(self.processor, self.model.config, keep)
             else:
                 self.pruner = make_pruner(self.method, keep_ratio=keep, seed=seed or 0)
         self.records: list[SampleRecord] = []
@@ -277,7 +277,7 @@ class HfZspa(lmms):
         if self.resizer and images:
             if videos:
                 raise ValueError("the sample has a video, which 'resized' does not know")
-            smaller = self.resizer(images, inputs["image_grid_thw"])
+            smaller = self.resizer(images, inputs)
             inputs = self.resizer.processor(text=texts, images=smaller, padding=True, return_tensors="pt")
             resized = inputs["input_ids"]
         if counter:

@@ -12,7 +12,15 @@ from .loading import bound_area, bounds_area
 
 def scales_by_area(processor: Any) -> bool:
     """Whether an image has as many visual tokens as its area, with sides that are whole tokens."""
-    return hasattr(processor.image_processor, "merge_size")
+    return bool(_token_side(processor))
+
+
+def _token_side(processor: Any) -> int:
+    """Pixels on a side of the square that becomes a visual token; 0 where the processor has no such squares."""
+    images = processor.image_processor
+    if hasattr(images, "merge_size"):
+        return int(images.merge_size * images.patch_size)
+    return int(getattr(processor, "spatial_merge_size", 0)) * int(getattr(processor, "patch_size", None) or 0)
 
 
 def way(processor: Any) -> str:
@@ -37,26 +45,27 @@ class Resizer:
 
     Args:
         processor: one that scales by area; in a copy of it no area is too small.
+        config: of the model that the processor belongs to.
     """
 
-    def __init__(self, processor: Any, keep_ratio: float):
+    def __init__(self, processor: Any, config: Any, keep_ratio: float):
         self.processor = copy.deepcopy(processor)
         self.budget = OneByOne(keep_ratio).budget
-        images = self.processor.image_processor
-        self._merge, self._side = images.merge_size, images.merge_size * images.patch_size
-        if bounds_area(images):
-            bound_area(images, 1, None)
+        self._config, self._family = config.to_dict(), FAMILIES[config.model_type]
+        self._side = _token_side(processor)
+        if bounds_area(self.processor.image_processor):
+            bound_area(self.processor.image_processor, 1, None)
 
-    def __call__(self, images: list[Any], patches: Any) -> list[Any]:
+    def __call__(self, images: list[Any], inputs: Any) -> list[Any]:
         """The images, scaled.
 
         Args:
-            patches: `(images, 3)`, the processor's `image_grid_thw` for them as they are.
+            inputs: what the processor makes of prompts with the images as they are.
         """
         found = []
-        for image, (_, height, width) in zip(images, patches.tolist(), strict=True):
-            rows, columns = height // self._merge, width // self._merge
-            rows, columns = largest_grid(rows, columns, self.budget(rows * columns))
+        for image, size in zip(images, inputs[self._family.size].tolist(), strict=True):
+            grid = self._family.layout(self._config, size).grids[0].rows
+            rows, columns = largest_grid(len(grid), len(grid[0]), self.budget(len(grid) * len(grid[0])))
             size = columns * self._side, rows * self._side
             found.append(image.convert("RGB").resize(size, Image.Resampling.BICUBIC))
         return found

@@ -24,14 +24,14 @@ def test_an_image_is_resized_exactly_or_refused(load, family, keep):
     tokens = [pair._count_tokens(each) for each in images]
     if scales_by_area(pair.processor):
         check_resizable(pair.model, pair.processor)
-        resizer, record = Resizer(pair.processor, keep), FAMILIES[family]
+        resizer, record = Resizer(pair.processor, pair.model.config, keep), FAMILIES[family]
         sizes = [pair.inputs([each, QUESTION])[record.size][0] for each in images]
         grids = [record.layout(pair.model.config.to_dict(), size.tolist()).grids[0].rows for size in sizes]
         wanted = [largest_grid(len(rows), len(rows[0]), int(max(1, keep * n + 0.5))) for rows, n in zip(grids, tokens)]
-        smaller = resizer(images, torch.stack(sizes))
+        smaller = resizer(images, {record.size: torch.stack(sizes)})
         small = replace(pair, processor=resizer.processor)
         assert [small._count_tokens(each) for each in smaller] == [rows * columns for rows, columns in wanted]
-        assert all(each.mode == "RGB" for each in resizer([images[0].convert("P")], sizes[0][None]))
+        assert all(each.mode == "RGB" for each in resizer([images[0].convert("P")], {record.size: sizes[0][None]}))
     elif len({*tokens}) == 1 and not tiny.RECIPES[family].tiled and FAMILIES[family].size is None:
         check_resizable(pair.model, pair.processor)
         pruner = METHODS["resized"].make(keep)
