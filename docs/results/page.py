@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from methods_report import MODELS as LABELS
+from methods_report import MODELS
 
 from hf_zspa.evaluation.statistics import Difference
 from hf_zspa.output import markdown_table
@@ -21,9 +21,10 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "results.md", HERE / "embedded.md", HERE / "paper.md"]
 PAPER = ROOT / "hf_zspa" / "evaluation" / "paper"
-MODELS = {"embedded": "LLaVA", "embedded-qwen": "Qwen2.5-VL"}
-KINDS = ("existence", "attribute", "relation", "reading", "chart", "extreme", "average")
-ORDER = ("original", "random", "relevance", "divprune", "zspa", "conditional_dpp", "mmtok")
+ORDER = (
+    "original", "random", "resized", "tome", "par", "relevance", "divprune", "zspa", "weighted", "dpp",
+    "conditional_dpp", "mmtok",
+)  # fmt: skip
 MARKED = re.compile(r"(<!-- table (\S+)(?: (\S+))? -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
@@ -40,7 +41,7 @@ def filled(page: str) -> str:
         if keep is None:
             return start + published(name) + end
         ratios = [float(ratio) for ratio in keep.split(",")]
-        made = {"averages": averages, "study": study, "weighted": weighted}.get(name)
+        made = {"study": study, "weighted": weighted}.get(name)
         return start + (made(ratios) if made else measured(name, *ratios)) + end
 
     return MARKED.sub(fill, page)
@@ -49,11 +50,12 @@ def filled(page: str) -> str:
 def measured(checkpoint: str, keep_ratio: float) -> str:
     """Methods by kinds of question at a keep ratio, mean pooling, with the paired difference of the averages."""
     rows = [row for row in _rows(checkpoint) if row["keep_ratio"] in (1.0, keep_ratio)]
+    kinds = list(dict.fromkeys(_kind(row) for row in rows))
     settings = sorted({_setting(row) for row in rows}, key=lambda it: (ORDER.index(it[0]), it[1]))
     lines = []
     for method, core in settings:
         mine = {_kind(row): row for row in rows if _setting(row) == (method, core)}
-        scores = [f"{mine[kind]['value']:.1f}" for kind in KINDS]
+        scores = [f"{mine[kind]['value']:.1f}" for kind in kinds]
         low, high = mine["average"]["interval"]
         lines.append(
             [_label(method, core), *scores[:-1], f"{scores[-1]} ± {(high - low) / 2:.1f}", _difference(mine["average"])]
@@ -62,25 +64,14 @@ def measured(checkpoint: str, keep_ratio: float) -> str:
     kept = (
         f"Keep {keep_ratio:g}: {average['kept_tokens']:.0f} of {average['visual_tokens']:.0f} visual tokens on average."
     )
-    return f"{kept}\n\n{markdown_table(['method', *KINDS, 'average minus divprune'], lines)}"
-
-
-def averages(keep_ratios: list[float]) -> str:
-    """The average of all kinds of question by model and keep ratio, methods side by side, zspa at its default."""
-    lines = []
-    for checkpoint, model in MODELS.items():
-        rows = [row for row in _rows(checkpoint) if _kind(row) == "average"]
-        for keep_ratio in keep_ratios:
-            scores = {row["method"]: row["value"] for row in rows if _is_default(row, keep_ratio)}
-            lines.append([model, f"{keep_ratio:g}", *(f"{scores[method]:.1f}" for method in ORDER)])
-    return markdown_table(["model", "kept", *(_label(method, 0.2) for method in ORDER)], lines)
+    return f"{kept}\n\n{markdown_table(['method', *kinds, 'average minus divprune'], lines)}"
 
 
 def study(keep_ratios: list[float]) -> str:
     """Methods at their defaults on all three models, as the study of methods judged them."""
     names = ("random", "zspa, core 0.0", "zspa, core 0.2", "weighted", "DPP", "CDPruner's formula", "MMTok's formula")
     lines = []
-    for model, label in LABELS.items():
+    for model, label in MODELS.items():
         judged = {(row["keep_ratio"], row["name"]): row["average"] for row in _judged() if row["model"] == model}
         for keep in keep_ratios:
             scores = [judged[1.0, "all tokens"], *(judged[keep, name] for name in names)]
@@ -100,7 +91,7 @@ def weighted(keep_ratios: list[float]) -> str:
             row["best_core"].removeprefix("zspa, core "),
             *(str(Difference(*row["minus"][name])) for name in rivals),
         ]
-        for model, label in LABELS.items()
+        for model, label in MODELS.items()
         for keep in keep_ratios
         for row in rows
         if (row["model"], row["keep_ratio"]) == (model, keep)
@@ -126,12 +117,6 @@ def _rows(checkpoint: str) -> list[dict[str, Any]]:
             if row["pooling"] in (None, "mean"):
                 rows[row["task"], row["method"], row["keep_ratio"], row["core_ratio"]] = row
     return list(rows.values())
-
-
-def _is_default(row: dict[str, Any], keep_ratio: float) -> bool:
-    if row["method"] == "original":
-        return True
-    return row["keep_ratio"] == keep_ratio and (row["method"] != "zspa" or row["core_ratio"] == 0.2)
 
 
 def _setting(row: dict[str, Any]) -> tuple[str, float]:
