@@ -64,7 +64,7 @@ class Pair:
         given: list = images
         if tiny.RECIPES[self.family].nested:
             given = [[part for part in row if isinstance(part, Image.Image)] for row in rows] if images else []
-            if tiny.transformers_version() < (5,):  # counts videos by row, too
+            if tiny.transformers_version() < (5, 23):  # which counts videos by row, too
                 videos = [[part for part in row if isinstance(part, np.ndarray)] for row in rows] if videos else []
         visual = {"images": given or None} | ({"videos": videos} if videos else {})
         if tiny.RECIPES[self.family].needs_images and not images:  # as rows of a batch that has one

@@ -31,6 +31,15 @@ class ZspaVisualsMixin:
     images_are = "entries"
     completed_by_forward: tuple[str, ...] = ()
 
+    # transformers reads the source of a class's module for these, and the layers stand in the stock class's.
+    @classmethod
+    def _can_set_attn_implementation(cls) -> bool:
+        return cls.__bases__[-1]._can_set_attn_implementation()
+
+    @classmethod
+    def _can_set_experts_implementation(cls) -> bool:
+        return cls.__bases__[-1]._can_set_experts_implementation()
+
     def pruner_for_call(self, visual_token_pruner=None, **settings) -> VisualTokenPruner | None:
         """The pruner that a call with these arguments uses; None where nothing is pruned and the stock class runs.
 

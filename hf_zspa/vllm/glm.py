@@ -14,3 +14,14 @@ class ZspaGlm4vForConditionalGeneration(MropeMixin, glm4_1v.Glm4vForConditionalG
         "glm4_1v.py:Glm4vForConditionalGeneration",
         "glm4_1v.py:Glm4vMultiModalProcessor",
     )
+
+
+@served
+class ZspaGlm4vMoeForConditionalGeneration(MropeMixin, glm4_1v.Glm4vMoeForConditionalGeneration):
+    """`Glm4vMoeForConditionalGeneration` that keeps a few visual tokens, chosen for the prompt."""
+
+    zspa_rests_on = (
+        "glm4_1v.py:Glm4vForConditionalGeneration",
+        "glm4_1v.py:Glm4vMoeForConditionalGeneration",
+        "glm4_1v.py:Glm4vMultiModalProcessor",
+    )

@@ -68,3 +68,14 @@ def test_what_is_saved_is_a_checkpoint_that_prunes(each, base_checkpoint, tmp_pa
     expected = model.generate(**inputs, **each.greedy)
     assert torch.equal(loaded.eval().generate(**inputs, **each.greedy), expected)
     assert len(loaded.select_visual_tokens(**inputs)) == 1
+
+
+def test_attention_and_experts_are_computed_in_the_ways_of_the_stock_class(each, base_checkpoint, monkeypatch):
+    for cls in type(each.model).__mro__:  # transformers remembers what it found of a class: it is to look at ours first
+        for name in [name for name in vars(cls) if name.startswith("_can_set_") and name.endswith("_cached_value")]:
+            monkeypatch.delattr(cls, name)
+    model = hf_zspa.from_pretrained(base_checkpoint(each.family), **FIELDS)
+    for ours, stock in zip(model.modules(), each.stock.model.modules(), strict=True):
+        for way in ("_attn_implementation", "_experts_implementation"):
+            found = [getattr(getattr(module, "config", None), way, None) for module in (ours, stock)]
+            assert found[0] == found[1], f"{way} of {type(ours).__name__}"

@@ -15,8 +15,9 @@ MINISTRAL3 = {
     "model_type": "ministral3",
     "rope_parameters": {
         "type": "yarn", "rope_type": "yarn", "rope_theta": 1000000.0, "factor": 16.0, "beta_fast": 32.0,
-        "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0, "original_max_position_embeddings": 32,
-        "llama_4_scaling_beta": 0.1,  # attention grows with the position, here from the 32nd on
+        "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1,
+        # From here on attention grows with the position; 5.0 takes the column for it, which masking leaves as it is.
+        "original_max_position_embeddings": 32 if tiny.transformers_version() >= (5, 10) else 2048,
     },
 }  # fmt: skip
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from .cohere import AYA_VISION, COHERE2_VISION
 from .gemma import GEMMA3, GEMMA4, PALIGEMMA
-from .glm import GLM4V, GLM46V
+from .glm import GLM4V, GLM4V_MOE, GLM46V
 from .internvl import INTERNVL
 from .kimi import KIMI_K25
 from .lfm2 import LFM2_VL
@@ -59,6 +59,7 @@ _ALL = (
     MISTRAL3,
     LLAVA_ONEVISION,
     GLM4V,
+    GLM4V_MOE,
     GLM46V,
     PALIGEMMA,
     KIMI_K25,

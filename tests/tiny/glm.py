@@ -1,8 +1,10 @@
-"""GLM-4.1V and GLM-4.6V."""
+"""GLM-4.1V, GLM-4.5V and GLM-4.6V."""
+
+from dataclasses import replace
 
 from tokenizers import Tokenizer
 
-from .recipe import IMAGE_PROCESSOR, Recipe, byte_level_tokenizer, text_config
+from .recipe import IMAGE_PROCESSOR, Recipe, a_weight_per_expert, byte_level_tokenizer, text_config
 
 GLM_SPECIAL = [
     "<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>",
@@ -43,6 +45,18 @@ def _config(tokenizer: Tokenizer, stock: str, model_type: str, vision: str, vers
     }  # fmt: skip
 
 
+def _moe_config(tokenizer: Tokenizer) -> dict:
+    """The first layer is dense."""
+    stock = "Glm4vMoeForConditionalGeneration"
+    config = _config(tokenizer, stock, "glm4v_moe", "glm4v_moe", "4.57.0.dev0")
+    config["text_config"] |= {
+        "model_type": "glm4v_moe_text", "first_k_dense_replace": 1, "head_dim": 32, "moe_intermediate_size": 32,
+        "n_group": 1, "n_routed_experts": 4, "n_shared_experts": 1, "norm_topk_prob": True, "num_experts_per_tok": 2,
+        "routed_scaling_factor": 1.0, "topk_group": 1, "use_qk_norm": False,
+    }  # fmt: skip
+    return config
+
+
 def _processor(name: str) -> dict[str, dict]:
     own = {"processor_class": f"{name}Processor"}
     patches = own | IMAGE_PROCESSOR | {"patch_size": 4, "temporal_patch_size": 2, "merge_size": 2}
@@ -71,4 +85,8 @@ def _recipe(family: str, name: str, vision: str, version: str, **options) -> Rec
 
 
 GLM4V = _recipe("glm4v", "Glm4v", "glm4v", "4.57.1")
+GLM4V_MOE = replace(
+    GLM4V, family="glm4v_moe", stock="Glm4vMoeForConditionalGeneration", config=_moe_config,
+    hub_weights=a_weight_per_expert,
+)  # fmt: skip
 GLM46V = _recipe("glm46v", "Glm46V", "glm4v_vision", "5.0.0rc0", since=(5, 0))

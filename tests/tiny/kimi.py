@@ -9,7 +9,7 @@ import re
 import torch
 from tokenizers import Tokenizer
 
-from .recipe import IMAGE_PROCESSOR, Recipe, byte_level_tokenizer, text_config
+from .recipe import IMAGE_PROCESSOR, Recipe, a_weight_per_expert, byte_level_tokenizer, text_config
 
 KIMI_SPECIAL = [
     "[BOS]", "[EOS]", "<|im_end|>", "<|im_user|>", "<|im_assistant|>", "<|im_system|>", "<|im_middle|>",
@@ -95,17 +95,11 @@ _ON_THE_HUB = (
 def _hub_weights(state: dict) -> dict:
     """Queries, keys and values in one, the first two with the pairs of a rotation side by side; a weight per expert."""
     weights: dict = {}
-    for name, tensor in state.items():
+    for name, tensor in a_weight_per_expert(state).items():
         for pattern, new in _ON_THE_HUB:
             name = re.sub(pattern, new, name)
         stem, _, part = name.rpartition(".attn.")
-        if ".experts.gate_up_proj" in name:
-            for i, (gate, up) in enumerate(w.split(_EXPERTS_WIDTH) for w in tensor):
-                weights[name.replace("gate_up_proj", f"{i}.gate_proj.weight")] = gate.clone()
-                weights[name.replace("gate_up_proj", f"{i}.up_proj.weight")] = up.clone()
-        elif ".experts.down_proj" in name:
-            weights |= {name.replace("down_proj", f"{i}.down_proj.weight"): w.clone() for i, w in enumerate(tensor)}
-        elif stem.startswith("vision_tower."):
+        if stem.startswith("vision_tower."):
             kind, fused = part[0], f"{stem}.wqkv.{part.split('.')[-1]}"
             if kind != "v":
                 halves = tensor.unflatten(0, (_HEADS, 2, -1))

@@ -121,6 +121,21 @@ def text_config(tokenizer: Tokenizer, model_type: str) -> dict:
     }  # fmt: skip
 
 
+def a_weight_per_expert(state: dict) -> dict:
+    """With the weights of experts apart, as the Hub's repositories have them; transformers 5 stacks them."""
+    weights = {}
+    for name, tensor in state.items():
+        if ".experts.gate_up_proj" in name:
+            for i, (gate, up) in enumerate(w.chunk(2) for w in tensor):
+                weights[name.replace("gate_up_proj", f"{i}.gate_proj.weight")] = gate.clone()
+                weights[name.replace("gate_up_proj", f"{i}.up_proj.weight")] = up.clone()
+        elif ".experts.down_proj" in name:
+            weights |= {name.replace("down_proj", f"{i}.down_proj.weight"): w.clone() for i, w in enumerate(tensor)}
+        else:
+            weights[name] = tensor
+    return weights
+
+
 def tied_siglip_weights(state: dict) -> dict:
     """Named as before transformers 5, of a model with a SigLIP tower whose output embeddings are those of its input."""
     names = {name: name.replace("vision_tower.vision_model.", "vision_tower.") for name in state}

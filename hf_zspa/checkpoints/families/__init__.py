@@ -1,7 +1,7 @@
 """The families of models whose checkpoints can be converted, a record each."""
 
 from .gemma import GEMMA3, GEMMA4, PALIGEMMA
-from .glm import GLM4V, GLM46V
+from .glm import GLM4V, GLM4V_MOE, GLM46V
 from .kimi import KIMI_K25
 from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION
 from .mistral import MISTRAL3
@@ -30,6 +30,7 @@ _ALL = (
     MISTRAL3,
     LLAVA_ONEVISION,
     GLM4V,
+    GLM4V_MOE,
     GLM46V,
     PALIGEMMA,
     KIMI_K25,
