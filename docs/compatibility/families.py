@@ -21,7 +21,7 @@ COUNTS = Path(__file__).with_name("families.json")
 # What a test shows, by the beginning of its name.
 MODES = {
     "test_the_tokens_selected": "selection",
-    "test_generation_equals": "greedy, three caches",
+    "test_generation_with_any": "greedy, three caches",
     "test_generation_of_the_other": "batches, several images",
     "test_an_image_of_any_shape": "tall, wide, tiny",
     "test_beams": "beams",

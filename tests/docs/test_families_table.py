@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -69,6 +70,10 @@ def test_failures_are_counted_as_such(tmp_path):
     assert "| `qwen2_vl` | 2 of 3 |" in table.tables(counts, ["5.24.0"])
 
 
-@pytest.mark.parametrize("name", ["test_it_is_drawn", "test_compact_is_allowed", "test_a_training_step_has"])
-def test_a_mode_is_found_by_the_name_of_its_test(name):
-    assert table.mode_of(name) is not None and table.mode_of("test_something_else") is None
+@pytest.mark.parametrize(("room", "modes"), [("families", table.MODES), ("vllm", table.SERVED_MODES)])
+def test_every_mode_is_that_of_a_test(room, modes):
+    """A test that gets another name would silently be counted no more."""
+    files = (Path(__file__).parents[1] / room).glob("test_*.py")
+    tests = [name for file in files for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)]
+    assert [mode for mode in modes if not any(name.startswith(mode) for name in tests)] == []
+    assert table.mode_of("test_something_else", modes) is None
