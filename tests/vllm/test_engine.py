@@ -11,8 +11,8 @@ from conftest import KEEP
 from pairs import OTHER, QUESTION, image
 
 FAMILIES = [
-    "llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "glm4v", "glm4v_moe",
-    "internvl", "smolvlm", "idefics3", "mistral3",
+    "llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "glm4v",
+    "glm4v_moe", "internvl", "smolvlm", "idefics3", "mistral3",
 ]  # fmt: skip
 NIGHTLY = partial(pytest.param, marks=pytest.mark.nightly)
 # What takes an engine of its own runs for some of a kind at every change, and before a release for all: one row of
