@@ -177,28 +177,25 @@ class ZspaForwardMixin(ZspaPackingMixin):
         packed = self.pack_call(pruner, kwargs)
         rows, labels = packed.rows, packed_labels(packed.rows, kwargs)
         wanted, first = wanted_places(rows, kwargs.get("logits_to_keep", 0))
-        if labels:
-            wanted, first = wanted + first, 0
-        outputs = stock_forward(
-            **packed.inputs | labels | {"logits_to_keep": rows.mask.shape[1] - first, "return_dict": True}
-        )
+        length = rows.mask.shape[1]
+        last = length if labels else length - first
+        outputs = stock_forward(**packed.inputs | labels | {"logits_to_keep": last, "return_dict": True})
         if outputs.logits is not None:  # a fused loss may leave them out
             wanted = wanted.to(outputs.logits.device)  # of a model on several GPUs the last one
+            wanted = wanted - (length - outputs.logits.shape[1])  # some have all, whatever is asked for
             outputs.logits = outputs.logits.gather(1, wanted[..., None].expand(-1, -1, outputs.logits.shape[-1]))
         remember(cache_of(outputs), packed.prompt)
         return outputs if self._returns_dict(kwargs) else outputs.to_tuple()
 
 
 def wanted_places(rows: PackedRows, logits_to_keep: int | Tensor) -> tuple[Tensor, int]:
-    """The packed places `(batch, w)` whose logits are asked for, counted from a first one, and that first."""
+    """The packed places `(batch, w)` whose logits are asked for, and one that none of them is before."""
     places = rows.places()
     if not isinstance(logits_to_keep, int):
         wanted = places[:, logits_to_keep.to(places.device)]
-        first = int(wanted.min())
-    else:  # the last columns stand for at most as many of the last places
-        wanted = places[:, -logits_to_keep:]
-        first = max(0, rows.mask.shape[1] - logits_to_keep) if logits_to_keep else 0
-    return wanted - first, first
+        return wanted, int(wanted.min())
+    # The last columns stand for at most as many of the last places.
+    return places[:, -logits_to_keep:], max(0, rows.mask.shape[1] - logits_to_keep) if logits_to_keep else 0
 
 
 def packed_labels(rows: PackedRows, call: dict[str, Any]) -> dict[str, Any]:

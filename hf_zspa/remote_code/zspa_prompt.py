@@ -1,6 +1,7 @@
 """Which tokens of a prompt are the question, where its images stand, and what prompts are refused: pure functions."""
 
 from bisect import bisect_left
+from collections.abc import Callable
 from itertools import accumulate
 from typing import Any
 
@@ -32,16 +33,49 @@ def prompt_mask(
     if scope == "text" or not query_start_ids:
         return is_text
     columns = torch.arange(input_ids.shape[1], device=input_ids.device)
-    begin = torch.full_like(input_ids[:, :1], -1)
-    for marker in query_start_ids:
-        after = (columns + len(marker)).where(_starts_with(input_ids, marker), -1)
-        begin = torch.maximum(begin, after.amax(1, keepdim=True))
+    begin = begin_of_query(input_ids, query_start_ids)
     end = torch.full_like(begin, input_ids.shape[1])
     for marker in query_end_ids or []:
         closes = _starts_with(input_ids, marker) & (columns >= begin)
         end = torch.minimum(end, columns.where(closes, input_ids.shape[1]).amin(1, keepdim=True))
     query = is_text & (begin >= 0) & (columns >= begin) & (columns < end)
     return query.where(query.any(1, keepdim=True), is_text)
+
+
+def begin_of_query(input_ids: Tensor, query_start_ids: list[list[int]]) -> Tensor:
+    """`(batch, 1)`: the column behind the last marker of a user turn, -1 where there is none."""
+    columns = torch.arange(input_ids.shape[1], device=input_ids.device)
+    begin = torch.full_like(input_ids[:, :1], -1)
+    for marker in query_start_ids:
+        after = (columns + len(marker)).where(_starts_with(input_ids, marker), -1)
+        begin = torch.maximum(begin, after.amax(1, keepdim=True))
+    return begin
+
+
+def begin_of_image(first: int, begin: int, is_text: list[bool], is_visual: list[bool]) -> int:
+    """The column where an image begins, with the text that its processor writes in front of it, such as the time of a
+    video's first frame or the name of a tile: text between special tokens of which none follows another image's tokens.
+
+    Args:
+        first: the column of its first token.
+        begin: the column where the user turn begins, -1 where there is none.
+        is_text: of each column of the row, False on special tokens.
+        is_visual: of each column of the row.
+    """
+
+    def left_of(column: int, kind: Callable[[int], bool]) -> int:
+        while column > begin and kind(column - 1):
+            column -= 1
+        return column
+
+    while begin >= 0:
+        behind = left_of(first, lambda c: not is_text[c] and not is_visual[c])
+        opened = left_of(behind, lambda c: is_text[c])
+        other = left_of(opened, lambda c: not is_text[c] and not is_visual[c])
+        if opened in (begin, behind, other) or (other > begin and is_visual[other - 1]):
+            break  # a person's text, or none
+        first = opened
+    return first
 
 
 def _starts_with(input_ids: Tensor, marker: list[int]) -> Tensor:

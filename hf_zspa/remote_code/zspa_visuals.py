@@ -10,7 +10,15 @@ from .zspa_compat import check_version, to_device
 from .zspa_config import check_fields, check_settings, fields_of, pruner_from_config
 from .zspa_encoder import EncoderOutput, as_output, loaded, takes_encoder_outputs
 from .zspa_prefill import PrunedVisuals
-from .zspa_prompt import check_one_sample_per_row, check_prompt, prompt_mask, rows_of_images, spans_of_images
+from .zspa_prompt import (
+    begin_of_image,
+    begin_of_query,
+    check_one_sample_per_row,
+    check_prompt,
+    prompt_mask,
+    rows_of_images,
+    spans_of_images,
+)
 from .zspa_selection import METHODS, VisualTokenPruner
 
 
@@ -92,7 +100,7 @@ class ZspaVisualsMixin:
         check_one_sample_per_row(described)
         pruned = PrunedVisuals(torch.ones_like(input_ids, dtype=torch.bool), described=described)
         pruned.tail = _common_end(mask & ~self._is_placeholder(ids), described.get("position_ids"))
-        lengths, encoded, text = mask.sum(1).tolist(), [], mask.clone()
+        lengths, encoded, spans = mask.sum(1).tolist(), [], []
         unpruned = list(lengths)
         for modality, names in self.visual_inputs.items():
             given = {name: call[name] for name in names if call.get(name) is not None}
@@ -102,11 +110,10 @@ class ZspaVisualsMixin:
             spots = ids == self._base.placeholder_id(modality)
             output = EncoderOutput.of(output, self._sizes_of_images(ids, spots))
             rows = rows_of_images(spots.sum(1).tolist(), [len(image) for image in output.images], modality)
-            for row, first, last in spans_of_images(spots, output.images):
-                text[row, first : last + 1] = False
+            spans += spans_of_images(spots, output.images)
             encoded.append((modality, spots, output, rows))
             pruned.inputs.update(given)
-        prompts = self._prompt_tokens(ids, text, input_ids.device)
+        prompts = self._prompt_tokens(ids, mask, spans, input_ids.device)
         while encoded:
             modality, spots, output, rows = encoded.pop(0)
             sizes, to_fill = [len(image) for image in output.images], input_ids == self._base.placeholder_id(modality)
@@ -210,12 +217,21 @@ class ZspaVisualsMixin:
             found |= ids == self._base.placeholder_id(modality)
         return found
 
-    def _prompt_tokens(self, ids: Tensor, mask: Tensor, device: torch.device) -> list[Tensor]:
-        """Per row the embeddings `(m, d)` of its prompt's text within the scope; `ids`, and the `mask` of what may be
-        text, are on the CPU."""
+    def _prompt_tokens(
+        self, ids: Tensor, mask: Tensor, spans: list[tuple[int, int, int]], device: torch.device
+    ) -> list[Tensor]:
+        """Per row the embeddings `(m, d)` of its prompt's text within the scope, but for what belongs to the images,
+        whose `spans` these are; `ids` and the `mask` are on the CPU."""
         config = self.config
         special = torch.tensor(config.zspa_special_token_ids or [], dtype=torch.long, device=ids.device)
-        is_text = mask & ~torch.isin(ids, special) & ~self._is_placeholder(ids)
+        is_visual = self._is_placeholder(ids)
+        is_text = mask & ~torch.isin(ids, special) & ~is_visual
+        if config.zspa_prompt_scope == "query":
+            begin = begin_of_query(ids, config.zspa_query_start_ids or []).flatten().tolist()
+            texts, visuals = is_text.tolist(), is_visual.tolist()
+            spans = [(r, begin_of_image(first, begin[r], texts[r], visuals[r]), last) for r, first, last in spans]
+        for row, first, last in spans:
+            is_text[row, first : last + 1] = False
         is_prompt = prompt_mask(
             ids, is_text, config.zspa_prompt_scope, config.zspa_query_start_ids, config.zspa_query_end_ids
         )

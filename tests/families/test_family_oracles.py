@@ -198,6 +198,8 @@ def test_a_direct_forward_has_the_oracles_logits_and_loss(other, case):
         targets.append(label[columns][1:])
     loss = torch.nn.functional.cross_entropy(torch.cat(predictions).float(), torch.cat(targets))
     torch.testing.assert_close(out.loss, loss, **CLOSE)
+    last = other.model(**inputs, logits_to_keep=3, position_ids=positions).logits
+    torch.testing.assert_close(last, out.logits[:, -3:], **CLOSE)
 
 
 def test_a_training_step_has_the_oracles_gradients(other):
