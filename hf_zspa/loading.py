@@ -10,10 +10,10 @@ import transformers
 from PIL import Image, ImageOps
 from transformers import PretrainedConfig, StoppingCriteria
 
-from .checkpoints.base import built_from, is_converted, read_config
+from .checkpoints.base import built_from, is_converted, known_family, read_config
 from .checkpoints.resolve import checkpoint_folder
 from .checkpoints.verify import check_code
-from .models.in_memory import from_pretrained
+from .models.in_memory import check_transformers_has, from_pretrained
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")  # "auto" is as stored
 
@@ -103,13 +103,16 @@ def load_zspa(
         dtype: one of `DTYPES`.
 
     Raises:
-        ValueError: the checkpoint is not there, can be no base, has other code, or its processor needs torchvision.
+        ValueError: the checkpoint is not there, can be no base, has other code, its processor needs torchvision, or
+            transformers is older than its family.
     """
     folder = checkpoint_folder(checkpoint)
     device = device or usable_device(None)
-    if not is_converted(read_config(folder)):
+    config = read_config(folder)
+    if not is_converted(config):
         model = from_pretrained(folder, dtype=dtype)
         return model.to(device), load_processor(folder)
+    check_transformers_has(known_family(folder, config))
     if not trust_remote_code:
         check_code(folder, checkpoint)
     processor = load_processor(folder)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path, PurePath
+from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
@@ -44,11 +45,19 @@ def is_converted(config: dict) -> bool:
 
 def untried_quantization(config: dict) -> str | None:
     """How a checkpoint's weights are quantized, where that is not how the tests have run pruned models; else None."""
-    quantization = config.get("quantization_config")
-    if not isinstance(quantization, dict):
-        return None
-    method = str(quantization.get("quant_method", "in a way it does not name"))
-    return None if method == "bitsandbytes" else method
+    for found in _quantizations(config):
+        method = str(found.get("quant_method", "in a way it does not name"))
+        if method == "bitsandbytes" and not found.get("load_in_8bit"):
+            continue  # 4-bit weights
+        return method + (", 8 bit" if method == "bitsandbytes" else "")
+    return None
+
+
+def _quantizations(config: dict) -> list[Any]:
+    """What a `config.json`, or its part about the text model, says of quantization, where transformers reads it."""
+    parts = [config, *(part for part in [config.get("text_config")] if isinstance(part, dict))]
+    names = ("quantization_config", "compression_config")
+    return [part[name] for part in parts for name in names if part.get(name) is not None]
 
 
 def known_family(folder: Path, config: dict) -> Family:
@@ -92,6 +101,12 @@ def family_of(folder: Path, config: dict) -> Family:
             f"{folder} would be read from another file than its config.json, and not prune: remove configuration_files "
             f"(now {json.dumps(config['configuration_files'])}) from its config.json, and convert it again"
         )
+    for quantization in _quantizations(config):
+        if not isinstance(quantization, dict):
+            raise ValueError(
+                f"quantization_config in the config.json of {folder} is {json.dumps(quantization)[:100]}, but must be "
+                "an object that says how the weights are quantized"
+            )
     for strange in strange_parts(config, family):
         raise ValueError(f"{folder} cannot be converted: {strange}")
     for path in sorted(path for path in folder.glob("*.json") if path.name == "config.json" or _travels(path)):

@@ -174,9 +174,14 @@ def _check_processor(processor, config) -> None:
         )
 
 
-def _pruning_class(family: Family):
+def check_transformers_has(family: Family) -> None:
+    """Raises `ValueError` where the installed transformers is older than the family."""
     if not hasattr(transformers, family.stock):
         raise ValueError(f"transformers {transformers.__version__} has no {family.stock}: install a later version")
+
+
+def _pruning_class(family: Family):
+    check_transformers_has(family)
     return getattr(import_module(f"hf_zspa.remote_code.{family.module}"), family.model_class)
 
 

@@ -33,6 +33,15 @@ def pruned(stock_forward):
     return forward
 
 
+def check_prepared(call: dict[str, Any]) -> None:
+    """Raises `ValueError` where a generation loop hands what `generate` has selected to `forward` itself."""
+    if call.get("zspa_prompt") is not None:
+        raise ValueError(
+            "this generation loop calls the model without model.prepare_inputs_for_generation, which puts the images "
+            "in: call that first, as the loops of transformers do, or generate with zspa_keep_ratio=1.0"
+        )
+
+
 def wrap_stock_methods(cls: type, mixin: type, wrap) -> None:
     """Gives `cls`, whose bases are `mixin` and a stock class, that one's `forward` through `pruned` and its
     `get_<modality>_features` through `wrap`."""
@@ -67,6 +76,7 @@ class ZspaBaseModelMixin(ZspaPackingMixin):
     def pruned_forward(self, stock_forward, kwargs: dict[str, Any]):
         if kwargs.pop("zspa_packed", False) or is_handed_over(kwargs):  # in terms of the cache already
             return stock_forward(**kwargs)
+        check_prepared(kwargs)
         call = take_call(kwargs)
         cache = find_cache(kwargs)
         forget_if_empty(cache)
@@ -168,6 +178,7 @@ class ZspaForwardMixin(ZspaPackingMixin):
         Args:
             stock_forward: the bound `forward` of the stock class.
         """
+        check_prepared(kwargs)
         if kwargs.get("zspa_packed") or not self._has_visuals(kwargs):
             return stock_forward(**kwargs)
         check_settings({name: value for name, value in kwargs.items() if name not in CALL_ARGUMENTS})

@@ -63,6 +63,20 @@ class ZspaGenerationMixin(ZspaForwardMixin):
             kwargs["zspa_keep_ratio"] = 1.0
         return super().generate(inputs, *args, **kwargs)
 
+    def generate_batch(self, *args, **kwargs):
+        """`generate_batch` of the stock class, which answers texts alone and passes images by.
+
+        Raises:
+            ValueError: it is given images, or a setting of pruning.
+        """
+        settings = [name for name, value in take_call(dict(kwargs)).items() if value is not None]
+        if settings or self._has_visuals(kwargs):
+            raise ValueError(
+                f"generate_batch answers texts alone, and would pass {', '.join(settings) or 'the images'} by: use "
+                "generate, or serve the checkpoint with vLLM"
+            )
+        return super().generate_batch(*args, **kwargs)
+
     def prune_for_generation(self, input_ids, attention_mask, pruner, call) -> PrunedVisuals:
         """What `prepare_inputs_for_generation` takes as `zspa_prompt`: `prune_visuals`, with the positions of the full
         prompt."""
@@ -95,6 +109,10 @@ class ZspaGenerationMixin(ZspaForwardMixin):
         if pruner is None and prompt is None:
             return False
         start = cached_length(cache) + (prompt.dropped if prompt else 0)
+        config = call.get("generation_config") or self.generation_config
+        if prompt and getattr(config, "is_assistant", False) and prompt.columns < input_ids.shape[1] <= start:
+            cache.crop(input_ids.shape[1] - 1 - start)  # proposals that the target did not take
+            start = input_ids.shape[1] - 1
         if prompt and (input_ids is None or input_ids.shape[1] <= start):
             raise ValueError(
                 f"the cache stands for {start} tokens of a pruned conversation: pass input_ids of the whole "
@@ -105,7 +123,6 @@ class ZspaGenerationMixin(ZspaForwardMixin):
                 "a new image after a filled cache cannot be pruned: pass the whole conversation without a cache"
                 + ("" if prompt else ", or zspa_keep_ratio=1.0")
             )
-        config = call.get("generation_config") or self.generation_config
         if prompt and call.get("prefill_chunk_size", getattr(config, "prefill_chunk_size", None)):
             raise ValueError("a turn after a pruned one cannot be prefilled in chunks: leave out prefill_chunk_size")
         return prompt is not None

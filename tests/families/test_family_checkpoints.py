@@ -1,21 +1,26 @@
 """The life of a checkpoint of every family: converted, looked at, verified, loaded, drawn, saved and loaded again."""
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 import tiny
 import torch
 import transformers
 from drawn import assert_drawn_where_it_lies
+from packaging.version import Version
 from PIL import Image
 
 from hf_zspa.app import answering
 from hf_zspa.app.markup import panels
 from hf_zspa.checkpoints.convert import convert_checkpoint
+from hf_zspa.checkpoints.families import FAMILIES
 from hf_zspa.checkpoints.inspect import inspect_checkpoint
 from hf_zspa.checkpoints.verify import verify_checkpoint
 from hf_zspa.hub.publishable import check_publishable
 from hf_zspa.loading import load_zspa, question_inputs
+from hf_zspa.version import TESTED_TRANSFORMERS
 from hf_zspa.visualize.checkpoint import visualize_checkpoint
 
 every_family = pytest.mark.parametrize("family", tiny.OTHER_FAMILIES)
@@ -118,3 +123,26 @@ def test_the_page_asks_it_and_draws_what_is_kept(family, converted, tmp_path, mo
     assert panels(question.views, page.select(question)).count("<img") == 2 * len(question.views)
     *_, whole = page.answer(*asked, len(kept), keep_ratio=0.3, method="weighted")
     assert 0 < whole.first_token <= whole.total
+
+
+@every_family
+def test_its_card_names_the_versions_that_it_runs_on_and_the_example_there_runs(
+    family, converted, tmp_path, monkeypatch
+):
+    card = (converted(family) / "README.md").read_text()
+    named = {Version(version).release for version in re.search(r"Tested with transformers (.*)\.", card)[1].split(", ")}
+    recipe = tiny.RECIPES[family]
+    tested = {Version(version).release for version in TESTED_TRANSFORMERS}
+    assert named == {v for v in tested if v >= recipe.since and v[:2] not in recipe.stock_fails}
+    (example,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    (name,) = {*re.findall(r'from_pretrained\("(.*?)"', example)}
+    tiny.random_image(112, 84).save(tmp_path / "picture.jpg")
+    monkeypatch.chdir(tmp_path)
+    exec(example.replace(name, str(converted(family))).replace("max_new_tokens=64", "max_new_tokens=2"), {})
+
+
+def test_a_family_that_this_transformers_does_not_have_is_named(converted, monkeypatch):
+    folder = converted("gemma3")
+    monkeypatch.setitem(FAMILIES, "gemma3", replace(FAMILIES["gemma3"], stock="LaterForConditionalGeneration"))
+    with pytest.raises(ValueError, match="has no LaterForConditionalGeneration: install a later version"):
+        load_zspa(folder)

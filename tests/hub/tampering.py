@@ -250,7 +250,7 @@ TAMPERING = {
     code_named_by_another_entry: 'generation_config.json names code of another repository: plans.0.by is "else/where--',
     other_weights: "config.json has transformers load other weights than model.safetensors: transformers_weights is",
     a_part_that_loads_a_backbone: 'vision_config in its config.json is of model type "detr", which may load more than',
-    a_part_that_loads_a_pickle: 'is of model type "timm_wrapper", which may load more than the checkpoint: a llava can',
+    a_part_that_loads_a_pickle: 'is of model type "timm_wrapper", which may load more than the checkpoint: llava can',
     a_part_with_kernels_of_its_own: 'text_config in its config.json is of model type "falcon_mamba", which may load',
     a_part_that_is_a_name: 'text_config in its config.json is of model type "else/where", which may load more',
     a_backbone: 'config.json has a part of the model loaded from another place: vision_config.backbone is "else/where"',

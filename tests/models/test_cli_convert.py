@@ -75,18 +75,51 @@ def test_convert_makes_the_folders_above_and_leaves_none_behind(hf_zspa, base_ch
     assert status == 1 and "was not made" in errors and not (tmp_path / "d").exists()
 
 
-@pytest.mark.parametrize("method", ["awq", "gptq", "fp8", "bitsandbytes"])
-def test_a_quantized_base_is_converted_and_what_was_not_run_is_said(hf_zspa, base_checkpoint, tmp_path, method):
-    """Of these only bitsandbytes: tests/models/test_surroundings.py. Weights are copied whatever is in them."""
-    base = shutil.copytree(base_checkpoint("llava"), tmp_path / "base")
-    config = json.loads((base / "config.json").read_text())
-    quantized = config | {"quantization_config": {"quant_method": method, "bits": 4}}
-    (base / "config.json").write_text(json.dumps(quantized))
+def quantized_base(base, folder, quantization, entry="quantization_config", part=None):
+    """A copy of a base whose `config.json`, or that part of it, says how its weights are quantized."""
+    shutil.copytree(base, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (config[part] if part else config)[entry] = quantization
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("quantization", "said", "where"),
+    [
+        ({"quant_method": "awq", "bits": 4}, "awq", {}),
+        ({"quant_method": "gptq"}, "gptq", {}),
+        ({"quant_method": "fp8"}, "fp8", {"part": "text_config"}),
+        ({"quant_method": "compressed-tensors"}, "compressed-tensors", {"entry": "compression_config"}),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "bitsandbytes, 8 bit", {}),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, None, {}),
+    ],
+)
+def test_a_quantized_base_is_converted_and_what_was_not_run_is_said(
+    hf_zspa, base_checkpoint, tmp_path, quantization, said, where
+):
+    """Of these only 4 bit: tests/models/test_surroundings.py. Weights are copied whatever is in them."""
+    base = quantized_base(base_checkpoint("llava"), tmp_path / "base", quantization, **where)
     status, output, _ = hf_zspa("convert", base, tmp_path / "out")
     assert status == 0
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]["quant_method"] == method
     for text in (output, (tmp_path / "out" / "README.md").read_text()):
-        assert (f"weights are quantized ({method})" in text) == (method != "bitsandbytes")
+        assert ("weights are quantized (" in text) == (said is not None)
+        assert said is None or f"weights are quantized ({said})" in text
+
+
+@pytest.mark.parametrize("quantization", ["awq", [], 4])
+def test_what_says_nothing_of_how_weights_are_quantized_is_refused(hf_zspa, base_checkpoint, tmp_path, quantization):
+    base = quantized_base(base_checkpoint("llava"), tmp_path / "base", quantization)
+    status, _, errors = hf_zspa("convert", base, tmp_path / "out")
+    assert status == 1 and errors.count("\n") == 1 and not (tmp_path / "out").exists()
+    assert f"quantization_config in the config.json of {base} is {json.dumps(quantization)}, but must be" in errors
+
+
+def test_who_converts_is_told_of_documents_and_of_tune(hf_zspa, base_checkpoint, tmp_path):
+    _, output, _ = hf_zspa("convert", base_checkpoint("llava"), tmp_path / "out")
+    for text in (output, " ".join((tmp_path / "out" / "README.md").read_text().split())):
+        assert "dense text lose most" in text and "hf-zspa tune" in text
+    assert "tune" not in hf_zspa("convert", base_checkpoint("llava"), tmp_path / "all", "--keep-ratio", "1")[1]
 
 
 def test_inspect_speaks_json(hf_zspa, base_checkpoint):

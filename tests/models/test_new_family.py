@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
+import transformers
 
 from hf_zspa.checkpoints import code_files
 from hf_zspa.checkpoints.convert import convert_checkpoint
@@ -51,13 +52,14 @@ def family(tmp_path, monkeypatch):
     text = text.replace(imports, STOCK).replace(positions, "")
     (code / "modeling_zspa_madeup_llava.py").write_text(text, encoding="utf-8")
     monkeypatch.setattr(code_files, "REMOTE_CODE", code)
+    monkeypatch.setattr(transformers, "MadeupLlavaForConditionalGeneration", object, raising=False)  # it would be there
     record = replace(
         FAMILIES["llava"],
         model_type="madeup_llava",
         stock="MadeupLlavaForConditionalGeneration",
         layout=lambda config, size: LAYOUT,
         typical=lambda config: [("a made-up image", ())],
-        needs_torchvision=True,
+        needs=("torchvision",),
         vllm=None,
     )
     monkeypatch.setitem(FAMILIES, record.model_type, record)

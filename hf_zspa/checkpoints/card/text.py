@@ -1,12 +1,14 @@
 """The text that hf-zspa writes into a model card: what pruning does to this model, and how to use it."""
 
 from huggingface_hub import ModelCardData
+from packaging.version import Version
 
 from ...output import markdown_table
-from ...remote_code.zspa_config import FIELDS, fields_read
+from ...remote_code.zspa_config import FIELDS, ZspaConfigMixin, fields_read
 from ...version import TESTED_TRANSFORMERS, __version__, install_command
 from ..base import untried_quantization
-from ..families import FAMILIES
+from ..code_files import stated
+from ..families import FAMILIES, Family
 from .metadata import strings
 from .results import table
 from .savings import cache_bytes_per_token, image_examples
@@ -23,6 +25,9 @@ PAPER = """\
 }"""
 
 
+_ASK = """\
+content = [{"type": "image"}, {"type": "text", "text": "What is in the picture?"}]
+text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)"""
 _METHODS = {
     "zspa": "ZSPAPrune",
     "weighted": "by relevance and diversity in one product, a method of hf_zspa that follows ZSPAPrune",
@@ -112,11 +117,12 @@ def _measured(data: ModelCardData, config: dict) -> str:
 
 
 def _use(name: str, tag: str | None, branch: str, config: dict) -> str:
-    torchvision = (
-        "\n\nThe processor needs torchvision, in the version that belongs to the installed torch."
-        if FAMILIES[config["model_type"]].needs_torchvision
-        else ""
-    )
+    family = FAMILIES[config["model_type"]]
+    packages = " and ".join(family.needs)
+    if "torchvision" in family.needs:  # the last one
+        packages += ", in the version that belongs to the installed torch"
+    needs = f"\n\nThe processor needs {packages}." if packages else ""
+    ask = _ASK if family.chats else 'text = "<image>What is in the picture?"'
     pin = f'revision = "{tag}"' if tag else f'revision = "{branch}"  # better the commit that hf-zspa verify prints'
     return f"""\
 ## Use it
@@ -130,16 +136,25 @@ model = AutoModelForImageTextToText.from_pretrained("{name}", revision=revision,
 processor = AutoProcessor.from_pretrained("{name}", revision=revision)
 
 image = Image.open("picture.jpg")
-content = [{{"type": "image"}}, {{"type": "text", "text": "What is in the picture?"}}]
-text = processor.apply_chat_template([{{"role": "user", "content": content}}], add_generation_prompt=True)
+{ask}
 inputs = processor(images=image, text=text, return_tensors="pt").to(model.device)
 out = model.generate(**inputs, max_new_tokens=64)
 print(processor.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 ```
 
-Tested with transformers {", ".join(TESTED_TRANSFORMERS)}.
+Tested with transformers {", ".join(_tested(family))}.
 
-Without `trust_remote_code=True` the same files load as the stock model, which prunes nothing.{torchvision}"""
+Without `trust_remote_code=True` the same files load as the stock model, which prunes nothing.{needs}"""
+
+
+def _tested(family: Family) -> list[str]:
+    """The versions of transformers that its tests run on."""
+    first = Version(stated(family, "first_transformers", ZspaConfigMixin.first_transformers))
+    return [
+        version
+        for version in TESTED_TRANSFORMERS
+        if Version(version) >= first and version.rpartition(".")[0] not in family.not_built_in
+    ]
 
 
 def _settings(config: dict) -> str:
@@ -180,7 +195,8 @@ def _limits(config: dict) -> str:
         "more of them.",
         "Documents, charts and other dense text lose most, and a tenth of the tokens can ruin them: on Qwen3-VL-8B, "
         "DocVQA falls from 94.5 to 45.3 at an eighth with the method that loses least in that comparison (EADP, Table "
-        "4; not measured here). Keep far more for them, or all: 1.0.",
+        "4; not measured here). Keep far more for them, or all: 1.0. `hf-zspa tune` finds out how many on pictures of "
+        "your own, without labels.",
     ]
     if untried := untried_quantization(config):
         lines.append(f"The weights are quantized ({untried}), with which pruning has not been run.")

@@ -41,7 +41,7 @@ def _square(config: Config) -> list[tuple[str, tuple[tuple[int, int], ...]]]:
 
 GEMMA4 = Family(
     "gemma4", "Gemma4ForConditionalGeneration", ("gemma4_text",), ("gemma4_vision",),
-    layout=_pooled, typical=_square, size="image_position_ids", needs_torchvision=True,
+    layout=_pooled, typical=_square, size="image_position_ids", needs=("torchvision",),
 )  # fmt: skip
 
 
@@ -59,5 +59,5 @@ def _any_square(config: Config) -> list[tuple[str, tuple[int, ...]]]:
 
 PALIGEMMA = Family(
     "paligemma", "PaliGemmaForConditionalGeneration", ("gemma", "gemma2"), ("siglip_vision_model",),
-    layout=_patches, typical=_any_square,
+    layout=_patches, typical=_any_square, chats=False,
 )  # fmt: skip

@@ -94,5 +94,5 @@ LLAVA_NEXT = Family(
 )  # fmt: skip
 LLAVA_ONEVISION = Family(
     "llava_onevision", "LlavaOnevisionForConditionalGeneration", ("qwen2",), ("siglip_vision_model",),
-    layout=_llava_onevision, typical=_four_tiles, size="image_sizes", needs_torchvision=True, vllm="llava",
+    layout=_llava_onevision, typical=_four_tiles, size="image_sizes", needs=("torchvision",), vllm="llava",
 )  # fmt: skip

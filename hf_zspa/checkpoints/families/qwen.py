@@ -28,13 +28,15 @@ def merged_patches(
     parts = (own, f"{own}_text", f"{own}_vision")
     return Family(
         model_type, stock, parts, parts, layout=_qwen, typical=lambda config: _small_and_large(config, patch),
-        size="image_grid_thw", needs_torchvision=True, vllm=vllm, **others,
+        size="image_grid_thw", needs=("torchvision",), vllm=vllm, **others,
     )  # fmt: skip
 
 
 QWEN2_VL = merged_patches("qwen2_vl", "Qwen2VLForConditionalGeneration", vllm="qwen")
 QWEN2_5_VL = merged_patches("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration", vllm="qwen")
 QWEN3_VL = merged_patches("qwen3_vl", "Qwen3VLForConditionalGeneration", patch=16, vllm="qwen")
-QWEN3_VL_MOE = merged_patches("qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", patch=16, vllm="qwen")
+QWEN3_VL_MOE = merged_patches(
+    "qwen3_vl_moe", "Qwen3VLMoeForConditionalGeneration", patch=16, vllm="qwen", not_built_in=("5.0",)
+)
 QWEN3_5 = merged_patches("qwen3_5", "Qwen3_5ForConditionalGeneration", patch=16, vllm="qwen")
 QWEN3_5_MOE = merged_patches("qwen3_5_moe", "Qwen3_5MoeForConditionalGeneration", patch=16)

@@ -51,7 +51,9 @@ class Family:
             config does not tell.
         size: the processor's output that says the size of each image, or of each tile of one; None where it is the
             image's own height and width, and the number of its visual tokens.
-        needs_torchvision: whether its processor does.
+        needs: packages that its processor needs.
+        chats: whether its published checkpoints have a chat template; else the question alone is the prompt.
+        not_built_in: versions of transformers whose stock class cannot be built.
         image_markers: tokens of its vocabulary that tell an image's first tile, or its last, from the others, as the
             loaded model's class says; none where its images can be told apart without.
         vllm: the module of `hf_zspa.vllm` that serves it; None where none does.
@@ -64,7 +66,9 @@ class Family:
     layout: Callable[[Config, Sequence[Any]], Layout]
     typical: Callable[[Config], list[tuple[str, tuple[Any, ...]]]]
     size: str | None = None
-    needs_torchvision: bool = False
+    needs: tuple[str, ...] = ()
+    chats: bool = True
+    not_built_in: tuple[str, ...] = ()
     image_markers: tuple[str, ...] = ()
     vllm: str | None = None
 

@@ -26,7 +26,7 @@ def _family(
     cut: Cut,
     shapes: Sequence[tuple[int, int]] = ((1, 1), (2, 3)),
     markers: tuple[str, ...] = (),
-    needs_torchvision: bool = True,
+    needs: tuple[str, ...] = ("torchvision",),
     vllm: str | None = "tiled",
 ) -> Family:
     """A record of such a family.
@@ -61,7 +61,7 @@ def _family(
 
     return Family(
         model_type, stock, text, vision, layout=layout, typical=typical, image_markers=markers,
-        needs_torchvision=needs_torchvision, vllm=vllm,
+        needs=needs, vllm=vllm,
     )  # fmt: skip
 
 
@@ -131,17 +131,17 @@ COHERE2_VISION = _family(
 )  # fmt: skip
 
 
-def _idefics(model_type: str, stock: str, vision: tuple[str, ...], needs_torchvision: bool) -> Family:
+def _idefics(model_type: str, stock: str, vision: tuple[str, ...], needs: tuple[str, ...]) -> Family:
     """Every image is enlarged to the same length, which is that of four tiles in the published checkpoints."""
     return _family(
         model_type, stock, ("llama",), vision, side=lambda config: _patches(config) // config.get("scale_factor", 2),
         pixels=_pixels, cut=_covering, shapes=((4, 4), (3, 4)), markers=("<global-img>",),
-        needs_torchvision=needs_torchvision,
+        needs=needs,
     )  # fmt: skip
 
 
-SMOLVLM = _idefics("smolvlm", "SmolVLMForConditionalGeneration", ("smolvlm_vision",), True)
-IDEFICS3 = _idefics("idefics3", "Idefics3ForConditionalGeneration", ("idefics3_vision", "idefics3"), False)
+SMOLVLM = _idefics("smolvlm", "SmolVLMForConditionalGeneration", ("smolvlm_vision",), ("num2words", "torchvision"))
+IDEFICS3 = _idefics("idefics3", "Idefics3ForConditionalGeneration", ("idefics3_vision", "idefics3"), ())
 
 
 def _lfm2_vl(config: Config, size: Sequence[Any]) -> Layout:
@@ -169,5 +169,5 @@ def _lfm2_vl_examples(config: Config) -> list[tuple[str, tuple[Any, ...]]]:
 
 LFM2_VL = Family(
     "lfm2_vl", "Lfm2VlForConditionalGeneration", ("lfm2",), ("siglip2_vision_model",), layout=_lfm2_vl,
-    typical=_lfm2_vl_examples, size="spatial_shapes", needs_torchvision=True, image_markers=("<|image_start|>",),
+    typical=_lfm2_vl_examples, size="spatial_shapes", needs=("torchvision",), image_markers=("<|image_start|>",),
 )  # fmt: skip
