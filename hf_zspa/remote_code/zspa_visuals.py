@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from .zspa_calling import choose
 from .zspa_compat import check_version, to_device
@@ -42,11 +43,16 @@ class ZspaVisualsMixin:
     # transformers reads the source of a class's module for these, and the layers stand in the stock class's.
     @classmethod
     def _can_set_attn_implementation(cls) -> bool:
-        return cls.__bases__[-1]._can_set_attn_implementation()
+        return cls._stock_class()._can_set_attn_implementation()
 
     @classmethod
     def _can_set_experts_implementation(cls) -> bool:
-        return cls.__bases__[-1]._can_set_experts_implementation()
+        return cls._stock_class()._can_set_experts_implementation()
+
+    @classmethod
+    def _stock_class(cls) -> type[PreTrainedModel]:
+        others = (c for c in cls.mro() if not issubclass(c, ZspaVisualsMixin))
+        return next(c for c in others if issubclass(c, PreTrainedModel))
 
     def pruner_for_call(self, visual_token_pruner=None, **settings) -> VisualTokenPruner | None:
         """The pruner that a call with these arguments uses; None where nothing is pruned and the stock class runs.
