@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from .zspa_calling import choose
 from .zspa_compat import check_version, to_device
@@ -50,9 +49,9 @@ class ZspaVisualsMixin:
         return cls._stock_class()._can_set_experts_implementation()
 
     @classmethod
-    def _stock_class(cls) -> type[PreTrainedModel]:
+    def _stock_class(cls):
         others = (c for c in cls.mro() if not issubclass(c, ZspaVisualsMixin))
-        return next(c for c in others if issubclass(c, PreTrainedModel))
+        return next(c for c in others if hasattr(c, "_can_set_attn_implementation"))
 
     def pruner_for_call(self, visual_token_pruner=None, **settings) -> VisualTokenPruner | None:
         """The pruner that a call with these arguments uses; None where nothing is pruned and the stock class runs.
