@@ -27,6 +27,8 @@ REASONS = {
     "the end of a prompt": "start again without it",
     "hidden images": r"numel\(\) == 0",
     "a new image": "a new image after a filled cache",
+    "class of a cache": "non standard Cache",
+    "hidden tokens": "No model with a differentiable loss",
     "layers of a cache": r"with_static_cache AssertionError: 2 != 4",
     "packed shapes": r"torch\.Size|Lists differ: \[",
 }
