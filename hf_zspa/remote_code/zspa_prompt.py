@@ -42,6 +42,31 @@ def prompt_mask(
     return query.where(query.any(1, keepdim=True), is_text)
 
 
+def without_images(
+    is_text: Tensor,
+    is_visual: Tensor,
+    spans: list[tuple[int, int, int]],
+    input_ids: Tensor,
+    scope: str,
+    query_start_ids: list[list[int]] | None,
+) -> Tensor:
+    """`is_text` `(batch, length)` without what belongs to images: text between their tokens and, within the scope
+    "query", text that a processor writes in front of them.
+
+    Args:
+        is_visual: `(batch, length)` bool, True on visual placeholders.
+        spans: of each image its row, and the columns of its first and its last token.
+    """
+    if scope == "query":
+        begin = begin_of_query(input_ids, query_start_ids or []).flatten().tolist()
+        texts, visuals = is_text.tolist(), is_visual.tolist()
+        spans = [(row, begin_of_image(first, begin[row], texts[row], visuals[row]), last) for row, first, last in spans]
+    is_text = is_text.clone()
+    for row, first, last in spans:
+        is_text[row, first : last + 1] = False
+    return is_text
+
+
 def begin_of_query(input_ids: Tensor, query_start_ids: list[list[int]]) -> Tensor:
     """`(batch, 1)`: the column behind the last marker of a user turn, -1 where there is none."""
     columns = torch.arange(input_ids.shape[1], device=input_ids.device)

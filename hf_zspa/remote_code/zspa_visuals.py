@@ -11,13 +11,12 @@ from .zspa_config import check_fields, check_settings, fields_of, pruner_from_co
 from .zspa_encoder import EncoderOutput, as_output, loaded, takes_encoder_outputs
 from .zspa_prefill import PrunedVisuals
 from .zspa_prompt import (
-    begin_of_image,
-    begin_of_query,
     check_one_sample_per_row,
     check_prompt,
     prompt_mask,
     rows_of_images,
     spans_of_images,
+    without_images,
 )
 from .zspa_selection import METHODS, VisualTokenPruner
 
@@ -231,15 +230,9 @@ class ZspaVisualsMixin:
         special = torch.tensor(config.zspa_special_token_ids or [], dtype=torch.long, device=ids.device)
         is_visual = self._is_placeholder(ids)
         is_text = mask & ~torch.isin(ids, special) & ~is_visual
-        if config.zspa_prompt_scope == "query":
-            begin = begin_of_query(ids, config.zspa_query_start_ids or []).flatten().tolist()
-            texts, visuals = is_text.tolist(), is_visual.tolist()
-            spans = [(r, begin_of_image(first, begin[r], texts[r], visuals[r]), last) for r, first, last in spans]
-        for row, first, last in spans:
-            is_text[row, first : last + 1] = False
-        is_prompt = prompt_mask(
-            ids, is_text, config.zspa_prompt_scope, config.zspa_query_start_ids, config.zspa_query_end_ids
-        )
+        scope, starts = config.zspa_prompt_scope, config.zspa_query_start_ids
+        is_text = without_images(is_text, is_visual, spans, ids, scope, starts)
+        is_prompt = prompt_mask(ids, is_text, scope, starts, config.zspa_query_end_ids)
         tokens = self.get_input_embeddings()(to_device(ids[is_prompt], device))
         return list(tokens.split(is_prompt.sum(1).tolist()))
 

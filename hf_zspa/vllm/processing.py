@@ -16,7 +16,7 @@ from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems
 from vllm.multimodal.processing import ProcessorInputs, PromptUpdateDetails
 
 from ..remote_code.zspa_config import CALL_SETTINGS
-from ..remote_code.zspa_prompt import prompt_mask
+from ..remote_code.zspa_prompt import prompt_mask, without_images
 from .engine_pruner import engine_pruner, pruner_of
 
 _FIELDS = ("prompt_ids", "settings", "key", "stretch")  # what travels with each image, as zspa_image_key
@@ -87,11 +87,14 @@ class ZspaProcessorMixin:
     def _prompt_ids(self, ids: list[int]) -> tuple[int, ...]:
         """The tokens of the prompt that an image is measured against, as in `ZspaVisualsMixin`."""
         config = self.info.get_hf_config()
-        never_text = [*(config.zspa_special_token_ids or []), *placeholder_ids(config)]
         row = torch.tensor([ids])
-        is_text = ~torch.isin(row, torch.tensor(never_text))
-        markers = config.zspa_query_start_ids, config.zspa_query_end_ids
-        return tuple(row[prompt_mask(row, is_text, config.zspa_prompt_scope, *markers)].tolist())
+        is_visual = torch.isin(row, torch.tensor([*placeholder_ids(config)]))
+        is_text = ~torch.isin(row, torch.tensor(config.zspa_special_token_ids or [])) & ~is_visual
+        ends = torch.nn.functional.pad(is_visual[0], (1, 1)).long().diff()  # of runs, in each of which an image stands
+        runs = zip((ends == 1).nonzero()[:, 0].tolist(), (ends == -1).nonzero()[:, 0].tolist())
+        scope, starts = config.zspa_prompt_scope, config.zspa_query_start_ids
+        is_text = without_images(is_text, is_visual, [(0, first, end - 1) for first, end in runs], row, scope, starts)
+        return tuple(row[prompt_mask(row, is_text, scope, starts, config.zspa_query_end_ids)].tolist())
 
     def _apply_hf_processor_main(self, mm_items: Any, hf_kwargs: Mapping[str, Any]) -> Any:
         outputs = super()._apply_hf_processor_main(mm_items, _stock(hf_kwargs))
