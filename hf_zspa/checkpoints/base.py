@@ -46,6 +46,8 @@ def is_converted(config: dict) -> bool:
 def untried_quantization(config: dict) -> str | None:
     """How a checkpoint's weights are quantized, where that is not how the tests have run pruned models; else None."""
     for found in _quantizations(config):
+        if not isinstance(found, dict):
+            continue
         method = str(found.get("quant_method", "in a way it does not name"))
         if method == "bitsandbytes" and not found.get("load_in_8bit"):
             continue  # 4-bit weights
@@ -104,8 +106,8 @@ def family_of(folder: Path, config: dict) -> Family:
     for quantization in _quantizations(config):
         if not isinstance(quantization, dict):
             raise ValueError(
-                f"quantization_config in the config.json of {folder} is {json.dumps(quantization)[:100]}, but must be "
-                "an object that says how the weights are quantized"
+                f"the config.json of {folder} says {json.dumps(quantization)[:100]} of quantization, but must have an "
+                "object there that says how the weights are quantized"
             )
     for strange in strange_parts(config, family):
         raise ValueError(f"{folder} cannot be converted: {strange}")

@@ -52,8 +52,8 @@ def convert_command(
         say(f"its weights are quantized ({untried}): pruned models have not been run with that")
     if read_config(target)["zspa_keep_ratio"] < 0.5:
         say(
-            "documents and other dense text lose most, and a tenth of the tokens ruins them: keep far more for them, "
-            f"or all (zspa_keep_ratio 1.0). How many, hf-zspa tune {out} finds out on your own pictures"
+            "documents and other dense text lose most, and a tenth of the tokens can ruin them: keep far more, or all "
+            f"(zspa_keep_ratio 1.0). How many, hf-zspa tune {out} --questions FILE finds out on pictures of your own"
         )
 
 

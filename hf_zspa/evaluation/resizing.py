@@ -20,7 +20,8 @@ def _token_side(processor: Any) -> int:
     images = processor.image_processor
     if hasattr(images, "merge_size"):
         return int(images.merge_size * images.patch_size)
-    return int(getattr(processor, "spatial_merge_size", 0)) * int(getattr(processor, "patch_size", None) or 0)
+    merge = int(getattr(processor, "spatial_merge_size", 1))
+    return merge * int(processor.patch_size) if merge > 1 else 0
 
 
 def way(processor: Any) -> str:

@@ -49,8 +49,8 @@ class ZspaConfigMixin:
         zspa_special_token_ids: list of token ids that are never prompt text.
         zspa_query_start_ids: list of token sequences that open a user turn.
         zspa_query_end_ids: list of token sequences that close it.
-        zspa_image_marker_ids: list of token ids that tell an image's first tile, or its last, from the others; None
-            for families that need none.
+        zspa_image_marker_ids: list of token ids that tell an image's first tile, or its last, from the others, or
+            behind which a processor writes text that is no question; None for families that need none.
         zspa_position_ids: "preserve" keeps the positions of the full sequence; "compact", for families that allow it,
             renumbers what is left.
 

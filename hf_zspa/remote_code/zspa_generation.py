@@ -110,10 +110,11 @@ class ZspaGenerationMixin(ZspaForwardMixin):
             return False
         start = cached_length(cache) + (prompt.dropped if prompt else 0)
         config = call.get("generation_config") or self.generation_config
-        if prompt and getattr(config, "is_assistant", False) and prompt.columns < input_ids.shape[1] <= start:
-            cache.crop(input_ids.shape[1] - 1 - start)  # proposals that the target did not take
-            start = input_ids.shape[1] - 1
-        if prompt and (input_ids is None or input_ids.shape[1] <= start):
+        columns = 0 if input_ids is None else input_ids.shape[1]
+        if prompt and getattr(config, "is_assistant", False) and prompt.columns < columns <= start:
+            cache.crop(columns - 1 - start)  # proposals that the target did not take
+            start = columns - 1
+        if prompt and columns <= start:
             raise ValueError(
                 f"the cache stands for {start} tokens of a pruned conversation: pass input_ids of the whole "
                 "conversation, with the new turn after them"

@@ -49,6 +49,7 @@ def without_images(
     input_ids: Tensor,
     scope: str,
     query_start_ids: list[list[int]] | None,
+    marker_ids: list[int] | None,
 ) -> Tensor:
     """`is_text` `(batch, length)` without what belongs to images: text between their tokens and, within the scope
     "query", text that a processor writes in front of them.
@@ -56,11 +57,15 @@ def without_images(
     Args:
         is_visual: `(batch, length)` bool, True on visual placeholders.
         spans: of each image its row, and the columns of its first and its last token.
+        marker_ids: tokens that mark an image, beside those that stand right in front of one.
     """
-    if scope == "query":
+    if scope == "query" and spans:
         begin = begin_of_query(input_ids, query_start_ids or []).flatten().tolist()
-        texts, visuals = is_text.tolist(), is_visual.tolist()
-        spans = [(row, begin_of_image(first, begin[row], texts[row], visuals[row]), last) for row, first, last in spans]
+        opens = torch.isin(input_ids, torch.tensor(marker_ids or [], dtype=torch.long))
+        in_front = input_ids[:, :-1][is_visual[:, 1:] & ~is_visual[:, :-1] & ~is_text[:, :-1]]
+        opens = (opens | torch.isin(input_ids, in_front)) & ~is_text & ~is_visual
+        of_row = is_text.tolist(), is_visual.tolist(), opens.tolist()
+        spans = [(r, begin_of_image(first, begin[r], *(of[r] for of in of_row)), last) for r, first, last in spans]
     is_text = is_text.clone()
     for row, first, last in spans:
         is_text[row, first : last + 1] = False
@@ -77,15 +82,16 @@ def begin_of_query(input_ids: Tensor, query_start_ids: list[list[int]]) -> Tenso
     return begin
 
 
-def begin_of_image(first: int, begin: int, is_text: list[bool], is_visual: list[bool]) -> int:
+def begin_of_image(first: int, begin: int, is_text: list[bool], is_visual: list[bool], opens: list[bool]) -> int:
     """The column where an image begins, with the text that its processor writes in front of it, such as the time of a
-    video's first frame or the name of a tile: text between special tokens of which none follows another image's tokens.
+    video's first frame or the name of a tile: text behind a special token that opens an image.
 
     Args:
         first: the column of its first token.
         begin: the column where the user turn begins, -1 where there is none.
         is_text: of each column of the row, False on special tokens.
         is_visual: of each column of the row.
+        opens: of each column of the row, whether it is such a token.
     """
 
     def left_of(column: int, kind: Callable[[int], bool]) -> int:
@@ -95,11 +101,10 @@ def begin_of_image(first: int, begin: int, is_text: list[bool], is_visual: list[
 
     while begin >= 0:
         behind = left_of(first, lambda c: not is_text[c] and not is_visual[c])
-        opened = left_of(behind, lambda c: is_text[c])
-        other = left_of(opened, lambda c: not is_text[c] and not is_visual[c])
-        if opened in (begin, behind, other) or (other > begin and is_visual[other - 1]):
+        written = left_of(behind, lambda c: is_text[c])
+        if written in (begin, behind) or not opens[written - 1]:
             break  # a person's text, or none
-        first = opened
+        first = written
     return first
 
 

@@ -231,7 +231,8 @@ class ZspaVisualsMixin:
         is_visual = self._is_placeholder(ids)
         is_text = mask & ~torch.isin(ids, special) & ~is_visual
         scope, starts = config.zspa_prompt_scope, config.zspa_query_start_ids
-        is_text = without_images(is_text, is_visual, spans, ids, scope, starts)
+        markers = config.zspa_image_marker_ids
+        is_text = without_images(is_text, is_visual, spans, ids, scope, starts, markers)
         is_prompt = prompt_mask(ids, is_text, scope, starts, config.zspa_query_end_ids)
         tokens = self.get_input_embeddings()(to_device(ids[is_prompt], device))
         return list(tokens.split(is_prompt.sum(1).tolist()))

@@ -10,7 +10,7 @@ from pairs import CASES, CORE, KEEP, OTHER, QUESTION
 import hf_zspa
 
 FIELDS = {"zspa_keep_ratio": KEEP / 100, "zspa_core_ratio": CORE / 100, "zspa_prompt_scope": "text"}
-MIXTURES = ("qwen3_vl_moe", "qwen3_5_moe", "gemma4", "glm4v_moe", "kimi_k25", "gemma3")  # all but one of experts
+MIXTURES = ("qwen3_vl_moe", "qwen3_5_moe", "gemma4", "glm4v_moe", "kimi_k25", "gemma3")  # and one without experts
 WANTED = {"output_logits": True, "return_dict_in_generate": True}
 
 

@@ -5,10 +5,12 @@ import re
 
 import pytest
 import tiny
+import torch
 from pairs import QUESTION, image
 from test_family_oracles import PRUNABLE
 
 import hf_zspa
+from hf_zspa.remote_code.zspa_prompt import without_images
 
 SMALL, LARGE = image(1, (9, 9)), image(1, (260, 240))
 VIDEOS = [tiny.random_video(2, 84, 56), tiny.random_video(4, 84, 56)]
@@ -52,3 +54,23 @@ def test_the_times_of_a_videos_frames_are_no_part_of_the_question(asked, family)
     for video in VIDEOS:
         for text in asked(family, video, QUESTION):
             assert re.fullmatch(LEFT.get(family, "") + re.escape(QUESTION), text.strip())
+
+
+@pytest.mark.parametrize(
+    ("row", "people"),
+    [
+        ([1, 10, 2, 11, 2, 9, 9, 3, 12], [10, 12]),
+        ([1, 10, 5, 11, 5, 12, 2, 9, 3, 13], [10, 11, 12, 13]),  # 5 marks words, as in prompts that point at things
+        ([1, 5, 11, 9, 9], [11]),
+        ([1, 2, 9, 3, 2, 11, 2, 9, 3, 12], [12]),
+        ([1, 2, 9, 3, 11, 2, 9, 3, 12], [11, 12]),
+        ([1, 4, 11, 9, 3, 12], [12]),
+    ],
+)
+def test_what_stands_behind_a_token_that_opens_an_image_is_the_processors(row, people):
+    """1 begins the turn, 2 and 4, which the config names, open an image, 3 closes one, 9 is its tokens."""
+    ids = torch.tensor([row])
+    is_text, is_visual = ids >= 10, ids == 9
+    spans = [(0, c, c) for c in range(len(row)) if row[c] == 9]
+    found = without_images(is_text, is_visual, spans, ids, "query", [[1]], [4])
+    assert ids[found].tolist() == people

@@ -112,7 +112,7 @@ def test_what_says_nothing_of_how_weights_are_quantized_is_refused(hf_zspa, base
     base = quantized_base(base_checkpoint("llava"), tmp_path / "base", quantization)
     status, _, errors = hf_zspa("convert", base, tmp_path / "out")
     assert status == 1 and errors.count("\n") == 1 and not (tmp_path / "out").exists()
-    assert f"quantization_config in the config.json of {base} is {json.dumps(quantization)}, but must be" in errors
+    assert f"the config.json of {base} says {json.dumps(quantization)} of quantization, but must have" in errors
 
 
 def test_who_converts_is_told_of_documents_and_of_tune(hf_zspa, base_checkpoint, tmp_path):

@@ -268,7 +268,7 @@ def test_an_assistant_that_is_always_wrong_changes_nothing(pair, inputs, target,
 
 
 @pytest.mark.parametrize("target", ["stock", "pruning"])
-def test_an_assistant_whose_long_proposals_are_rejected_changes_nothing(pair, inputs, target):
+def test_an_assistant_whose_long_proposals_are_rejected_changes_nothing(pair, inputs, target, monkeypatch):
     """transformers compares the length of its cache, in which less stands, with that of the text, and cuts nothing."""
     if tiny.transformers_version()[:2] == (5, 0):
         pytest.xfail("refused on 5.0, as test_a_pruning_assistant_equals_the_oracle_and_is_refused_on_5_0 says")
@@ -276,6 +276,8 @@ def test_an_assistant_whose_long_proposals_are_rejected_changes_nothing(pair, in
     wrong = copy.deepcopy(pair.model)
     with torch.no_grad():  # right at first, later wrong
         wrong.get_output_embeddings().weight.add_(torch.randn(wrong.get_output_embeddings().weight.shape) * 0.3)
+    rejected, crop = [], type(DynamicCache()).crop
+    monkeypatch.setattr(DynamicCache, "crop", lambda cache, *given: (rejected.append(given), crop(cache, *given))[1])
     for assistant in (wrong, pair.model):
         config = copy.deepcopy(assistant.generation_config)
         assistant.generation_config.update(
@@ -287,6 +289,7 @@ def test_an_assistant_whose_long_proposals_are_rejected_changes_nothing(pair, in
             assert torch.equal(target.generate(**inputs, **options, assistant_model=assistant), alone)
         finally:
             assistant.generation_config = config
+    assert any(abs(tokens) > 1 for (tokens,) in rejected)
 
 
 @pytest.mark.parametrize("given", ["pixels", "setting"])

@@ -55,7 +55,7 @@ class Family:
         chats: whether its published checkpoints have a chat template; else the question alone is the prompt.
         not_built_in: versions of transformers whose stock class cannot be built.
         image_markers: tokens of its vocabulary that tell an image's first tile, or its last, from the others, as the
-            loaded model's class says; none where its images can be told apart without.
+            loaded model's class says, or behind which its processor writes text; none where neither is so.
         vllm: the module of `hf_zspa.vllm` that serves it; None where none does.
     """
 
