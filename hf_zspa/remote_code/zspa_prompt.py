@@ -11,6 +11,34 @@ from torch import Tensor
 SCOPES = ("query", "text")
 
 
+def question_mask(
+    input_ids: Tensor, visible: Tensor, is_visual: Tensor, spans: list[tuple[int, int, int]], config: Any
+) -> Tensor:
+    """`prompt_mask` of what is text and belongs to no image: neither stands between its tokens nor, within the scope
+    "query", was written in front of them by a processor.
+
+    Args:
+        input_ids: `(batch, length)` token ids of the prompt, int64, on the CPU as the rest is.
+        visible: `(batch, length)` bool, False on padding.
+        is_visual: `(batch, length)` bool, True on visual placeholders.
+        spans: of each image its row, and the columns of its first and its last token.
+        config: one with the fields of pruning.
+    """
+    special = torch.tensor(config.zspa_special_token_ids or [], dtype=torch.long)
+    is_text = visible & ~torch.isin(input_ids, special) & ~is_visual
+    scope, starts = config.zspa_prompt_scope, config.zspa_query_start_ids
+    if scope == "query" and spans:
+        begin = begin_of_query(input_ids, starts or []).flatten().tolist()
+        opens = torch.isin(input_ids, torch.tensor(config.zspa_image_marker_ids or [], dtype=torch.long))
+        in_front = input_ids[:, :-1][is_visual[:, 1:] & ~is_visual[:, :-1] & ~is_text[:, :-1]]
+        opens = (opens | torch.isin(input_ids, in_front)) & ~is_text & ~is_visual
+        of_row = is_text.tolist(), is_visual.tolist(), opens.tolist()
+        spans = [(r, begin_of_image(first, begin[r], *(of[r] for of in of_row)), last) for r, first, last in spans]
+    for row, first, last in spans:
+        is_text[row, first : last + 1] = False
+    return prompt_mask(input_ids, is_text, scope, starts, config.zspa_query_end_ids)
+
+
 def prompt_mask(
     input_ids: Tensor,
     is_text: Tensor,
@@ -40,36 +68,6 @@ def prompt_mask(
         end = torch.minimum(end, columns.where(closes, input_ids.shape[1]).amin(1, keepdim=True))
     query = is_text & (begin >= 0) & (columns >= begin) & (columns < end)
     return query.where(query.any(1, keepdim=True), is_text)
-
-
-def without_images(
-    is_text: Tensor,
-    is_visual: Tensor,
-    spans: list[tuple[int, int, int]],
-    input_ids: Tensor,
-    scope: str,
-    query_start_ids: list[list[int]] | None,
-    marker_ids: list[int] | None,
-) -> Tensor:
-    """`is_text` `(batch, length)` without what belongs to images: text between their tokens and, within the scope
-    "query", text that a processor writes in front of them.
-
-    Args:
-        is_visual: `(batch, length)` bool, True on visual placeholders.
-        spans: of each image its row, and the columns of its first and its last token.
-        marker_ids: tokens that mark an image, beside those that stand right in front of one.
-    """
-    if scope == "query" and spans:
-        begin = begin_of_query(input_ids, query_start_ids or []).flatten().tolist()
-        opens = torch.isin(input_ids, torch.tensor(marker_ids or [], dtype=torch.long))
-        in_front = input_ids[:, :-1][is_visual[:, 1:] & ~is_visual[:, :-1] & ~is_text[:, :-1]]
-        opens = (opens | torch.isin(input_ids, in_front)) & ~is_text & ~is_visual
-        of_row = is_text.tolist(), is_visual.tolist(), opens.tolist()
-        spans = [(r, begin_of_image(first, begin[r], *(of[r] for of in of_row)), last) for r, first, last in spans]
-    is_text = is_text.clone()
-    for row, first, last in spans:
-        is_text[row, first : last + 1] = False
-    return is_text
 
 
 def begin_of_query(input_ids: Tensor, query_start_ids: list[list[int]]) -> Tensor:

@@ -10,14 +10,7 @@ from .zspa_compat import check_version, to_device
 from .zspa_config import check_fields, check_settings, fields_of, pruner_from_config
 from .zspa_encoder import EncoderOutput, as_output, loaded, takes_encoder_outputs
 from .zspa_prefill import PrunedVisuals
-from .zspa_prompt import (
-    check_one_sample_per_row,
-    check_prompt,
-    prompt_mask,
-    rows_of_images,
-    spans_of_images,
-    without_images,
-)
+from .zspa_prompt import check_one_sample_per_row, check_prompt, question_mask, rows_of_images, spans_of_images
 from .zspa_selection import METHODS, VisualTokenPruner
 
 
@@ -226,14 +219,7 @@ class ZspaVisualsMixin:
     ) -> list[Tensor]:
         """Per row the embeddings `(m, d)` of its prompt's text within the scope, but for what belongs to the images,
         whose `spans` these are; `ids` and the `mask` are on the CPU."""
-        config = self.config
-        special = torch.tensor(config.zspa_special_token_ids or [], dtype=torch.long, device=ids.device)
-        is_visual = self._is_placeholder(ids)
-        is_text = mask & ~torch.isin(ids, special) & ~is_visual
-        scope, starts = config.zspa_prompt_scope, config.zspa_query_start_ids
-        markers = config.zspa_image_marker_ids
-        is_text = without_images(is_text, is_visual, spans, ids, scope, starts, markers)
-        is_prompt = prompt_mask(ids, is_text, scope, starts, config.zspa_query_end_ids)
+        is_prompt = question_mask(ids, mask, self._is_placeholder(ids), spans, self.config)
         tokens = self.get_input_embeddings()(to_device(ids[is_prompt], device))
         return list(tokens.split(is_prompt.sum(1).tolist()))
 

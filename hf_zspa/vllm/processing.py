@@ -16,7 +16,7 @@ from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems
 from vllm.multimodal.processing import ProcessorInputs, PromptUpdateDetails
 
 from ..remote_code.zspa_config import CALL_SETTINGS
-from ..remote_code.zspa_prompt import prompt_mask, without_images
+from ..remote_code.zspa_prompt import question_mask
 from .engine_pruner import engine_pruner, pruner_of
 
 _FIELDS = ("prompt_ids", "settings", "key", "stretch")  # what travels with each image, as zspa_image_key
@@ -89,15 +89,10 @@ class ZspaProcessorMixin:
         config = self.info.get_hf_config()
         row = torch.tensor([ids])
         is_visual = torch.isin(row, torch.tensor([*placeholder_ids(config)]))
-        special = torch.tensor(config.zspa_special_token_ids or [], dtype=torch.long)
-        is_text = ~torch.isin(row, special) & ~is_visual
         ends = torch.nn.functional.pad(is_visual[0], (1, 1)).long().diff()  # of runs, in each of which an image stands
         runs = zip((ends == 1).nonzero()[:, 0].tolist(), (ends == -1).nonzero()[:, 0].tolist())
-        scope, starts = config.zspa_prompt_scope, config.zspa_query_start_ids
         spans = [(0, first, end - 1) for first, end in runs]
-        markers = config.zspa_image_marker_ids
-        is_text = without_images(is_text, is_visual, spans, row, scope, starts, markers)
-        return tuple(row[prompt_mask(row, is_text, scope, starts, config.zspa_query_end_ids)].tolist())
+        return tuple(row[question_mask(row, torch.ones_like(row, dtype=torch.bool), is_visual, spans, config)].tolist())
 
     def _apply_hf_processor_main(self, mm_items: Any, hf_kwargs: Mapping[str, Any]) -> Any:
         outputs = super()._apply_hf_processor_main(mm_items, _stock(hf_kwargs))

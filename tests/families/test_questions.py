@@ -2,6 +2,7 @@
 
 import functools
 import re
+from types import SimpleNamespace
 
 import pytest
 import tiny
@@ -10,7 +11,7 @@ from pairs import QUESTION, image
 from test_family_oracles import PRUNABLE
 
 import hf_zspa
-from hf_zspa.remote_code.zspa_prompt import without_images
+from hf_zspa.remote_code.zspa_prompt import question_mask
 
 SMALL, LARGE = image(1, (9, 9)), image(1, (260, 240))
 VIDEOS = [tiny.random_video(2, 84, 56), tiny.random_video(4, 84, 56)]
@@ -70,7 +71,10 @@ def test_the_times_of_a_videos_frames_are_no_part_of_the_question(asked, family)
 def test_what_stands_behind_a_token_that_opens_an_image_is_the_processors(row, people):
     """1 begins the turn, 2 and 4, which the config names, open an image, 3 closes one, 9 is its tokens."""
     ids = torch.tensor([row])
-    is_text, is_visual = ids >= 10, ids == 9
+    config = SimpleNamespace(
+        zspa_special_token_ids=[2, 3, 4, 5], zspa_image_marker_ids=[4], zspa_prompt_scope="query",
+        zspa_query_start_ids=[[1]], zspa_query_end_ids=None,
+    )  # fmt: skip
     spans = [(0, c, c) for c in range(len(row)) if row[c] == 9]
-    found = without_images(is_text, is_visual, spans, ids, "query", [[1]], [4])
+    found = question_mask(ids, ids > 0, ids == 9, spans, config)
     assert ids[found].tolist() == people

@@ -28,7 +28,7 @@ KIMI_TEMPLATE = (
     "{% if add_generation_prompt %}<|im_assistant|>assistant<|im_middle|>"
     "{% if thinking is defined and thinking is false %}<think></think>{% else %}<think>{% endif %}{% endif %}"
 )
-_HEADS, _EXPERTS_WIDTH = 2, 24
+_HEADS = 2
 
 
 def _config(tokenizer: Tokenizer) -> dict:
@@ -36,7 +36,7 @@ def _config(tokenizer: Tokenizer) -> dict:
     text = text_config(tokenizer, "kimi_k2") | {
         "architectures": ["DeepseekV3ForCausalLM"], "attention_bias": False, "bos_token_id": token("[BOS]"),
         "eos_token_id": token("[EOS]"), "pad_token_id": token("[PAD]"), "first_k_dense_replace": 1,
-        "hidden_act": "silu", "kv_lora_rank": 16, "moe_intermediate_size": _EXPERTS_WIDTH, "n_group": 1,
+        "hidden_act": "silu", "kv_lora_rank": 16, "moe_intermediate_size": 24, "n_group": 1,
         "n_routed_experts": 4, "n_shared_experts": 1, "norm_topk_prob": True, "num_experts_per_tok": 2,
         "num_nextn_predict_layers": 0, "q_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 16,
         "routed_scaling_factor": 2.827, "scoring_func": "sigmoid", "tie_word_embeddings": False, "topk_group": 1,
