@@ -15,7 +15,7 @@ from hf_zspa.remote_code.zspa_prompt import question_mask
 
 SMALL, LARGE = image(1, (9, 9)), image(1, (260, 240))
 VIDEOS = [tiny.random_video(2, 84, 56), tiny.random_video(4, 84, 56)]
-# What is still taken for the question: text that is not between special tokens.
+# What is still taken for the question: text that is not behind a token that opens an image.
 LEFT = {"gemma4": "00:00 ", "kimi_k25": r"00:00:00.000\n", "glm4v": "0", "glm4v_moe": "0", "glm46v": r"0.\d seconds"}
 if tiny.transformers_version() < (5, 10):  # whose processor puts the first time outside of the video's marker
     LEFT |= {"qwen3_vl": "<0.0 seconds>", "qwen3_vl_moe": "<0.0 seconds>"}
