@@ -185,7 +185,7 @@ def inputs(name: str, model, prompt: Prompt = Prompt()) -> dict[str, torch.Tenso
         size = (max(1, prompt.frames // 2), *prompt.patches)
         pixels = (count * math.prod(size), *known.pixels)
     visual = {f"pixel_values{suffix}": torch.randn(*pixels, generator=generator).to(model.dtype)}
-    if family.size:
+    if size:
         visual[family.size.replace("image", kind)] = torch.tensor([size] * count)
     placeholder = getattr(config, f"{kind}_token_id")
     before, after = ([getattr(config, entry)] for entry in known.around) if known.around else ([], [])

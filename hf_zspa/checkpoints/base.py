@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -66,13 +66,21 @@ def known_family(folder: Path, config: dict) -> Family:
     """The family that a `config.json` names; raises `ValueError` where it is none that is supported."""
     family = FAMILIES.get(str(config.get("model_type")))
     if family is None:
-        nearest = get_close_matches(str(config.get("model_type")), FAMILIES, n=1, cutoff=0.5)
+        likeness, nearest = max((_likeness(config, other), other.model_type) for other in FAMILIES.values())
         raise ValueError(
             f"{folder} is of model type {config.get('model_type')!r}, but must be one of {', '.join(FAMILIES)}"
-            + "".join(f"; the nearest is {name}" for name in nearest)
+            + (f"; the nearest is {nearest}" if likeness >= 0.5 else "")
             + ". How a family is added stands in docs/extending.md"
         )
     return family
+
+
+def _likeness(config: dict, family: Family) -> float:
+    """How near a model is to a family: one for each part that is a model of the family's kinds, and up to one for its
+    own type's spelling."""
+    parts = (config.get("text_config"), family.text), (config.get("vision_config"), family.vision)
+    shared = sum(isinstance(part, dict) and part.get("model_type") in kinds for part, kinds in parts)
+    return shared + SequenceMatcher(None, str(config.get("model_type")), family.model_type).ratio()
 
 
 def family_of(folder: Path, config: dict) -> Family:

@@ -20,8 +20,8 @@ def _token_side(processor: Any) -> int:
     images = processor.image_processor
     if hasattr(images, "merge_size"):
         return int(images.merge_size * images.patch_size)
-    merge = int(getattr(processor, "spatial_merge_size", 1))
-    return merge * int(processor.patch_size) if merge > 1 else 0
+    merge = getattr(processor, "spatial_merge_size", 0)
+    return int(merge * processor.patch_size) if merge else 0
 
 
 def way(processor: Any) -> str:
@@ -33,7 +33,8 @@ def way(processor: Any) -> str:
 
 def check_resizable(model: Any, processor: Any) -> None:
     """Raises `ValueError` where an image can be given at neither way: scaled, or as the averages of one square."""
-    one_square = FAMILIES[model.config.model_type].size is None and model.model.images_are == "entries"
+    sizes = FAMILIES[model.config.model_type].typical(model.config.to_dict())
+    one_square = [name for name, _ in sizes] == ["any"] and model.model.images_are == "entries"
     if not (scales_by_area(processor) or one_square):
         raise ValueError(
             f"'resized' is for models that scale images by area or see one square, not for {model.config.model_type}: "

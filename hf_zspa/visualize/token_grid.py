@@ -39,7 +39,7 @@ def token_views(model, processor, inputs, image: Image.Image, count: int) -> lis
     """
     family = FAMILIES[model.config.model_type]
     size = (image.height, image.width, count)
-    if family.size:
+    if family.size in inputs:
         found = inputs[family.size].tolist()
         size = found[0] if len(found) == 1 else found
     layout = family.layout(model.config.to_dict(), size)

@@ -1,6 +1,7 @@
 """What the records of families say, and that nobody else says it."""
 
 import ast
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from transformers.models.llava_next import modeling_llava_next
 
 import hf_zspa
 from hf_zspa.bench.shapes import SHAPES
+from hf_zspa.checkpoints.base import known_family
 from hf_zspa.checkpoints.code_files import REMOTE_CODE, allowed_position_ids
 from hf_zspa.checkpoints.families import FAMILIES
 
@@ -101,10 +103,32 @@ def test_examples_of_well_known_models(name, expected):
     assert SHAPES[name].family.examples(SHAPES[name].config) == expected
 
 
+def test_an_image_of_pixtral_keeps_its_shape():
+    vision = {"model_type": "pixtral", "image_size": 1024, "patch_size": 16}
+    assert FAMILIES["llava"].examples({"vision_config": vision}) == [("1024 × 1024 pixels", 64 * 64)]
+
+
 def test_a_config_that_does_not_tell_has_no_examples():
     assert FAMILIES["llava"].examples({}) == FAMILIES["llava_next"].examples({}) == []
-    assert (
-        FAMILIES["llava"].examples({"vision_config": {"model_type": "pixtral", "image_size": 1, "patch_size": 1}}) == []
-    )
     assert FAMILIES["qwen2_5_vl"].examples({}) == [("448 × 448 pixels", 256), ("1008 × 1008 pixels", 1296)]
     assert FAMILIES["qwen3_vl"].examples({}) == [("512 × 512 pixels", 256), ("1152 × 1152 pixels", 1296)]
+
+
+@pytest.mark.parametrize(
+    ("config", "nearest"),
+    [
+        ({"model_type": "qwen3_omni"}, "qwen3_5"),
+        ({"model_type": "gemma3n"}, "gemma3"),
+        ({"model_type": "fast_vlm", "text_config": {"model_type": "lfm2"}}, "lfm2_vl"),
+        (
+            {"model_type": "ocr", "text_config": {"model_type": "qwen3"}, "vision_config": {"model_type": "pixtral"}},
+            "llava",
+        ),
+        ({"model_type": "bert", "text_config": "none"}, None),
+        ({}, None),
+    ],
+)
+def test_an_unknown_family_is_refused_with_the_nearest_by_what_it_is_made_of(config, nearest):
+    with pytest.raises(ValueError, match=r"must be one of llava, .*docs/extending.md$") as refusal:
+        known_family(Path("base"), config)
+    assert re.findall("the nearest is (\\w+)\\.", str(refusal.value)) == [nearest] * (nearest is not None)

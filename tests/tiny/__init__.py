@@ -16,8 +16,8 @@ from .glm import GLM4V, GLM4V_MOE, GLM46V
 from .internvl import INTERNVL
 from .kimi import KIMI_K25
 from .lfm2 import LFM2_VL
-from .llava import LLAVA, LLAVA_NEXT, LLAVA_ONEVISION, LLAVA_TEMPLATE, MISTRAL_TEMPLATE
-from .mistral import MISTRAL3
+from .llava import LLAVA, LLAVA_NEXT, LLAVA_OF_SIGLIP, LLAVA_ONEVISION, LLAVA_TEMPLATE, MISTRAL_TEMPLATE
+from .mistral import MISTRAL3, PIXTRAL
 from .qwen import QWEN2_5_VL, QWEN2_VL, QWEN_SPECIAL, QWEN_TEMPLATE
 from .qwen3 import QWEN3_5, QWEN3_5_MOE, QWEN3_VL, QWEN3_VL_MOE
 from .recipe import Recipe
@@ -64,7 +64,8 @@ _ALL = (
     PALIGEMMA,
     KIMI_K25,
 )
-RECIPES = {recipe.family: recipe for recipe in _ALL}
+# By family; those with another vision tower than their family's by names of their own.
+RECIPES = {recipe.family: recipe for recipe in _ALL} | {"pixtral": PIXTRAL, "llava of siglip": LLAVA_OF_SIGLIP}
 FAMILIES = ("llava", "llava_next", "qwen2_5_vl")  # the paper's, which every test of behaviour runs on
 STOCK = {family: recipe.stock for family, recipe in RECIPES.items()}
 TEMPLATES = {family: recipe.template for family, recipe in RECIPES.items()}
@@ -159,9 +160,9 @@ def transformers_version() -> tuple[int, ...]:
 # Those of tests/families: all added since, on the versions of transformers that can do them; before a release the
 # paper's too, for the table in docs/compatibility.md.
 OTHER_FAMILIES = tuple(
-    family
-    for family, recipe in RECIPES.items()
+    recipe.family
+    for recipe in _ALL
     if transformers_version() >= recipe.since
-    and (family not in FAMILIES or os.environ.get("TEST_ALL"))
+    and (recipe.family not in FAMILIES or os.environ.get("TEST_ALL"))
     and transformers_version()[:2] not in recipe.stock_fails
 )

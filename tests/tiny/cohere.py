@@ -1,6 +1,6 @@
 """Aya Vision and Command A Vision, whose tiles have text or a token between them."""
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from .recipe import IMAGE_PROCESSOR, Recipe, byte_level_tokenizer, text_config, tied_siglip_weights
 
@@ -14,11 +14,17 @@ _TEMPLATE = (
     "{{% if add_generation_prompt %}}<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>{{% endif %}}"
 )
 SPECIAL = [
-    "<PAD>", "<UNK>", "<CLS>", "<SEP>", "<MASK_TOKEN>", "<BOS_TOKEN>", "<EOS_TOKEN>", "<|START_OF_TURN_TOKEN|>",
-    "<|END_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>", "<|SYSTEM_TOKEN|>", "<|START_OF_IMG|>",
-    "<|END_OF_IMG|>", "<|IMG_PATCH|>", "<|IMG_LINE_BREAK|>",
+    "<PAD>", "<UNK>", "<CLS>", "<SEP>", "<MASK_TOKEN>", "<BOS_TOKEN>", "<EOS_TOKEN>", "<|END_OF_TURN_TOKEN|>",
+    "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", "<|IMG_LINE_BREAK|>",
 ]  # fmt: skip
+ROLES = ["<|START_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>", "<|SYSTEM_TOKEN|>"]  # not flagged as special
 TILE = 56
+
+
+def _tokenizer() -> Tokenizer:
+    tokenizer = byte_level_tokenizer(SPECIAL)
+    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in ROLES])
+    return tokenizer
 
 
 def _config(tokenizer: Tokenizer, stock: str, model_type: str) -> dict:
@@ -94,7 +100,7 @@ def _aya_weights(state: dict) -> dict:
 
 def _recipe(family: str, stock: str, config, processor: dict, image: str, hub_weights) -> Recipe:
     return Recipe(
-        family, stock, lambda: byte_level_tokenizer(SPECIAL), config, lambda tokenizer: processor,
+        family, stock, _tokenizer, config, lambda tokenizer: processor,
         _TEMPLATE.format(image=image), "<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>", "<PAD>", hub_weights, tiled=True,
     )  # fmt: skip
 

@@ -1,4 +1,6 @@
-"""LLaVA, LLaVA-NeXT and LLaVA-OneVision."""
+"""LLaVA, with a tower of CLIP's or of SigLIP's, LLaVA-NeXT and LLaVA-OneVision."""
+
+from dataclasses import replace
 
 from tokenizers import Tokenizer
 
@@ -101,6 +103,25 @@ def _recipe(family: str, stock: str, config, template: str) -> Recipe:
 
 LLAVA = _recipe("llava", "LlavaForConditionalGeneration", _llava_config, LLAVA_TEMPLATE)
 LLAVA_NEXT = _recipe("llava_next", "LlavaNextForConditionalGeneration", _llava_next_config, MISTRAL_TEMPLATE)
+
+
+def _siglip_config(tokenizer: Tokenizer) -> dict:
+    vision = _vision_config(56) | {"model_type": "siglip_vision_model", "vision_use_head": False}
+    del vision["projection_dim"]
+    return _llava_config(tokenizer) | {"vision_config": vision, "vision_feature_select_strategy": "full"}
+
+
+def _siglip_processor(tokenizer: Tokenizer) -> dict[str, dict]:
+    files = _processor("llava")
+    files["preprocessor_config.json"] = IMAGE_PROCESSOR | {
+        "image_processor_type": "SiglipImageProcessor", "processor_class": "LlavaProcessor",
+        "size": {"height": 56, "width": 56},
+    }  # fmt: skip
+    files["processor_config.json"] |= {"num_additional_image_tokens": 0, "vision_feature_select_strategy": "full"}
+    return files
+
+
+LLAVA_OF_SIGLIP = replace(LLAVA, config=_siglip_config, processor=_siglip_processor)  # as LLaVA interleaved is
 
 ONEVISION_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"

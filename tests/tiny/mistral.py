@@ -1,4 +1,6 @@
-"""Mistral 3: Mistral Small 3.1 and its like."""
+"""Mistral 3: Mistral Small 3.1 and its like; Pixtral, which is a LLaVA with the same processor."""
+
+from dataclasses import replace
 
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
@@ -76,4 +78,24 @@ def _hub_name(name: str) -> str:
 MISTRAL3 = Recipe(
     "mistral3", "Mistral3ForConditionalGeneration", _tokenizer, _config, _processor, TEMPLATE, "<s>", "</s>", "<pad>",
     lambda state: {_hub_name(name): tensor for name, tensor in state.items()},
+)  # fmt: skip
+
+
+def _pixtral_config(tokenizer: Tokenizer) -> dict:
+    own = {name: value for name, value in _config(tokenizer).items() if name != "spatial_merge_size"}
+    return own | {
+        "architectures": ["LlavaForConditionalGeneration"], "image_seq_length": 1, "model_type": "llava",
+        "transformers_version": None, "vision_feature_select_strategy": "full",
+    }  # fmt: skip
+
+
+def _pixtral_processor(tokenizer: Tokenizer) -> dict[str, dict]:
+    files = _processor(tokenizer)
+    del files["processor_config.json"]["spatial_merge_size"]
+    return files
+
+
+PIXTRAL = replace(
+    MISTRAL3, family="llava", stock="LlavaForConditionalGeneration", config=_pixtral_config,
+    processor=_pixtral_processor,
 )  # fmt: skip

@@ -9,7 +9,7 @@ from .record import Config, Family, Grid, Layout, are_sizes, rows
 # Here are those that published LLaVAs are made of; none of them loads anything.
 _TEXT = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "phi", "phi3", "granite")
 
-_VISION = ("clip_vision_model", "siglip_vision_model", "pixtral")
+_VISION = ("clip_vision_model", "siglip_vision_model")
 
 
 def _square(config: Config) -> tuple[int, int]:
@@ -20,16 +20,28 @@ def _square(config: Config) -> tuple[int, int]:
     return vision["image_size"] // vision["patch_size"], int(has_class_token and keeps_it)
 
 
+def _has_any_size(config: Config) -> bool:
+    """Whether an image keeps its shape, as for Pixtral's tower."""
+    return (config.get("vision_config") or {}).get("model_type") == "pixtral"
+
+
 def _llava(config: Config, size: Sequence[int]) -> Layout:
-    """A square of patches over the resized and cropped image."""
+    """A square of patches over the resized and cropped image, or rows of them over one that keeps its shape."""
+    if _has_any_size(config):
+        lines, columns = (pixels // config["vision_config"]["patch_size"] for pixels in size)
+        return Layout(lines * columns, (Grid(rows(0, lines, columns)),))
     side, before = _square(config)
     return Layout(before + side * side, (Grid(rows(before, side, side), cropped=True),))
 
 
 def _any_image(config: Config) -> list[tuple[str, tuple[int, ...]]]:
     vision = config.get("vision_config") or {}
-    one_size = are_sizes(vision.get("image_size"), vision.get("patch_size")) and vision.get("model_type") != "pixtral"
-    return [("any", ())] if one_size else []
+    side, patch = vision.get("image_size"), vision.get("patch_size")
+    if not are_sizes(side, patch):
+        return []
+    if _has_any_size(config):
+        return [(f"{side} × {side} pixels", (side, side))]
+    return [("any", ())]
 
 
 # What transformers' config class fills in.
@@ -86,7 +98,8 @@ def _four_tiles(config: Config) -> list[tuple[str, tuple[int, ...]]]:
 
 
 LLAVA = Family(
-    "llava", "LlavaForConditionalGeneration", _TEXT, _VISION, layout=_llava, typical=_any_image, vllm="llava",
+    "llava", "LlavaForConditionalGeneration", _TEXT, (*_VISION, "pixtral"),
+    layout=_llava, typical=_any_image, size="image_sizes", vllm="llava",
 )  # fmt: skip
 LLAVA_NEXT = Family(
     "llava_next", "LlavaNextForConditionalGeneration", _TEXT, _VISION,

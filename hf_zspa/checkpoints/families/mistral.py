@@ -24,6 +24,6 @@ def _small_and_large(config: Config) -> list[tuple[str, tuple[int, ...]]]:
 
 
 MISTRAL3 = Family(
-    "mistral3", "Mistral3ForConditionalGeneration", ("mistral", "ministral3"), ("pixtral",),
+    "mistral3", "Mistral3ForConditionalGeneration", ("mistral", "ministral3", "mistral4"), ("pixtral",),
     layout=_mistral3, typical=_small_and_large, size="image_sizes", vllm="mistral",
 )  # fmt: skip

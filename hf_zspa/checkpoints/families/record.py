@@ -47,10 +47,10 @@ class Family:
         text: the model types that its `text_config` may have, the one first that transformers takes where it has none.
         vision: the same of its `vision_config`.
         layout: from a config and the size of an image to its visual tokens.
-        typical: from a config to sizes of images to show as examples, each with what it is called; none where the
-            config does not tell.
-        size: the processor's output that says the size of each image, or of each tile of one; None where it is the
-            image's own height and width, and the number of its visual tokens.
+        typical: from a config to sizes of images to show as examples, each with what it is called, "any" where all
+            have equally many tokens; none where the config does not tell.
+        size: the processor's output that says the size of each image, or of each tile of one; None, or missing in an
+            output, where the size is the image's own height and width, and the number of its visual tokens.
         needs: packages that its processor needs.
         chats: whether its published checkpoints have a chat template; else the question alone is the prompt.
         not_built_in: versions of transformers whose stock class cannot be built.

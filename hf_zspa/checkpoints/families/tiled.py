@@ -121,7 +121,7 @@ INTERNVL = _family(
     pixels=_pixels, cut=_nearest_ratio,
 )  # fmt: skip
 AYA_VISION = _family(
-    "aya_vision", "AyaVisionForConditionalGeneration", ("cohere2",), ("siglip_vision_model",),
+    "aya_vision", "AyaVisionForConditionalGeneration", ("cohere2", "cohere"), ("siglip_vision_model",),
     side=_downsampled, pixels=_pixels, cut=_nearest_ratio, markers=("<|START_OF_IMG|>",),
     vllm=None,
 )  # fmt: skip
