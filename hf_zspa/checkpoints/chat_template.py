@@ -79,17 +79,21 @@ def special_token_ids(tokenizer) -> list[int]:
     return sorted({*tokenizer.all_special_ids, *flagged})
 
 
-def token_ids(tokenizer, tokens: Iterable[str]) -> list[int]:
-    """Ids of tokens by their text, ascending.
+def marker_ids(tokenizer, markers: Iterable[str], opener: str) -> list[int | list[int]]:
+    """What a processor writes beside an image: the ids of these tokens, ascending, or, to a tokenizer to which they are
+    text, the sequences that it makes of the token `opener` and the text behind it.
 
     Raises:
-        ValueError: the tokenizer has none of them.
+        ValueError: it makes none of them.
     """
     vocabulary = tokenizer.get_vocab()
-    found = sorted(vocabulary[token] for token in tokens if token in vocabulary)
-    if not found:
-        raise ValueError(f"the tokenizer lacks {', '.join(tokens)}, by which the tiles of one image are told apart")
-    return found
+    found = sorted(vocabulary[marker] for marker in markers if marker in vocabulary)
+    if found:
+        return found
+    spelled = [tokenizer.encode(opener + marker + opener, add_special_tokens=False)[:-1] for marker in markers]
+    if opener not in vocabulary or any(len(ids) < 2 or tokenizer.unk_token_id in ids for ids in spelled):
+        raise ValueError(f"the tokenizer lacks {', '.join(markers)}, by which the tiles of one image are told apart")
+    return spelled
 
 
 def find_turn_markers(tokenizer, chat_template: str | None) -> TurnMarkers:

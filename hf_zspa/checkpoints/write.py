@@ -7,7 +7,7 @@ from typing import Any
 from ..remote_code.zspa_config import FIELDS, check_fields, check_names, meant_by
 from .base import family_of, other_files, read_config
 from .card import base_metadata, write_card
-from .chat_template import find_turn_markers, load_tokenizer, read_chat_template, special_token_ids, token_ids
+from .chat_template import find_turn_markers, load_tokenizer, marker_ids, read_chat_template, special_token_ids
 from .code_files import allowed_position_ids, code_entries, code_files
 from .families import Family
 from .files import Progress, json_file, transfer
@@ -76,7 +76,7 @@ def fields_found(family: Family, tokenizer, chat_template: str | dict[str, str] 
     markers = find_turn_markers(tokenizer, chat_template)
     found: dict[str, Any] = {"zspa_query_start_ids": markers.start, "zspa_query_end_ids": markers.end}
     if family.image_markers:
-        found["zspa_image_marker_ids"] = token_ids(tokenizer, family.image_markers)
+        found["zspa_image_marker_ids"] = marker_ids(tokenizer, family.image_markers, family.image_opener)
     return FIELDS | found | {"zspa_special_token_ids": special_token_ids(tokenizer)}
 
 

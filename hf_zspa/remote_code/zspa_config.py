@@ -50,7 +50,8 @@ class ZspaConfigMixin:
         zspa_query_start_ids: list of token sequences that open a user turn.
         zspa_query_end_ids: list of token sequences that close it.
         zspa_image_marker_ids: list of token ids that tell an image's first tile, or its last, from the others, or
-            behind which a processor writes text that is no question; None for families that need none.
+            behind which a processor writes text that is no question; where that text alone tells tiles apart, of the
+            sequences of such a token and its text; None for families that need none.
         zspa_position_ids: "preserve" keeps the positions of the full sequence; "compact", for families that allow it,
             renumbers what is left.
 
@@ -152,8 +153,11 @@ def check_fields(fields: dict[str, Any], position_ids: tuple[str, ...]) -> None:
             check(f"zspa_{name}", values[f"zspa_{name}"])
     check_choice("zspa_prompt_scope", values["zspa_prompt_scope"], SCOPES)
     check_choice("zspa_position_ids", values["zspa_position_ids"], position_ids)
-    for name in ("zspa_special_token_ids", "zspa_image_marker_ids"):
-        _check_ids(name, values[name])
+    _check_ids("zspa_special_token_ids", values["zspa_special_token_ids"])
+    markers = values["zspa_image_marker_ids"]
+    if isinstance(markers, list):
+        markers = [i for marker in markers for i in (marker if isinstance(marker, list) and marker else [marker])]
+    _check_ids("zspa_image_marker_ids", markers)
     for name in ("zspa_query_start_ids", "zspa_query_end_ids"):
         sequences = values[name]
         if sequences is not None and not (isinstance(sequences, list) and all(sequences)):

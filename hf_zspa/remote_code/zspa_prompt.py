@@ -29,9 +29,10 @@ def question_mask(
     scope, starts = config.zspa_prompt_scope, config.zspa_query_start_ids
     if scope == "query" and spans:
         begin = begin_of_query(input_ids, starts or []).flatten().tolist()
-        opens = torch.isin(input_ids, torch.tensor(config.zspa_image_marker_ids or [], dtype=torch.long))
+        opening = [marker[0] if isinstance(marker, list) else marker for marker in config.zspa_image_marker_ids or []]
         in_front = input_ids[:, :-1][is_visual[:, 1:] & ~is_visual[:, :-1] & ~is_text[:, :-1]]
-        opens = (opens | torch.isin(input_ids, in_front)) & ~is_text & ~is_visual
+        opens = torch.isin(input_ids, torch.cat([in_front, torch.tensor(opening, dtype=torch.long)]))
+        opens &= ~is_text & ~is_visual
         of_row = is_text.tolist(), is_visual.tolist(), opens.tolist()
         spans = [(r, begin_of_image(first, begin[r], *(of[r] for of in of_row)), last) for r, first, last in spans]
     for row, first, last in spans:
@@ -97,13 +98,18 @@ def begin_of_image(first: int, begin: int, is_text: list[bool], is_visual: list[
             column -= 1
         return column
 
-    while begin >= 0:
-        behind = left_of(first, lambda c: not is_text[c] and not is_visual[c])
-        written = left_of(behind, lambda c: is_text[c])
-        if written in (begin, behind) or not opens[written - 1]:
-            break  # a person's text, or none
-        first = written
-    return first
+    behind = left_of(first, lambda c: not is_text[c] and not is_visual[c])
+    written = left_of(behind, lambda c: is_text[c])
+    is_the_processors = 0 <= begin < written < behind and opens[written - 1]
+    return written if is_the_processors else first
+
+
+def marks(input_ids: Tensor, markers: list[int | list[int]]) -> Tensor:
+    """`(batch, length)` bool: the columns at which any of these tokens, or sequences of them, begins."""
+    found = torch.zeros_like(input_ids, dtype=torch.bool)
+    for marker in markers:
+        found |= _starts_with(input_ids, marker if isinstance(marker, list) else [marker])
+    return found
 
 
 def _starts_with(input_ids: Tensor, marker: list[int]) -> Tensor:

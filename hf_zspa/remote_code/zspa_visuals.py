@@ -10,7 +10,14 @@ from .zspa_compat import check_version, to_device
 from .zspa_config import check_fields, check_settings, fields_of, pruner_from_config
 from .zspa_encoder import EncoderOutput, as_output, loaded, takes_encoder_outputs
 from .zspa_prefill import PrunedVisuals
-from .zspa_prompt import check_one_sample_per_row, check_prompt, question_mask, rows_of_images, spans_of_images
+from .zspa_prompt import (
+    check_one_sample_per_row,
+    check_prompt,
+    marks,
+    question_mask,
+    rows_of_images,
+    spans_of_images,
+)
 from .zspa_selection import METHODS, VisualTokenPruner
 
 
@@ -21,7 +28,7 @@ class ZspaVisualsMixin:
     Attributes:
         visual_inputs: modality → the arguments of `get_<modality>_features`, the pixels first.
         images_are: what an image is: "entries" of the encoder's output, "runs" of placeholders, or, where its tiles
-            have text between them, "runs from a marker", a token of `zspa_image_marker_ids` being in front of the first
+            have text between them, "runs from a marker", one of `zspa_image_marker_ids` being in front of the first
             one, or "runs to a marker", one being in front of the last.
         completed_by_forward: modalities to whose features `forward` adds tokens of its own before 5.19, so that none of
             them can be left out there.
@@ -195,13 +202,12 @@ class ZspaVisualsMixin:
                     "zspa_image_marker_ids is missing in the model's config, so that the tiles of one image cannot be "
                     "told from another's: convert the base model with hf-zspa convert, which finds it"
                 )
-            markers = torch.isin(ids, torch.tensor(self.config.zspa_image_marker_ids, device=ids.device)).cumsum(1)
-            found = markers[row, column]
+            found = marks(ids, self.config.zspa_image_marker_ids).cumsum(1)[row, column]
             marked = found > found.roll(1).masked_fill(opens, 0)
             from_marker = self._base.images_are == "runs from a marker"
             if not marked[opens if from_marker else opens.roll(-1)].all():
                 raise ValueError(
-                    f"none of the tokens {self.config.zspa_image_marker_ids} marks an image of input_ids, so that its "
+                    f"none of the markers {self.config.zspa_image_marker_ids} marks an image of input_ids, so that its "
                     "tiles cannot be told from another's: pass the processor's outputs unchanged"
                 )
             opens |= marked if from_marker else marked.roll(1)

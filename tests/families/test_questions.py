@@ -66,13 +66,15 @@ def test_the_times_of_a_videos_frames_are_no_part_of_the_question(asked, family)
         ([1, 2, 9, 3, 2, 11, 2, 9, 3, 12], [12]),
         ([1, 2, 9, 3, 11, 2, 9, 3, 12], [11, 12]),
         ([1, 4, 11, 9, 3, 12], [12]),
+        ([1, 10, 2, 20, 21, 9, 2, 7, 8, 9, 2, 11], [10, 11]),  # named by text, the last tile by 7, 8
+        ([1, 2, 7, 8, 9, 2, 11, 2, 7, 8, 9, 2, 12], [11, 12]),
     ],
 )
 def test_what_stands_behind_a_token_that_opens_an_image_is_the_processors(row, people):
-    """1 begins the turn, 2 and 4, which the config names, open an image, 3 closes one, 9 is its tokens."""
+    """1 begins the turn, 2 and 4, which the config names, open an image, 3 and 2 close one, 9 is its tokens."""
     ids = torch.tensor([row])
     config = SimpleNamespace(
-        zspa_special_token_ids=[2, 3, 4, 5], zspa_image_marker_ids=[4], zspa_prompt_scope="query",
+        zspa_special_token_ids=[2, 3, 4, 5], zspa_image_marker_ids=[4, [2, 7, 8]], zspa_prompt_scope="query",
         zspa_query_start_ids=[[1]], zspa_query_end_ids=None,
     )  # fmt: skip
     spans = [(0, c, c) for c in range(len(row)) if row[c] == 9]

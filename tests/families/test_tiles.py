@@ -8,6 +8,7 @@ from test_family_oracles import assert_equals_oracles
 
 from hf_zspa.checkpoints.families import FAMILIES
 from hf_zspa.loading import load_processor
+from hf_zspa.remote_code.zspa_prompt import marks
 
 TILED = [family for family in tiny.OTHER_FAMILIES if tiny.RECIPES[family].tiled]
 MARKED = [family for family in TILED if FAMILIES[family].image_markers]
@@ -56,7 +57,7 @@ def test_a_config_that_does_not_say_what_marks_an_image_is_refused(load, family)
 def test_an_image_without_its_marker_is_refused(load, family):
     pair = load(family)
     inputs = pair.inputs([MANY, QUESTION], [MANY, "and", OTHERS, QUESTION])
-    markers = torch.isin(inputs["input_ids"], torch.tensor(pair.model.config.zspa_image_marker_ids))
+    markers = marks(inputs["input_ids"], pair.model.config.zspa_image_marker_ids)
     assert markers.sum(1).tolist() == [1, 2]
     inputs["input_ids"][0, markers[0]] = inputs["input_ids"][0, -1]
     with pytest.raises(ValueError, match=r"marks an image of input_ids.*unchanged"):

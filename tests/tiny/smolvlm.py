@@ -1,4 +1,7 @@
-"""SmolVLM and Idefics 3, which have a row of tiles for each prompt, and a line break behind each row of an image's."""
+"""SmolVLM and Idefics 3, which have a row of tiles for each prompt, and a line break behind each row of an image's.
+
+The names of tiles are tokens of the vocabulary of SmolVLM, but text to Idefics 3 and the first SmolVLM, which is one.
+"""
 
 from tokenizers import Tokenizer
 
@@ -13,10 +16,9 @@ _TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
 SPECIAL = [
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<global-img>",
-    *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)),
-    "<fake_token_around_image>", "<image>", "<end_of_utterance>",
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<fake_token_around_image>", "<image>", "<end_of_utterance>",
 ]  # fmt: skip
+TILES = ["<global-img>", *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))]
 TILE = 56
 
 
@@ -43,7 +45,7 @@ def _processor(name: str) -> dict[str, dict]:
     images = {
         "fake_image_token": "<fake_token_around_image>", "global_image_token": "<global-img>",
         "image_token": "<image>", "end_of_utterance_token": "<end_of_utterance>",
-    }  # fmt: skip
+    } if name == "SmolVLM" else {}  # fmt: skip
     return {
         "tokenizer_config.json": own | images | {
             "tokenizer_class": "GPT2Tokenizer", "bos_token": "<|im_start|>", "eos_token": "<end_of_utterance>",
@@ -67,15 +69,15 @@ def _without_num2words() -> None:
     processing_smolvlm.num2words = processing_smolvlm.num2words or str
 
 
-def _recipe(name: str, version: str) -> Recipe:
+def _recipe(name: str, version: str, special: list[str]) -> Recipe:
     stock, family = f"{name}ForConditionalGeneration", name.lower()
     return Recipe(
-        family, stock, lambda: byte_level_tokenizer(SPECIAL),
+        family, stock, lambda: byte_level_tokenizer(special),
         lambda tokenizer: _config(tokenizer, stock, family, version), lambda tokenizer: _processor(name),
         _TEMPLATE, "<|im_start|>", "<end_of_utterance>", "<|im_end|>", tiled=True,
         nested=True,
     )  # fmt: skip
 
 
-SMOLVLM = _recipe("SmolVLM", "4.47.1")
-IDEFICS3 = _recipe("Idefics3", "4.46.0.dev0")
+SMOLVLM = _recipe("SmolVLM", "4.47.1", SPECIAL + TILES)
+IDEFICS3 = _recipe("Idefics3", "4.46.0.dev0", SPECIAL)

@@ -36,12 +36,10 @@ def _llava(config: Config, size: Sequence[int]) -> Layout:
 
 def _any_image(config: Config) -> list[tuple[str, tuple[int, ...]]]:
     vision = config.get("vision_config") or {}
-    side, patch = vision.get("image_size"), vision.get("patch_size")
-    if not are_sizes(side, patch):
+    if not are_sizes(vision.get("image_size"), vision.get("patch_size")):
         return []
-    if _has_any_size(config):
-        return [(f"{side} × {side} pixels", (side, side))]
-    return [("any", ())]
+    side = vision["image_size"]
+    return [(f"{side} × {side} pixels", (side, side))] if _has_any_size(config) else [("any", ())]
 
 
 # What transformers' config class fills in.

@@ -56,6 +56,7 @@ class Family:
         not_built_in: versions of transformers whose stock class cannot be built.
         image_markers: tokens of its vocabulary that tell an image's first tile, or its last, from the others, as the
             loaded model's class says, or behind which its processor writes text; none where neither is so.
+        image_opener: the token in front of a marker that is text to some of its tokenizers; "" where it never is.
         vllm: the module of `hf_zspa.vllm` that serves it; None where none does.
     """
 
@@ -70,6 +71,7 @@ class Family:
     chats: bool = True
     not_built_in: tuple[str, ...] = ()
     image_markers: tuple[str, ...] = ()
+    image_opener: str = ""
     vllm: str | None = None
 
     @property

@@ -26,6 +26,7 @@ def _family(
     cut: Cut,
     shapes: Sequence[tuple[int, int]] = ((1, 1), (2, 3)),
     markers: tuple[str, ...] = (),
+    opener: str = "",
     needs: tuple[str, ...] = ("torchvision",),
     vllm: str | None = "tiled",
 ) -> Family:
@@ -61,7 +62,7 @@ def _family(
 
     return Family(
         model_type, stock, text, vision, layout=layout, typical=typical, image_markers=markers,
-        needs=needs, vllm=vllm,
+        image_opener=opener, needs=needs, vllm=vllm,
     )  # fmt: skip
 
 
@@ -136,7 +137,7 @@ def _idefics(model_type: str, stock: str, vision: tuple[str, ...], needs: tuple[
     return _family(
         model_type, stock, ("llama",), vision, side=lambda config: _patches(config) // config.get("scale_factor", 2),
         pixels=_pixels, cut=_covering, shapes=((4, 4), (3, 4)), markers=("<global-img>",),
-        needs=needs,
+        opener="<fake_token_around_image>", needs=needs,
     )  # fmt: skip
 
 
