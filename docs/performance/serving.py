@@ -218,7 +218,7 @@ def write_page(name: str, text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    packed = [name for name, shape in SHAPES.items() if shape.packed]
+    packed = [name for name, shape in SHAPES.items() if shape.packed and shape.family.vllm]
     parser.add_argument("--shape", default="qwen2.5-vl-7b-small", choices=packed, help="of hf-zspa bench")
     parser.add_argument("--eager", action="store_true", help="nothing is compiled")
     parser.add_argument("--methods", default="unpruned,zspa", help=f"of {','.join(METHODS)}")

@@ -110,7 +110,7 @@ def _measure(request: Request, model: Any, questions: Iterator[dict[str, Any]], 
 
 def _check(request: Request) -> None:
     if (request.checkpoint is None) == (request.shape is None):
-        both = "not both: --shape has random weights" if request.shape else f"one of {', '.join(shapes.SHAPES)}"
+        both = "not both: --shape has random weights" if request.shape else f"one of {', '.join(shapes.published())}"
         raise ValueError(f"give a checkpoint or --shape, {both}")
     if not 0 < request.time_allowed < math.inf:
         raise ValueError(f"--seconds is {request.time_allowed:g}, but must be a number above 0")

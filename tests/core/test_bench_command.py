@@ -39,8 +39,14 @@ def test_bench_on_the_embedded_checkpoint(tmp_path, monkeypatch, capsys):
         (["embedded", "--data", "."], "--data has the questions of --task: name that as well"),
         (["embedded", "--attention", "foo"], "--attention is 'foo', which transformers cannot use here"),
         (["--shape", "llava-1.5-7b-small", "--attention", "flash_attention_2"], "--attention is 'flash_attention_2'"),
-        (["--shape", "llava-1.5-7b-small", "--patches", "8x8"], "--patches and --frames are for qwen2.5-vl-7b"),
-        (["--shape", "llava-1.5-7b-small", "--frames", "8"], "--patches and --frames are for qwen2.5-vl-7b"),
+        (
+            ["--shape", "llava-1.5-7b-small", "--patches", "8x8"],
+            "--patches and --frames are for qwen2-vl-7b, qwen2.5-vl-7b",
+        ),
+        (
+            ["--shape", "llava-1.5-7b-small", "--frames", "8"],
+            "--patches and --frames are for qwen2-vl-7b, qwen2.5-vl-7b",
+        ),
         (["--shape", "llava-2"], "--shape is 'llava-2', but must be one of llava-1.5-7b"),
         (["embedded", "--table", "1"], "--table is 1, but must be 3"),
         (["embedded", "--dtype", "int8"], "--dtype is 'int8'"),
