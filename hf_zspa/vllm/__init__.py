@@ -8,7 +8,7 @@ import importlib.util
 import logging
 
 from ..checkpoints.families import FAMILIES
-from .touched import known, misfits
+from .touched import misfits, refusal
 
 ARCHITECTURES = {  # ours → its module, and vLLM's name of the stock class
     family.model_class: (f"hf_zspa.vllm.{family.vllm}", family.stock) for family in FAMILIES.values() if family.vllm
@@ -27,7 +27,7 @@ def register() -> None:
     import vllm
     from vllm import ModelRegistry
 
-    good = supported(vllm.__version__)
+    good = not misfits(vllm.__version__)
     for architecture, (module, stock) in ARCHITECTURES.items():
         if architecture not in ModelRegistry.get_supported_archs():
             if good:
@@ -45,19 +45,3 @@ def register() -> None:
         if good:
             raise
         logging.getLogger("vllm.hf_zspa").warning("zspa checkpoints are served UNPRUNED: %s", refusal(vllm.__version__))
-
-
-def supported(version: str) -> bool:
-    """Whether what the plug-in rests on is in this version, the installed one, as it is in one that is known."""
-    return not misfits(version)
-
-
-def refusal(version: str, architecture: str | None = None) -> str | None:
-    """What to say of a version in which something is not as it was; None where nothing is."""
-    wrong = misfits(version) or (misfits(version, architecture) if architecture else [])
-    if not wrong:
-        return None
-    return (
-        f"hf_zspa prunes in vLLM {' and '.join(known()['versions'])}; {version} is installed, in which "
-        f"{', '.join(wrong[:3])} is not what it was: install one of those"
-    )

@@ -15,8 +15,8 @@ from vllm.transformers_utils.config import uses_mrope
 from ..checkpoints.code_files import allowed_position_ids, stated
 from ..checkpoints.families import FAMILIES
 from ..remote_code.zspa_config import CALL_SETTINGS, FIELDS, ZspaConfigMixin, check_fields, check_names, fields_of
-from . import refusal, supported
 from .engine_pruner import take_engine_pruner
+from .touched import misfits, refusal
 from .vision_cache import DEFAULT_MEGABYTES, check_megabytes
 
 
@@ -29,7 +29,7 @@ def install() -> None:
             MODELS_CONFIG_MAP[family.stock] = type(f"{family.stock}Config", (StockConfig,), stock)
     from vllm.platforms import current_platform
 
-    if supported(vllm.__version__) and current_platform.is_cpu():
+    if not misfits(vllm.__version__) and current_platform.is_cpu():
         _let_the_cpu_runner_recompute_positions()
 
 

@@ -86,6 +86,17 @@ def misfits(version: str, architecture: str | None = None) -> list[str]:
     return [part for part in parts_of(architecture) if digest(part, read) not in known()["digests"][part]]
 
 
+def refusal(version: str, architecture: str | None = None) -> str | None:
+    """What to say of a version in which something is not as it was; None where nothing is."""
+    wrong = misfits(version) or (misfits(version, architecture) if architecture else [])
+    if not wrong:
+        return None
+    return (
+        f"hf_zspa prunes in vLLM {' and '.join(known()['versions'])}; {version} is installed, in which "
+        f"{', '.join(wrong[:3])} is not what it was: install one of those"
+    )
+
+
 def _versions_of(part: str) -> list[str]:
     """The known versions in which a part is there."""
     return [version for versions in known()["digests"][part].values() for version in versions]
