@@ -14,6 +14,7 @@ class ZspaLlavaForConditionalGeneration(OneRowMixin, llava.LlavaForConditionalGe
     zspa_rests_on = (
         "llava.py:LlavaForConditionalGeneration",
         "llava.py:LlavaMultiModalProcessor",
+        "llava.py:PixtralHFMultiModalProcessor",
     )
 
 
