@@ -68,15 +68,25 @@ def measured(checkpoint: str, keep_ratio: float) -> str:
 
 
 def study(keep_ratios: list[float]) -> str:
-    """Methods at their defaults on all three models, as the study of methods judged them."""
+    """Methods at their defaults on all three models, as the study of methods judged them, and the paper's neighbours
+    that it has not, which `hf-zspa eval` asked the same questions."""
+    neighbours = ("resized", "tome", "par")
     names = ("random", "zspa, core 0.0", "zspa, core 0.2", "weighted", "DPP", "CDPruner's formula", "MMTok's formula")
     lines = []
     for model, label in MODELS.items():
         judged = {(row["keep_ratio"], row["name"]): row["average"] for row in _judged() if row["model"] == model}
+        asked = {(row["keep_ratio"], row["method"]): row["value"] for row in _rows(model) if _kind(row) == "average"}
         for keep in keep_ratios:
             scores = [judged[1.0, "all tokens"], *(judged[keep, name] for name in names)]
+            scores[2:2] = [asked[keep, name] for name in neighbours]
             lines.append([label, f"{keep:g}", *(f"{score:.1f}" for score in scores)])
-    heads = ("random", "divprune (core 0)", "zspa, the paper's default", *names[3:])
+    heads = (
+        "random",
+        *(METHODS[name].label for name in neighbours),
+        "divprune (core 0)",
+        "zspa, the paper's default",
+        *names[3:],
+    )
     return markdown_table(["model", "kept", "all tokens", *heads], lines)
 
 

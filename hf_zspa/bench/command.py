@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..output import filled_folder, replace_files
 from ..remote_code.zspa_checks import check_ratio
 from ..scenes import EXAMPLES
 from . import shapes
-from .measure import METHODS, InterleavedBenchmark, Settings
+from .measure import METHODS, InterleavedBenchmark, Settings, takes_embeddings
 from .report import markdown, paper_table_3, plot
 
 ROUNDS = 3  # answers of each method at least, whatever the time allowed
@@ -70,6 +70,7 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
     _check(request)
     device = usable_device(request.device, "--device")
     model, questions = _model_and_questions(request, device, console)
+    request = replace(request, methods=_possible(request.methods, model, console))
     with filled_folder(request.output) if request.output else nullcontext():
         results = _measure(request, model, questions, console)
         if request.output:
@@ -81,6 +82,17 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
             replace_files({request.output / name: f"{text}\n".encode() for name, text in files.items()})
             plot(results, request.output / "results.png")
     return results
+
+
+def _possible(methods: tuple[str, ...], model: Any, console: Console) -> tuple[str, ...]:
+    """The methods without "limit" where the model has none; raises `ValueError` where it was asked for by name."""
+    if "limit" not in methods or takes_embeddings(model):
+        return methods
+    reason = f"generate of {model.config.model_type} takes no embeddings"
+    if methods != METHODS:
+        raise ValueError(f"--methods has limit, but {reason}: leave it out")
+    console.print(f"limit is left out: {reason}")
+    return tuple(method for method in methods if method != "limit")
 
 
 def _measure(request: Request, model: Any, questions: Iterator[dict[str, Any]], console: Console) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Times and sizes of answers, method against method in one run: interleaved, warm, medians with quartiles."""
 
 import copy
+import inspect
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -203,6 +204,11 @@ class InterleavedBenchmark:
         return {"visual_tokens": sum(tokens), "kept": kept, "cache_bytes": found[0], "peak_memory": memory}
 
 
+def takes_embeddings(model) -> bool:
+    """Whether the stock class generates from embeddings, as "limit" does."""
+    return "inputs_embeds" in inspect.signature(stock_view(model).prepare_inputs_for_generation).parameters
+
+
 def stock_view(model):
     """The same weights as a model of the stock class, which knows nothing of pruning."""
     stock, base = copy.copy(model), copy.copy(model.model)
@@ -228,5 +234,8 @@ def packed_prompt(model, inputs: dict[str, Any], pruner: VisualTokenPruner) -> d
 
 
 def cache_bytes(cache) -> int:
-    """Bytes of the keys and values in a cache."""
-    return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    """Bytes of the keys and values in a cache, and of the states of layers that have these instead."""
+    names = ("keys", "values", "conv_states", "recurrent_states")
+    held = [getattr(layer, name, None) for layer in cache.layers for name in names]
+    tensors = [tensor for one in held for tensor in (one.values() if isinstance(one, dict) else [one])]
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)

@@ -99,7 +99,7 @@ def family_of(folder: Path, config: dict) -> Family:
         )
     family = known_family(folder, config)
     named = config.get("architectures") or []
-    if "mm_vision_tower" in config or (named and family.stock not in named):
+    if "mm_vision_tower" in config or (named and not {family.stock, family.published_as} & {*named}):
         raise ValueError(
             f"{folder} is of the architecture {', '.join(map(str, named)) or 'of the original LLaVA code'}, but must "
             f"be of {family.stock}: take the checkpoint that was made for transformers (its name often ends in -hf)"

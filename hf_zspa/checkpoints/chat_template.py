@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import jinja2
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "tiktoken.model")
 SYSTEM, ANSWER = "you answer briefly", "it is green"
 QUESTIONS = ("which colour is it?", "how many are there?")
 # What may stand beside a marker in prompts other than those rendered here.
@@ -49,10 +49,13 @@ def load_tokenizer(folder: Path):
         raise ValueError(f"{folder} has no tokenizer: none of the files {', '.join(TOKENIZER_FILES)}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (ImportError, OSError, StrictDataclassError, TypeError, ValueError) as error:  # the config is read, too
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if not getattr(tokenizer, "is_fast", False) and (folder / "tokenizer.json").is_file():
+            # As the processor does, where mistral-common is installed and transformers would read tekken.json.
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    except (ImportError, LookupError, OSError, StrictDataclassError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]  # the config is read, too
         raise ValueError(f"the tokenizer of {folder} cannot be loaded: {reason}") from error
-    if not tokenizer.is_fast:
+    if not getattr(tokenizer, "is_fast", False):
         raise ValueError(f"{folder} has only a slow tokenizer: save it with its tokenizer.json first")
     return tokenizer
 
@@ -73,10 +76,11 @@ def read_chat_template(folder: Path) -> str | None:
     return None
 
 
-def special_token_ids(tokenizer) -> list[int]:
-    """Ids of the tokens that are never text, ascending."""
+def special_token_ids(tokenizer, others: Iterable[str] = ()) -> list[int]:
+    """Ids of the tokens that are never text, ascending: those flagged so, and `others` as far as there are such."""
     flagged = (i for i, token in tokenizer.added_tokens_decoder.items() if token.special)
-    return sorted({*tokenizer.all_special_ids, *flagged})
+    vocabulary = tokenizer.get_vocab()
+    return sorted({*tokenizer.all_special_ids, *flagged, *(vocabulary[name] for name in others if name in vocabulary)})
 
 
 def marker_ids(tokenizer, markers: Iterable[str], opener: str) -> list[int | list[int]]:

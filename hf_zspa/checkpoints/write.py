@@ -77,7 +77,8 @@ def fields_found(family: Family, tokenizer, chat_template: str | dict[str, str] 
     found: dict[str, Any] = {"zspa_query_start_ids": markers.start, "zspa_query_end_ids": markers.end}
     if family.image_markers:
         found["zspa_image_marker_ids"] = marker_ids(tokenizer, family.image_markers, family.image_opener)
-    return FIELDS | found | {"zspa_special_token_ids": special_token_ids(tokenizer)}
+    special = special_token_ids(tokenizer, (*family.image_markers, *family.image_closers))
+    return FIELDS | found | {"zspa_special_token_ids": special}
 
 
 def check_field_names(fields: Iterable[str]) -> None:

@@ -1,11 +1,13 @@
 """`hf-zspa bench` as it is typed."""
 
 import json
+from dataclasses import replace
 from unittest.mock import Mock
 
 import pytest
 from PIL import Image
 from rich.console import Console
+from tiny_shapes import tiny_model
 
 from hf_zspa.bench import command
 from hf_zspa.bench.command import read_pairs
@@ -74,6 +76,16 @@ def test_bad_input_is_named_and_leaves_nothing(arguments, message, tmp_path, mon
         main()
     assert stop.value.code == 1 and message in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())
+
+
+def test_limit_is_left_out_where_a_model_has_none_and_refused_where_it_was_asked_for(monkeypatch, capsys):
+    monkeypatch.setattr(command, "_model_and_questions", lambda *_: (tiny_model("paligemma-3b", monkeypatch), None))
+    monkeypatch.setattr(command, "_measure", lambda request, *_: {"methods": request.methods})
+    request = command.Request(Settings(), shape="paligemma-3b")
+    assert command.bench(request, Console()) == {"methods": tuple(m for m in METHODS if m != "limit")}
+    assert "limit is left out: generate of paligemma takes no embeddings" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="--methods has limit, but generate of paligemma takes no embeddings"):
+        command.bench(replace(request, methods=("limit", "zspa")), Console())
 
 
 def test_what_is_interrupted_leaves_no_empty_folder(tmp_path, monkeypatch):

@@ -2,8 +2,11 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import mistral_common
 import pytest
 import tiny
 import torch
@@ -49,6 +52,23 @@ def test_it_is_converted_inspected_and_verified(family, converted, base_checkpoi
     assert verify_checkpoint(folder).passed
     for checkpoint in (base_checkpoint(family), folder):
         assert inspect_checkpoint(checkpoint).model_type == family
+
+
+@pytest.mark.every_version
+def test_a_vocabulary_in_mistrals_own_format_beside_it_changes_nothing(base_checkpoint, tmp_path):
+    """As published, with mistral-common installed, with which transformers reads that file first."""
+    base = Path(shutil.copytree(base_checkpoint("mistral3"), tmp_path / "base"))
+    fields = convert_checkpoint(base, tmp_path / "before") / "config.json"
+    shutil.copy(min(Path(mistral_common.__file__).parent.glob("data/tekken*.json")), base / "tekken.json")
+    folder = convert_checkpoint(base, tmp_path / "zspa")
+    assert (folder / "config.json").read_bytes() == fields.read_bytes()
+    assert verify_checkpoint(folder).passed and inspect_checkpoint(folder).model_type == "mistral3"
+    (base / "tokenizer.json").unlink()
+    with pytest.raises(
+        ValueError, match=r"^the tokenizer of .* cannot be loaded|has only a slow tokenizer: save it with"
+    ):
+        convert_checkpoint(base, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 @every_family

@@ -15,15 +15,16 @@ _TEMPLATE = (
 )
 SPECIAL = [
     "<PAD>", "<UNK>", "<CLS>", "<SEP>", "<MASK_TOKEN>", "<BOS_TOKEN>", "<EOS_TOKEN>", "<|END_OF_TURN_TOKEN|>",
-    "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", "<|IMG_LINE_BREAK|>",
 ]  # fmt: skip
-ROLES = ["<|START_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>", "<|SYSTEM_TOKEN|>"]  # not flagged as special
+# Not flagged as special: those of roles, and for Aya those of images.
+ROLES = ["<|START_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>", "<|SYSTEM_TOKEN|>"]
+IMAGES = ["<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", "<|IMG_LINE_BREAK|>"]
 TILE = 56
 
 
-def _tokenizer() -> Tokenizer:
-    tokenizer = byte_level_tokenizer(SPECIAL)
-    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in ROLES])
+def _tokenizer(special: list[str], others: list[str]) -> Tokenizer:
+    tokenizer = byte_level_tokenizer(special)
+    tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in others])
     return tokenizer
 
 
@@ -98,17 +99,19 @@ def _aya_weights(state: dict) -> dict:
     return tied_siglip_weights({names[name]: tensor for name, tensor in state.items()})
 
 
-def _recipe(family: str, stock: str, config, processor: dict, image: str, hub_weights) -> Recipe:
+def _recipe(family: str, stock: str, tokenizer, config, processor: dict, image: str, hub_weights) -> Recipe:
     return Recipe(
-        family, stock, _tokenizer, config, lambda tokenizer: processor,
+        family, stock, tokenizer, config, lambda tokenizer: processor,
         _TEMPLATE.format(image=image), "<BOS_TOKEN>", "<|END_OF_TURN_TOKEN|>", "<PAD>", hub_weights, tiled=True,
     )  # fmt: skip
 
 
 AYA_VISION = _recipe(
-    "aya_vision", "AyaVisionForConditionalGeneration", _aya_config, _AYA_PROCESSOR, "<image>", _aya_weights
-)
+    "aya_vision", "AyaVisionForConditionalGeneration", lambda: _tokenizer(SPECIAL, ROLES + IMAGES), _aya_config,
+    _AYA_PROCESSOR, "<image>", _aya_weights,
+)  # fmt: skip
 COHERE2_VISION = _recipe(
-    "cohere2_vision", "Cohere2VisionForConditionalGeneration", _cohere_config, _COHERE_PROCESSOR, "<|IMG_PATCH|>",
+    "cohere2_vision", "Cohere2VisionForConditionalGeneration",
+    lambda: _tokenizer(SPECIAL + IMAGES, ROLES), _cohere_config, _COHERE_PROCESSOR, "<|IMG_PATCH|>",
     tied_siglip_weights,
 )  # fmt: skip

@@ -49,7 +49,7 @@ def _config(tokenizer: Tokenizer) -> dict:
     }  # fmt: skip
     del text["head_dim"]
     return {
-        "architectures": ["Kimi_K25ForConditionalGeneration"], "model_type": "kimi_k25", "tie_word_embeddings": False,
+        "architectures": ["KimiK25ForConditionalGeneration"], "model_type": "kimi_k25", "tie_word_embeddings": False,
         "image_token_id": token("<|media_pad|>"), "video_token_id": token("<|kimi_k25_video_placeholder|>"),
         "vision_start_token_id": token("<|media_begin|>"), "vision_end_token_id": token("<|media_end|>"),
         "bos_token_id": token("[BOS]"), "eos_token_id": token("[EOS]"), "pad_token_id": token("[PAD]"),

@@ -51,11 +51,14 @@ class Family:
             have equally many tokens; none where the config does not tell.
         size: the processor's output that says the size of each image, or of each tile of one; None, or missing in an
             output, where the size is the image's own height and width, and the number of its visual tokens.
+        published_as: what its checkpoints call the stock class, where they have another name for it.
         needs: packages that its processor needs.
         chats: whether its published checkpoints have a chat template; else the question alone is the prompt.
         not_built_in: versions of transformers whose stock class cannot be built.
         image_markers: tokens of its vocabulary that tell an image's first tile, or its last, from the others, as the
             loaded model's class says, or behind which its processor writes text; none where neither is so.
+        image_closers: tokens that its processor writes inside an image or behind it, and that some of its tokenizers do
+            not flag as special, or may not; the markers are such tokens, too.
         image_opener: the token in front of a marker that is text to some of its tokenizers; "" where it never is.
         vllm: the module of `hf_zspa.vllm` that serves it; None where none does.
     """
@@ -67,10 +70,12 @@ class Family:
     layout: Callable[[Config, Sequence[Any]], Layout]
     typical: Callable[[Config], list[tuple[str, tuple[Any, ...]]]]
     size: str | None = None
+    published_as: str | None = None
     needs: tuple[str, ...] = ()
     chats: bool = True
     not_built_in: tuple[str, ...] = ()
     image_markers: tuple[str, ...] = ()
+    image_closers: tuple[str, ...] = ()
     image_opener: str = ""
     vllm: str | None = None
 
