@@ -8,6 +8,7 @@ The measured ones come from `*.json`, written by `measure.sh`, the paper's from 
 import csv
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def filled(page: str) -> str:
         if keep is None:
             return start + published(name) + end
         ratios = [float(ratio) for ratio in keep.split(",")]
-        made = {"study": study, "weighted": weighted}.get(name)
+        made = {"study": study, "selections": partial(study, neighbours=()), "weighted": weighted}.get(name)
         return start + (made(ratios) if made else measured(name, *ratios)) + end
 
     return MARKED.sub(fill, page)
@@ -67,10 +68,9 @@ def measured(checkpoint: str, keep_ratio: float) -> str:
     return f"{kept}\n\n{markdown_table(['method', *kinds, 'average minus divprune'], lines)}"
 
 
-def study(keep_ratios: list[float]) -> str:
+def study(keep_ratios: list[float], neighbours: tuple[str, ...] = ("resized", "tome", "par")) -> str:
     """Methods at their defaults on all three models, as the study of methods judged them, and the paper's neighbours
     that it has not, which `hf-zspa eval` asked the same questions."""
-    neighbours = ("resized", "tome", "par")
     names = ("random", "zspa, core 0.0", "zspa, core 0.2", "weighted", "DPP", "CDPruner's formula", "MMTok's formula")
     lines = []
     for model, label in MODELS.items():
