@@ -147,9 +147,11 @@ def reference(base_checkpoint, tmp_path_factory):
     """A function from a family (and fields) to its small random checkpoint, converted."""
 
     @functools.cache
-    def make(family: str, dtype: torch.dtype = torch.float32, **fields) -> Reference:
+    def make(family: str, dtype: torch.dtype = torch.float32, text_model: str = "", **fields) -> Reference:
         folder = tmp_path_factory.mktemp(family)
         text = TEXT.get(family)
+        if text_model:  # another than that of the family's small checkpoint, by its class
+            text = {"model_type": text_model.removesuffix("ForCausalLM").lower(), "architectures": [text_model]}
         base = tiny.build_base(family, folder / "base", text=text) if text else base_checkpoint(family)
         path = convert_checkpoint(
             base, folder / "checkpoint", **{"zspa_keep_ratio": KEEP, "zspa_core_ratio": CORE} | fields

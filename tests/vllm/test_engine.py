@@ -110,6 +110,16 @@ def test_the_default_engine_of_several_processes_equals_transformers(reference, 
     assert_equal(engine, list(prompts(engine.reference).values())[:5])
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("family", "text_model"),
+    [("internvl", "Qwen3ForCausalLM"), ("llava", "Qwen2ForCausalLM"), ("llava_next", "Qwen2ForCausalLM")],
+)
+def test_another_text_model_equals_transformers(reference, start, family, text_model):
+    engine = start(reference(family, text_model=text_model))
+    assert_equal(engine, list(prompts(engine.reference).values()))
+
+
 @pytest.mark.parametrize("family", ["llava", "llava_next"])
 def test_compact_positions_equal_transformers(reference, start, family):
     engine = start(reference(family, zspa_position_ids="compact"))
