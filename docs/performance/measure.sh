@@ -16,6 +16,6 @@ python docs/performance/scaling.py --output $out/scaling-cpu
 python docs/performance/chart.py
 # In an environment with the extra `vllm`:
 # python docs/performance/serving.py --requests 8 --output $out/serving-cpu
-# python docs/performance/serving.py --shape qwen3-vl-8b-small --eager --loads 3 \
-#   --methods unpruned,zspa,weighted --rounds 6 --requests 4 --output $out/serving-qwen3-cpu
+# python docs/performance/serving.py --shape qwen3-vl-8b-small --eager --loads 1,3 \
+#   --methods unpruned,zspa,weighted --rounds 4 --requests 4 --output $out/serving-qwen3-cpu
 # python docs/performance/serving_cost.py --output $out/serving-cost-cpu
