@@ -10,18 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from ..evaluation.resizing import Resizer, check_resizable, scales_by_area
 from ..loading import DTYPES, check_placeholders, check_prompt, load_zspa, open_image, question_inputs, usable_device
 from ..output import filled_folder, replace_files
 from ..remote_code.zspa_checks import check_ratio
 from ..scenes import EXAMPLES
 from . import shapes
-from .measure import METHODS, InterleavedBenchmark, Settings, takes_embeddings
+from .measure import EVERY_METHOD, METHODS, InterleavedBenchmark, Settings, takes_embeddings
 from .report import markdown, paper_table_3, plot
 
 ROUNDS = 3  # answers of each method at least, whatever the time allowed
+
+
+Question = tuple[dict[str, Any], dict[str, Any] | None]  # its inputs, and those with a smaller image
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def _possible(methods: tuple[str, ...], model: Any, console: Console) -> tuple[s
     return tuple(method for method in methods if method != "limit")
 
 
-def _measure(request: Request, model: Any, questions: Iterator[dict[str, Any]], console: Console) -> dict[str, Any]:
+def _measure(request: Request, model: Any, questions: Iterator[Question], console: Console) -> dict[str, Any]:
     columns = (SpinnerColumn(), TextColumn("{task.completed} answers"), TimeElapsedColumn())
     say = (lambda line: None) if console.is_terminal else console.print
     end = time.monotonic() + request.time_allowed
@@ -104,15 +109,15 @@ def _measure(request: Request, model: Any, questions: Iterator[dict[str, Any]], 
         benchmark = InterleavedBenchmark(
             model, request.settings, request.methods, advance=lambda: progress.advance(task)
         )
-        again: list[tuple[int, dict[str, Any]]] = []  # those that are asked again are few, or there is no time for them
-        for number, inputs in enumerate(questions):
-            benchmark.run(inputs, number)
+        again: list[tuple[int, Question]] = []  # those that are asked again are few, or there is no time for them
+        for number, (inputs, resized) in enumerate(questions):
+            benchmark.run(inputs, number, resized)
             say(f"question {number + 1} is answered by every method")
             if time.monotonic() < end or benchmark.rounds < ROUNDS:
-                again.append((number, inputs))
+                again.append((number, (inputs, resized)))
         while again and (benchmark.rounds < ROUNDS or time.monotonic() < end):
-            number, inputs = again[benchmark.rounds % len(again)]
-            benchmark.run(inputs, number)
+            number, (inputs, resized) = again[benchmark.rounds % len(again)]
+            benchmark.run(inputs, number, resized)
             say(f"question {number + 1} is answered again, in all {benchmark.rounds} rounds")
     if request.shape:
         return benchmark.results(request.shape, "random", asdict(request.prompt))
@@ -129,9 +134,9 @@ def _check(request: Request) -> None:
     if request.dtype not in DTYPES:
         raise ValueError(f"--dtype is {request.dtype!r}, but must be one of {', '.join(DTYPES)}")
     _check_questions(request)
-    unknown = [method for method in request.methods if method not in METHODS]
+    unknown = [method for method in request.methods if method not in EVERY_METHOD]
     if unknown or not request.methods:
-        raise ValueError(f"--methods has {', '.join(unknown) or 'none'}, but must be of {', '.join(METHODS)}")
+        raise ValueError(f"--methods has {', '.join(unknown) or 'none'}, but must be of {', '.join(EVERY_METHOD)}")
     if len(set(request.methods)) < len(request.methods):
         raise ValueError(f"--methods is {','.join(request.methods)}, but must name each method once")
     check_ratio("--keep-ratio", request.settings.keep_ratio, zero_allowed=False)
@@ -148,22 +153,26 @@ def _check_questions(request: Request) -> None:
         )
     if request.pairs and request.task:
         raise ValueError("give --pairs or --task, not both")
+    if request.task and "resized" in request.methods:
+        raise ValueError("--methods has resized, which needs the pictures of --pairs: leave it or --task out")
     if request.data and not request.task:
         raise ValueError("--data has the questions of --task: name that as well")
     if request.shape:
         shapes.check_prompt(request.shape, request.prompt)
 
 
-def _model_and_questions(
-    request: Request, device: torch.device, console: Console
-) -> tuple[Any, Iterator[dict[str, Any]]]:
+def _model_and_questions(request: Request, device: torch.device, console: Console) -> tuple[Any, Iterator[Question]]:
+    """The model, and each question as a processor makes it, with what it makes of a smaller image where "resized" is
+    measured so, else None."""
+    resizes = "resized" in request.methods
     if request.shape:
         with console.status(f"building {request.shape} with random weights"):
             usual = "bfloat16" if device.type == "cuda" else "float32"
             dtype = getattr(torch, usual if request.dtype == "auto" else request.dtype)
             with _said_of_attention(request.attention):
                 model = shapes.build(request.shape, device, dtype, request.attention)
-        return model, iter([shapes.inputs(request.shape, model, request.prompt)])
+        smaller = shapes.resized(request.shape, model, request.prompt, request.settings.keep_ratio) if resizes else None
+        return model, iter([(shapes.inputs(request.shape, model, request.prompt), smaller)])
     checkpoint = str(request.checkpoint)
     if request.task:
         from ..evaluation.prompts import task_prompts
@@ -174,7 +183,8 @@ def _model_and_questions(
             "trust_remote_code": request.trust_remote_code,
         }  # fmt: skip
         with _said_of_attention(request.attention):
-            return task_prompts(checkpoint, request.task, request.data, request.limit, log, **options)
+            model, prompts = task_prompts(checkpoint, request.task, request.data, request.limit, log, **options)
+            return model, ((inputs, None) for inputs in prompts)
     pairs = read_pairs(request.pairs, request.limit)
     for image, _ in pairs:  # one that cannot be read is named before anything is measured
         open_image(image)
@@ -184,7 +194,20 @@ def _model_and_questions(
     if request.attention:
         with _said_of_attention(request.attention):
             model.set_attn_implementation(request.attention)
-    return model, (dict(question_inputs(model, processor, open_image(image), text)) for image, text in pairs)
+    resizer = None
+    if resizes:
+        check_resizable(model, processor)
+        if scales_by_area(processor):
+            resizer = Resizer(processor, model.config, request.settings.keep_ratio)
+
+    def question(image: Image.Image, text: str) -> Question:
+        inputs = question_inputs(model, processor, image, text)
+        if resizer is None:
+            return dict(inputs), None
+        (smaller,) = resizer([image], inputs)
+        return dict(inputs), dict(question_inputs(model, resizer.processor, smaller, text))
+
+    return model, (question(open_image(image), text) for image, text in pairs)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import copy
 import inspect
 import statistics
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from .summary import in_turn, paired_ratio, spread
 
 PUBLISHED = registry.PUBLISHED_DIVPRUNE.name
 METHODS = ("original", "zspa", "relevance", "divprune", PUBLISHED, "limit")
+EVERY_METHOD = tuple(dict.fromkeys([*METHODS, *registry.METHODS]))  # with those that are measured only if named
 UNPRUNED = ("original", "limit")  # methods that select nothing
 BASELINES = ("limit", PUBLISHED, "original")  # what the others are compared with
 SAMPLES = 3  # questions whose memory is measured, as in the paper's Table 3
@@ -53,12 +54,35 @@ class Settings:
         return sum(sizes) if method == "original" else sum(map(self.pruner(method).budget, sizes))
 
 
+@dataclass(frozen=True)
+class Given:
+    """What the methods are given of a question.
+
+    Attributes:
+        inputs: what the processor makes of it.
+        packed: the inputs of "limit"; empty where it is not measured.
+        resized: what the processor makes of it with the image scaled, for "resized"; empty where features are averaged.
+    """
+
+    inputs: dict[str, Any]
+    packed: dict[str, Any] = field(default_factory=dict)
+    resized: dict[str, Any] = field(default_factory=dict)
+
+    def scales(self, method: str) -> bool:
+        """Whether the method is given a smaller image."""
+        return method == "resized" and bool(self.resized)
+
+    def selects(self, method: str) -> bool:
+        return method not in UNPRUNED and not self.scales(method)
+
+
 class InterleavedBenchmark:
     """All methods answer the same questions, one after the other in an order drawn anew for each: a method is slower
     after one that leaves much memory to be given back.
 
     The method "limit" is what pruning would cost if choosing cost nothing: the stock model encodes the image, and then
-    answers given the embeddings, the mask and the positions that "zspa" would have made.
+    answers given the embeddings, the mask and the positions that "zspa" would have made. "resized" is the unpruned
+    model with the image at as many tokens, or, where it is given none so small, with averages of the image's features.
 
     Args:
         model: a pruning model.
@@ -72,6 +96,7 @@ class InterleavedBenchmark:
         self.stock = stock_view(model)
         self.asked: list[int] = []  # which question each round was about
         self.vision: list[float] = []
+        self.vision_resized: list[float] = []
         self.selection: dict[str, list[float]] = {method: [] for method in self.methods}
         self.answers: dict[str, list[tuple[float, float]]] = {method: [] for method in self.methods}
         self.sizes: dict[str, list[dict[str, Any]]] = {method: [] for method in self.methods}
@@ -82,41 +107,48 @@ class InterleavedBenchmark:
         return len(self.asked)
 
     @torch.no_grad()
-    def run(self, inputs: dict[str, Any], question: int = 0) -> None:
+    def run(self, inputs: dict[str, Any], question: int = 0, resized: dict[str, Any] | None = None) -> None:
         """Answers one question by every method.
 
         Args:
             inputs: what the processor makes of it, on the model's device.
             question: its number; the first questions have their memory measured when they are new.
+            resized: what the processor makes of it with the image scaled, for "resized".
         """
         tokens, prompts = self.model.visual_and_prompt_tokens(**inputs)
         packed = packed_prompt(self.model, inputs, self.settings.pruner("limit")) if "limit" in self.methods else {}
-        sizes = tuple(map(len, tokens))
+        given, sizes = Given(inputs, packed, resized or {}), tuple(map(len, tokens))
         if sizes not in self._warm:  # a GPU may compile or choose what it runs for each size
             self._warm.add(sizes)
             for method in self.methods:
-                self._answer(method, inputs, packed)
-                if method not in UNPRUNED:
+                self._answer(method, given)
+                if given.selects(method):
                     self.settings.pruner(method)(tokens, prompts)
         if question not in self.asked and len(self.sizes[self.methods[0]]) < SAMPLES:
             for method in self.methods:
-                self.sizes[method].append(self._size(method, inputs, packed, sizes))
+                self.sizes[method].append(self._size(method, given, sizes))
         vision = seconds(lambda: self._encode(inputs), self.model.device)
+        of_resized = seconds(lambda: self._encode(resized), self.model.device) if resized else vision
         selection, answers = {}, {}
         for method in in_turn(self.methods, self.rounds):
-            if method not in UNPRUNED:
+            if given.selects(method):
                 select = partial(self.settings.pruner(method), tokens, prompts)
                 selection[method] = seconds(select, self.model.device)
-            answers[method] = self._answer(method, inputs, packed)[0]
+            answers[method] = self._answer(method, given)[0]
             self.advance()
-        self._add(question, vision, selection, answers)
+        self._add(question, (vision, of_resized), selection, answers)
 
     def _add(
-        self, question: int, vision: float, selection: dict[str, float], answers: dict[str, tuple[float, float]]
+        self,
+        question: int,
+        vision: tuple[float, float],
+        selection: dict[str, float],
+        answers: dict[str, tuple[float, float]],
     ) -> None:
         """Counts a round, which is whole: what fails in one leaves no method with more times than another."""
         self.asked.append(question)
-        self.vision.append(vision)
+        self.vision.append(vision[0])
+        self.vision_resized.append(vision[1])
         for method, answer in answers.items():
             self.answers[method].append(answer)
             self.selection[method] += [selection[method]] if method in selection else []
@@ -147,7 +179,7 @@ class InterleavedBenchmark:
             row = {
                 "method": method,
                 "answers": self.rounds,
-                "vision": spread(self.vision),
+                "vision": spread(self.vision_resized if method == "resized" else self.vision),
                 "selection": spread(self.selection[method]) if self.selection[method] else None,
                 "first_token": spread(first),
                 "per_token": spread((t - f) / steps for f, t in self.answers[method]),
@@ -175,7 +207,7 @@ class InterleavedBenchmark:
             if names[0] in given:
                 getattr(self.stock, f"get_{modality}_features")(**given)
 
-    def _answer(self, method: str, inputs: dict[str, Any], packed: dict[str, Any]) -> tuple[tuple[float, float], Any]:
+    def _answer(self, method: str, given: Given) -> tuple[tuple[float, float], Any]:
         """Seconds until the first and until the last token, and the cache that is left."""
         clock = FirstTokenClock(self.model.device)
         options = {
@@ -184,23 +216,25 @@ class InterleavedBenchmark:
             "stopping_criteria": StoppingCriteriaList([clock]),
         }  # fmt: skip
         if method == "limit":
-            self._encode(inputs)
-            output = self.stock.generate(**packed, **options)
+            self._encode(given.inputs)
+            output = self.stock.generate(**given.packed, **options)
+        elif given.scales(method):
+            output = self.model.generate(**given.resized, zspa_keep_ratio=1.0, **options)
         else:
-            output = self.model.generate(**inputs, **self.settings.asked_of_generate(method), **options)
+            output = self.model.generate(**given.inputs, **self.settings.asked_of_generate(method), **options)
         return (clock.first_token, clock.now()), cache_of(output)
 
-    def _size(
-        self, method: str, inputs: dict[str, Any], packed: dict[str, Any], tokens: tuple[int, ...]
-    ) -> dict[str, Any]:
+    def _size(self, method: str, given: Given, tokens: tuple[int, ...]) -> dict[str, Any]:
         found: list[int] = []
 
         def answer() -> None:
-            found.append(cache_bytes(self._answer(method, inputs, packed)[1]))
+            found.append(cache_bytes(self._answer(method, given)[1]))
 
         memory = peak_memory(answer, self.model.device)
         memory["total"] = memory["tensors"] + self.model.get_memory_footprint()
         kept = self.settings.kept(method, tokens)
+        if given.scales(method):
+            kept = sum(map(len, self.model.visual_and_prompt_tokens(**given.resized)[0]))
         return {"visual_tokens": sum(tokens), "kept": kept, "cache_bytes": found[0], "peak_memory": memory}
 
 

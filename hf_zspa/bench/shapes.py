@@ -16,6 +16,8 @@ import torch
 from transformers import CONFIG_MAPPING, AutoConfig
 
 from ..checkpoints.families import FAMILIES, Family
+from ..evaluation.resizing import largest_grid
+from ..pruners.one_by_one import OneByOne
 
 SMALL_LAYERS = 2  # of the language model and of the vision tower in the "-small" shapes; the widths stay
 SMALL_EXPERTS = 8  # of a mixture there
@@ -166,6 +168,23 @@ def inputs(name: str, model, prompt: Prompt = Prompt()) -> dict[str, torch.Tenso
     for types_of in types:  # the second from 5.4 or so on
         given[types_of] = (ids == placeholder) * (2 if prompt.frames else 1)
     return {key: (v.to(model.dtype) if v.is_floating_point() else v).to(model.device) for key, v in given.items()}
+
+
+def resized(name: str, model, prompt: Prompt, keep_ratio: float) -> dict[str, torch.Tensor] | None:
+    """The same prompt with images of as many tokens as are kept, where they may be of any size; None for models that
+    see one square, whose features are averaged.
+
+    Raises:
+        ValueError: the model has neither.
+    """
+    known = shape(name)
+    if not known.packed:
+        if [size for size, _ in known.family.typical(known.config)] == ["any"]:
+            return None
+        raise ValueError(f"--methods has resized, which {name} has not: leave it out")
+    rows, columns = (side // 2 for side in prompt.patches)  # four patches are a token
+    rows, columns = largest_grid(rows, columns, OneByOne(keep_ratio).budget(rows * columns))
+    return inputs(name, model, replace(prompt, patches=(2 * rows, 2 * columns)))
 
 
 def _pixels(known: Shape, size: tuple, prompt: Prompt, kind: str, generator: torch.Generator) -> dict[str, Any]:

@@ -131,7 +131,10 @@ def bench_command(
     ] = "72x72",
     methods: Annotated[
         str | None,
-        typer.Option(help="Some of original, zspa, relevance, divprune, divprune (published), limit; by default all."),
+        typer.Option(
+            help="Some of original, zspa, relevance, divprune, divprune (published), limit, which are the default, "
+            "weighted, dpp, conditional_dpp, mmtok, par, tome, resized, random."
+        ),
     ] = None,
     keep_ratio: Annotated[float, ratio(help="Share of tokens kept, (0, 1].")] = 0.1,
     core_ratio: Annotated[float, ratio(help="Share of those chosen by relevance, [0, 1].")] = 0.2,

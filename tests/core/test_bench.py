@@ -20,6 +20,7 @@ from hf_zspa.bench.clock import TensorMemory
 from hf_zspa.bench.measure import (
     METHODS,
     SAMPLES,
+    Given,
     InterleavedBenchmark,
     Settings,
     packed_prompt,
@@ -91,7 +92,7 @@ def test_the_original_is_the_stock_model_and_the_others_prune(pair, monkeypatch)
     monkeypatch.setattr(pair.model, "prune_visuals", lambda *a, **k: pruned.append(1) or prune(*a, **k))
     for method in METHODS:
         del pruned[:]
-        benchmark._answer(method, inputs, packed)
+        benchmark._answer(method, Given(inputs, packed))
         assert len(pruned) == (method not in ("original", "limit"))
 
 
@@ -194,12 +195,34 @@ def test_shapes_prune_batches_of_several_images(name, monkeypatch):
     selected = model.select_visual_tokens(**given)
     assert [len(kept) for kept in selected] == [int(max(1, tokens / 20 + 0.5))] * 4
     methods = tuple(method for method in METHODS if method != "limit" or takes_embeddings(model))
-    assert ("limit" in methods) == (shapes.SHAPES[name].family.model_type not in ("gemma3", "gemma4", "paligemma"))
     benchmark = InterleavedBenchmark(model, Settings(new_tokens=2), methods)
     benchmark.run(shapes.inputs(name, model, shapes.Prompt(**size)))
     samples = {row["method"]: row["samples"][0] for row in benchmark.rows()}
     original, pruned = samples["original"], samples["zspa"]
     assert original["cache_bytes"] > pruned["cache_bytes"] and pruned["kept"] == round(tokens / 20)
+
+
+@pytest.mark.parametrize("name", ["qwen2.5-vl-7b", "llava-1.5-7b", "internvl3-8b"])
+def test_resized_is_a_smaller_image_or_averages_or_refused(name, monkeypatch):
+    model = tiny_model(name, monkeypatch)
+    prompt = shapes.Prompt(patches=(16, 24)) if name.startswith("qwen") else shapes.Prompt()
+    if name == "internvl3-8b":
+        with pytest.raises(ValueError, match="--methods has resized, which internvl3-8b has not: leave it out"):
+            shapes.resized(name, model, prompt, 0.1)
+        return
+    smaller = shapes.resized(name, model, prompt, 0.1)
+    benchmark = InterleavedBenchmark(model, Settings(new_tokens=2), ("original", "zspa", "resized", "random"))
+    benchmark.run(shapes.inputs(name, model, prompt), 0, smaller)
+    rows = {row["method"]: row for row in benchmark.rows()}
+    kept = {method: row["samples"][0]["kept"] for method, row in rows.items()}
+    if name.startswith("qwen"):
+        assert kept == {"original": 96, "zspa": 10, "resized": 2 * 3, "random": 10}
+        assert rows["resized"]["selection"] is None and rows["resized"]["vision"] != rows["zspa"]["vision"]
+    else:
+        assert kept == {"original": 576, "zspa": 58, "resized": 49, "random": 58}
+        assert rows["resized"]["selection"] and rows["resized"]["vision"] == rows["zspa"]["vision"]
+    sizes = {method: row["samples"][0]["cache_bytes"] for method, row in rows.items()}
+    assert sizes["resized"] < sizes["zspa"] == sizes["random"] < sizes["original"]
 
 
 def test_a_shape_has_videos(monkeypatch):

@@ -49,6 +49,7 @@ def test_bench_on_the_embedded_checkpoint(tmp_path, monkeypatch, capsys):
             ["--shape", "llava-1.5-7b-small", "--frames", "8"],
             "--patches and --frames are for qwen2-vl-7b, qwen2.5-vl-7b",
         ),
+        (["embedded", "--methods", "zspa,vtw"], "--methods has vtw, but must be of original, zspa, relevance"),
         (["--shape", "llava-2"], "--shape is 'llava-2', but must be one of llava-1.5-7b"),
         (["embedded", "--table", "1"], "--table is 1, but must be 3"),
         (["embedded", "--dtype", "int8"], "--dtype is 'int8'"),
@@ -76,6 +77,35 @@ def test_bad_input_is_named_and_leaves_nothing(arguments, message, tmp_path, mon
         main()
     assert stop.value.code == 1 and message in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("checkpoint", ["embedded", "embedded-qwen"])
+def test_pictures_are_resized(tmp_path, monkeypatch, capsys, checkpoint):
+    """To the largest square within 14 of 144 tokens: by averages, or by a smaller picture."""
+    arguments = [
+        checkpoint,
+        "--limit",
+        "1",
+        "--seconds",
+        "0.1",
+        "--new-tokens",
+        "2",
+        "--methods",
+        "original,resized,tome",
+    ]
+    monkeypatch.setattr("sys.argv", ["hf-zspa", "bench", *arguments, "-o", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 0, capsys.readouterr().err
+    rows = {row["method"]: row for row in json.loads((tmp_path / "out" / "results.json").read_text())["rows"]}
+    assert rows["resized"]["samples"][0]["kept"] == 9 and rows["tome"]["samples"][0]["kept"] == 14
+    assert (rows["resized"]["selection"] is None) == (checkpoint == "embedded-qwen")
+
+
+def test_resized_needs_pictures():
+    request = command.Request(Settings(), "embedded", methods=("resized",), task="mmmu_val")
+    with pytest.raises(ValueError, match="resized, which needs the pictures of --pairs"):
+        command.bench(request, Console())
 
 
 def test_limit_is_left_out_where_a_model_has_none_and_refused_where_it_was_asked_for(monkeypatch, capsys):
