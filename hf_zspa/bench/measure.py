@@ -239,8 +239,11 @@ class InterleavedBenchmark:
 
 
 def takes_embeddings(model) -> bool:
-    """Whether the stock class generates from embeddings, as "limit" does."""
-    return "inputs_embeds" in inspect.signature(stock_view(model).prepare_inputs_for_generation).parameters
+    """Whether the stock class generates from embeddings alone, as "limit" does: it may refuse them, or need to be told
+    which tokens are an image's."""
+    stock = stock_view(model)
+    takes, needs = (inspect.signature(call).parameters for call in (stock.prepare_inputs_for_generation, stock.forward))
+    return "inputs_embeds" in takes and "token_type_ids" not in needs
 
 
 def stock_view(model):
