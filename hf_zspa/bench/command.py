@@ -93,7 +93,7 @@ def _possible(methods: tuple[str, ...], model: Any, console: Console) -> tuple[s
     """The methods without "limit" where the model has none; raises `ValueError` where it was asked for by name."""
     if "limit" not in methods or takes_embeddings(model):
         return methods
-    reason = f"generate of {model.config.model_type} takes no embeddings"
+    reason = f"generate of {model.config.model_type} cannot go on from embeddings alone"
     if methods != METHODS:
         raise ValueError(f"--methods has limit, but {reason}: leave it out")
     console.print(f"limit is left out: {reason}")

@@ -82,7 +82,7 @@ class InterleavedBenchmark:
 
     The method "limit" is what pruning would cost if choosing cost nothing: the stock model encodes the image, and then
     answers given the embeddings, the mask and the positions that "zspa" would have made. "resized" is the unpruned
-    model with the image at as many tokens, or, where it is given none so small, with averages of the image's features.
+    model with the image at no more tokens, or, where it is given none so small, with averages of the image's features.
 
     Args:
         model: a pruning model.

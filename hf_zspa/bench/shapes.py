@@ -6,7 +6,7 @@
 import inspect
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -22,8 +22,9 @@ from ..pruners.one_by_one import OneByOne
 SMALL_LAYERS = 2  # of the language model and of the vision tower in the "-small" shapes; the widths stay
 SMALL_EXPERTS = 8  # of a mixture there
 TEXT = 40  # tokens of the prompt beside the visual ones
+WORDS = (1000, 30000)  # they are drawn from these ids, which no shape has for its images
 VISUAL = "visual"  # a visual token in what a processor writes for an image
-Runs = list[tuple[Any, int | None]]
+Runs = Sequence[Sequence[Any]]  # of a token, or of such runs, and how many there are
 
 
 @dataclass(frozen=True)
@@ -33,27 +34,29 @@ class Shape:
     Attributes:
         config: what `config.json` says, for `AutoConfig.for_model`.
         pixels: the shape of an image's pixels, or of one of its patches where it is packed.
-        packed: images and videos are of any size.
-        joined: the tiles of all images are one after the other.
-        rows: the tiles of a prompt's images are a row.
-        masked: there is a mask of the patches, all of which are there.
+        packed: images are of any size.
+        videos: so are videos, and their frames stand at placeholders of their own, one behind the other.
+        tiles_joined: the tiles of all images are one after the other.
+        tiles_in_rows: the tiles of a prompt's images are a row.
+        patch_mask: there is a mask of the patches, all of which are there.
         size: what the processor says of an image's size, or that size where it says nothing.
-        places: rows and columns of the patches, where the size of an image is the place (x, y) of each.
+        patch_places: rows and columns of the patches, where the size of an image is the place (x, y) of each.
         markers: the `zspa_image_marker_ids`.
         image: what the processor writes for an image: runs of a token, or of such runs, and how many there are; None
             is the number of its visual tokens.
     """
 
     config: dict[str, Any]
-    pixels: tuple[int, ...]
+    pixels: Sequence[int]
     packed: bool = False
-    joined: bool = False
-    rows: bool = False
-    masked: bool = False
-    size: tuple[Any, ...] = ()
-    places: tuple[int, int] | None = None
+    videos: bool = False
+    tiles_joined: bool = False
+    tiles_in_rows: bool = False
+    patch_mask: bool = False
+    size: Sequence[Any] = ()
+    patch_places: tuple[int, int] | None = None
     markers: list[Any] | None = None
-    image: Runs = ((VISUAL, None),)  # type: ignore[assignment]
+    image: Runs = ((VISUAL, None),)
 
     @property
     def family(self) -> Family:
@@ -70,7 +73,8 @@ class Shape:
         vision |= {"fullatt_block_indexes": [1]} if "fullatt_block_indexes" in vision else {}
         vision |= {"deepstack_visual_indexes": [0]} if "deepstack_visual_indexes" in vision else {}
         text |= {"num_hidden_layers": SMALL_LAYERS}
-        text |= {"layer_types": text["layer_types"][-SMALL_LAYERS:]} if "layer_types" in text else {}
+        kinds = list(dict.fromkeys(text.get("layer_types", ())))
+        text |= {"layer_types": (kinds * SMALL_LAYERS)[:SMALL_LAYERS]} if kinds else {}
         text |= {"num_kv_shared_layers": 0} if "num_kv_shared_layers" in text else {}
         text |= {name: SMALL_EXPERTS for name in ("num_experts", "n_routed_experts") if name in text}
         return replace(self, config=self.config | {"vision_config": vision, "text_config": text})
@@ -137,11 +141,12 @@ def build(name: str, device: torch.device, dtype: torch.dtype, attention: str | 
 def check_prompt(name: str, prompt: Prompt) -> None:
     """Raises `ValueError` for a video, or a size of images, where the shape has neither, and as `shape`."""
     known = shape(name)
-    if (prompt.patches != Prompt.patches or prompt.frames) and not known.packed:
+    if prompt.patches != Prompt.patches and not known.packed:
         others = ", ".join(other for other in published() if SHAPES[other].packed)
-        raise ValueError(f"--patches and --frames are for {others}: {name} has images of one size, no videos")
-    if prompt.frames and "video_token_id" not in known.config:
-        raise ValueError(f"--frames is {prompt.frames}, but {name} has no videos here")
+        raise ValueError(f"--patches is for {others}: {name} has images of one size")
+    if prompt.frames and not known.videos:
+        others = " and ".join(other for other in published() if SHAPES[other].videos)
+        raise ValueError(f"--frames is {prompt.frames}, but {name} has no videos here: {others} have")
 
 
 def inputs(name: str, model, prompt: Prompt = Prompt()) -> dict[str, torch.Tensor]:
@@ -155,18 +160,18 @@ def inputs(name: str, model, prompt: Prompt = Prompt()) -> dict[str, torch.Tenso
     generator = torch.Generator().manual_seed(0)
     kind = "video" if prompt.frames else "image"
     size = (max(1, prompt.frames // 2), *prompt.patches) if known.packed else known.size
-    if known.places:
-        size = tuple((x, y) for y in range(known.places[0]) for x in range(known.places[1]))
+    if known.patch_places:
+        size = tuple((x, y) for y in range(known.patch_places[0]) for x in range(known.patch_places[1]))
     given = _pixels(known, size, prompt, kind, generator)
     placeholder = getattr(config, f"{kind}_token_id")
     tokens = [*_written(known.image, known.family.layout(config.to_dict(), size).count, placeholder)]
-    text = torch.randint(5, 30000, (prompt.batch, TEXT), generator=generator)
+    text = torch.randint(*WORDS, (prompt.batch, TEXT), generator=generator)
     image = torch.tensor([tokens * prompt.images] * prompt.batch)
     ids = torch.cat([text[:, : TEXT // 4], image, text[:, TEXT // 4 :]], 1)
     given |= {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     types = {"token_type_ids", "mm_token_type_ids"} & {*inspect.signature(model.forward).parameters}
-    for types_of in types:  # the second from 5.4 or so on
-        given[types_of] = (ids == placeholder) * (2 if prompt.frames else 1)
+    for name_of_types in types:  # the second from 5.4 or so on
+        given[name_of_types] = (ids == placeholder) * (2 if prompt.frames else 1)
     return {key: (v.to(model.dtype) if v.is_floating_point() else v).to(model.device) for key, v in given.items()}
 
 
@@ -181,26 +186,26 @@ def resized(name: str, model, prompt: Prompt, keep_ratio: float) -> dict[str, to
     if not known.packed:
         if [size for size, _ in known.family.typical(known.config)] == ["any"]:
             return None
-        raise ValueError(f"--methods has resized, which {name} has not: leave it out")
+        raise ValueError(f"--methods has resized, which is not for the shape {name}: leave it out")
     rows, columns = (side // 2 for side in prompt.patches)  # four patches are a token
     rows, columns = largest_grid(rows, columns, OneByOne(keep_ratio).budget(rows * columns))
     return inputs(name, model, replace(prompt, patches=(2 * rows, 2 * columns)))
 
 
-def _pixels(known: Shape, size: tuple, prompt: Prompt, kind: str, generator: torch.Generator) -> dict[str, Any]:
+def _pixels(known: Shape, size: Sequence[Any], prompt: Prompt, kind: str, generator: torch.Generator) -> dict[str, Any]:
     """The pixels of all images, and what the processor says beside them."""
     count = prompt.batch * prompt.images
     pixels = torch.randn(count * (math.prod(size) if known.packed else 1), *known.pixels, generator=generator)
-    if known.joined:
+    if known.tiles_joined:
         pixels = pixels.flatten(0, 1)
-    elif known.rows:
+    elif known.tiles_in_rows:
         pixels = pixels.reshape(prompt.batch, -1, *known.pixels[1:])
     given = {"pixel_values_videos" if kind == "video" else "pixel_values": pixels}
-    if known.masked:
+    if known.patch_mask:
         given["pixel_attention_mask"] = torch.ones(pixels.shape[:2], dtype=torch.long)
     if known.family.size and size:
         sizes = torch.tensor([size] * count)
-        given[known.family.size.replace("image", kind)] = sizes.flatten(0, 1) if known.joined else sizes
+        given[known.family.size.replace("image", kind)] = sizes.flatten(0, 1) if known.tiles_joined else sizes
     return given
 
 

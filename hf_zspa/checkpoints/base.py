@@ -69,18 +69,18 @@ def known_family(folder: Path, config: dict) -> Family:
         likeness, nearest = max((_likeness(config, other), other.model_type) for other in FAMILIES.values())
         raise ValueError(
             f"{folder} is of model type {config.get('model_type')!r}, but must be one of {', '.join(FAMILIES)}"
-            + (f"; the nearest is {nearest}" if likeness >= 0.5 else "")
+            + (f"; the nearest is {nearest}" if likeness >= 0.65 else "")
             + ". How a family is added stands in docs/extending.md"
         )
     return family
 
 
 def _likeness(config: dict, family: Family) -> float:
-    """How near a model is to a family: one for each part that is a model of the family's kinds, and up to one for its
-    own type's spelling."""
+    """How near a model is to a family: something for each part that is a model of the family's kinds, and up to one for
+    the spelling of its own type."""
     parts = (config.get("text_config"), family.text), (config.get("vision_config"), family.vision)
     shared = sum(isinstance(part, dict) and part.get("model_type") in kinds for part, kinds in parts)
-    return shared + SequenceMatcher(None, str(config.get("model_type")), family.model_type).ratio()
+    return 0.4 * shared + SequenceMatcher(None, str(config.get("model_type")), family.model_type).ratio()
 
 
 def family_of(folder: Path, config: dict) -> Family:
@@ -99,7 +99,8 @@ def family_of(folder: Path, config: dict) -> Family:
         )
     family = known_family(folder, config)
     named = config.get("architectures") or []
-    if "mm_vision_tower" in config or (named and not {family.stock, family.published_as} & {*named}):
+    is_stock = family.stock in named or (family.published_as is not None and family.published_as in named)
+    if "mm_vision_tower" in config or (named and not is_stock):
         raise ValueError(
             f"{folder} is of the architecture {', '.join(map(str, named)) or 'of the original LLaVA code'}, but must "
             f"be of {family.stock}: take the checkpoint that was made for transformers (its name often ends in -hf)"

@@ -49,8 +49,8 @@ def load_tokenizer(folder: Path):
         raise ValueError(f"{folder} has no tokenizer: none of the files {', '.join(TOKENIZER_FILES)}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        if not getattr(tokenizer, "is_fast", False) and (folder / "tokenizer.json").is_file():
-            # As the processor does, where mistral-common is installed and transformers would read tekken.json.
+        if all((folder / name).is_file() for name in ("tekken.json", "tokenizer.json")):
+            # As the processor does; where mistral-common is installed transformers would read the first of the two.
             tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
     except (ImportError, LookupError, OSError, StrictDataclassError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]  # the config is read, too
@@ -95,7 +95,8 @@ def marker_ids(tokenizer, markers: Iterable[str], opener: str) -> list[int | lis
     if found:
         return found
     spelled = [tokenizer.encode(opener + marker + opener, add_special_tokens=False)[:-1] for marker in markers]
-    if opener not in vocabulary or any(len(ids) < 2 or tokenizer.unk_token_id in ids for ids in spelled):
+    opens = [vocabulary.get(opener)]
+    if any(len(ids) < 2 or ids[:1] != opens or tokenizer.unk_token_id in ids for ids in spelled):
         raise ValueError(f"the tokenizer lacks {', '.join(markers)}, by which the tiles of one image are told apart")
     return spelled
 

@@ -77,7 +77,7 @@ def fields_found(family: Family, tokenizer, chat_template: str | dict[str, str] 
     found: dict[str, Any] = {"zspa_query_start_ids": markers.start, "zspa_query_end_ids": markers.end}
     if family.image_markers:
         found["zspa_image_marker_ids"] = marker_ids(tokenizer, family.image_markers, family.image_opener)
-    special = special_token_ids(tokenizer, (*family.image_markers, *family.image_closers))
+    special = special_token_ids(tokenizer, (*family.image_markers, *family.image_closers, family.image_opener))
     return FIELDS | found | {"zspa_special_token_ids": special}
 
 

@@ -120,12 +120,14 @@ def bench_command(
             "qwen2.5-vl-7b, qwen3-vl-8b, qwen3-vl-30b-a3b, qwen3.5-9b, qwen3.5-35b-a3b, glm-4.1v-9b, "
             "glm-4.5v, kimi-k2.5, gemma-3-4b, gemma-4-e4b, paligemma-3b, mistral-small-3.1-24b, internvl3-8b, "
             "aya-vision-8b, command-a-vision, smolvlm2-2.2b, smolvlm-2.2b or lfm2-vl-1.6b; with -small, two "
-            "layers."
+            "layers and eight experts at most."
         ),
     ] = None,
     batch: Annotated[int, count(help="With --shape: prompts at once.")] = 1,
     images: Annotated[int, count(help="With --shape: images in a prompt.")] = 1,
-    frames: Annotated[int, typer.Option(min=0, help="With a Qwen or GLM shape: a video of so many frames.")] = 0,
+    frames: Annotated[
+        int, typer.Option(min=0, help="With qwen2-vl-7b or qwen2.5-vl-7b: a video of so many frames.")
+    ] = 0,
     patches: Annotated[
         str, typer.Option(help="With a Qwen, GLM or Kimi shape: rows and columns of patches; four are a token.")
     ] = "72x72",

@@ -154,10 +154,13 @@ def check_fields(fields: dict[str, Any], position_ids: tuple[str, ...]) -> None:
     check_choice("zspa_prompt_scope", values["zspa_prompt_scope"], SCOPES)
     check_choice("zspa_position_ids", values["zspa_position_ids"], position_ids)
     _check_ids("zspa_special_token_ids", values["zspa_special_token_ids"])
-    markers = values["zspa_image_marker_ids"]
-    if isinstance(markers, list):
-        markers = [i for marker in markers for i in (marker if isinstance(marker, list) and marker else [marker])]
-    _check_ids("zspa_image_marker_ids", markers)
+    markers = given = values["zspa_image_marker_ids"]
+    if isinstance(given, list):
+        markers = [i for marker in given for i in (marker if isinstance(marker, list) and marker else [marker])]
+    if not _are_ids(markers):
+        raise ValueError(
+            f"zspa_image_marker_ids has {given!r}, but a list of token ids, or of lists of them, must stand there"
+        )
     for name in ("zspa_query_start_ids", "zspa_query_end_ids"):
         sequences = values[name]
         if sequences is not None and not (isinstance(sequences, list) and all(sequences)):
@@ -167,8 +170,12 @@ def check_fields(fields: dict[str, Any], position_ids: tuple[str, ...]) -> None:
 
 
 def _check_ids(name: str, ids) -> None:
-    if ids is not None and not (isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids)):
+    if not _are_ids(ids):
         raise ValueError(f"{name} has {ids!r}, but a list of token ids (whole numbers from 0) must stand there")
+
+
+def _are_ids(ids) -> bool:
+    return ids is None or (isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids))
 
 
 def pruner_from_config(config, **given: Any) -> VisualTokenPruner | None:

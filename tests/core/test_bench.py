@@ -14,6 +14,7 @@ import tiny
 import torch
 from selection_profile import PARTS, profile
 from tiny_shapes import tiny_model
+from transformers import AutoConfig
 
 from hf_zspa.bench import shapes
 from hf_zspa.bench.clock import TensorMemory
@@ -169,7 +170,17 @@ BILLIONS = {  # of parameters, as their names say, or their cards where a vision
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
+TOKENS = {  # of an image; of those that have any size 4 x 6
+    "llava-1.5-7b": 576, "llava-next-7b": 576 + 48 * 49, "llava-onevision-7b": 729 + 54 * 55, "gemma-3-4b": 256,
+    "gemma-4-e4b": 256, "paligemma-3b": 256, "mistral-small-3.1-24b": 36 * 36, "internvl3-8b": 7 * 256,
+    "aya-vision-8b": 7 * 169, "command-a-vision": 7 * 256, "smolvlm2-2.2b": 17 * 81, "smolvlm-2.2b": 17 * 81,
+    "lfm2-vl-1.6b": 5 * 256,
+}  # fmt: skip
+QUICK = ("llava-1.5-7b", "qwen3-vl-8b", "lfm2-vl-1.6b")
+EACH = pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
+
+
+@EACH
 def test_a_shape_has_the_size_of_its_model(name):
     with torch.device("meta"):
         model = shapes.build(name, torch.device("meta"), torch.bfloat16)
@@ -183,18 +194,18 @@ def test_every_family_has_the_shape_of_a_published_model():
     assert {*FAMILIES} - {shape.config["model_type"] for shape in shapes.SHAPES.values()} == {"glm46v"}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@EACH
 def test_shapes_prune_batches_of_several_images(name, monkeypatch):
     """With every width divided, because nothing here depends on it."""
     model = tiny_model(name, monkeypatch)
     size = {"patches": (8, 12)} if shapes.SHAPES[name].packed else {}
     given = shapes.inputs(name, model, shapes.Prompt(batch=2, images=2, **size))
     tokens = int((given["input_ids"][0] == model.config.image_token_id).sum())
-    counts = {"llava-1.5-7b": 576, "llava-next-7b": 576 + 48 * 49, "smolvlm2-2.2b": 17 * 81, "lfm2-vl-1.6b": 1280}
-    assert tokens == 2 * counts.get(name, 24 if size else tokens // 2)
+    assert tokens == 2 * TOKENS.get(name, 24)
     selected = model.select_visual_tokens(**given)
     assert [len(kept) for kept in selected] == [int(max(1, tokens / 20 + 0.5))] * 4
     methods = tuple(method for method in METHODS if method != "limit" or takes_embeddings(model))
+    assert ("limit" in methods) == (name not in ("gemma-3-4b", "gemma-4-e4b", "paligemma-3b"))
     benchmark = InterleavedBenchmark(model, Settings(new_tokens=2), methods)
     benchmark.run(shapes.inputs(name, model, shapes.Prompt(**size)))
     samples = {row["method"]: row["samples"][0] for row in benchmark.rows()}
@@ -207,22 +218,42 @@ def test_resized_is_a_smaller_image_or_averages_or_refused(name, monkeypatch):
     model = tiny_model(name, monkeypatch)
     prompt = shapes.Prompt(patches=(16, 24)) if name.startswith("qwen") else shapes.Prompt()
     if name == "internvl3-8b":
-        with pytest.raises(ValueError, match="--methods has resized, which internvl3-8b has not: leave it out"):
+        with pytest.raises(
+            ValueError, match="--methods has resized, which is not for the shape internvl3-8b: leave it out"
+        ):
             shapes.resized(name, model, prompt, 0.1)
         return
     smaller = shapes.resized(name, model, prompt, 0.1)
     benchmark = InterleavedBenchmark(model, Settings(new_tokens=2), ("original", "zspa", "resized", "random"))
+    encode, encoded = benchmark._encode, []
+    monkeypatch.setattr(benchmark, "_encode", lambda given: encoded.append(len(given["pixel_values"])) or encode(given))
     benchmark.run(shapes.inputs(name, model, prompt), 0, smaller)
     rows = {row["method"]: row for row in benchmark.rows()}
     kept = {method: row["samples"][0]["kept"] for method, row in rows.items()}
     if name.startswith("qwen"):
         assert kept == {"original": 96, "zspa": 10, "resized": 2 * 3, "random": 10}
-        assert rows["resized"]["selection"] is None and rows["resized"]["vision"] != rows["zspa"]["vision"]
+        assert rows["resized"]["selection"] is None and encoded == [16 * 24, 4 * 6]  # patches
     else:
         assert kept == {"original": 576, "zspa": 58, "resized": 49, "random": 58}
-        assert rows["resized"]["selection"] and rows["resized"]["vision"] == rows["zspa"]["vision"]
+        assert rows["resized"]["selection"] and encoded == [1]
     sizes = {method: row["samples"][0]["cache_bytes"] for method, row in rows.items()}
     assert sizes["resized"] < sizes["zspa"] == sizes["random"] < sizes["original"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_small_shape_has_layers_of_the_kinds_that_its_model_has(name):
+    def kinds(name):
+        with torch.device("meta"):
+            return set(shapes.build(name, torch.device("meta"), torch.bfloat16).config.get_text_config().layer_types)
+
+    if hasattr(AutoConfig.for_model(**shapes.SHAPES[name].config).get_text_config(), "layer_types"):
+        assert kinds(f"{name}-small") == kinds(name)
+
+
+def test_no_word_of_a_prompt_stands_for_an_image(monkeypatch):
+    model = tiny_model("lfm2-vl-1.6b", monkeypatch)
+    given = shapes.inputs("lfm2-vl-1.6b", model, shapes.Prompt(batch=64))
+    assert (given["input_ids"] == model.config.image_token_id).sum(1).unique().tolist() == [1280]
 
 
 def test_a_shape_has_videos(monkeypatch):

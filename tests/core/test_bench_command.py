@@ -43,11 +43,11 @@ def test_bench_on_the_embedded_checkpoint(tmp_path, monkeypatch, capsys):
         (["--shape", "llava-1.5-7b-small", "--attention", "flash_attention_2"], "--attention is 'flash_attention_2'"),
         (
             ["--shape", "llava-1.5-7b-small", "--patches", "8x8"],
-            "--patches and --frames are for qwen2-vl-7b, qwen2.5-vl-7b",
+            "--patches is for qwen2-vl-7b, qwen2.5-vl-7b",
         ),
         (
-            ["--shape", "llava-1.5-7b-small", "--frames", "8"],
-            "--patches and --frames are for qwen2-vl-7b, qwen2.5-vl-7b",
+            ["--shape", "qwen3-vl-8b-small", "--frames", "8"],
+            "--frames is 8, but qwen3-vl-8b-small has no videos here: qwen2-vl-7b and qwen2.5-vl-7b have",
         ),
         (["embedded", "--methods", "zspa,vtw"], "--methods has vtw, but must be of original, zspa, relevance"),
         (["--shape", "llava-2"], "--shape is 'llava-2', but must be one of llava-1.5-7b"),
@@ -113,8 +113,10 @@ def test_limit_is_left_out_where_a_model_has_none_and_refused_where_it_was_asked
     monkeypatch.setattr(command, "_measure", lambda request, *_: {"methods": request.methods})
     request = command.Request(Settings(), shape="paligemma-3b")
     assert command.bench(request, Console()) == {"methods": tuple(m for m in METHODS if m != "limit")}
-    assert "limit is left out: generate of paligemma takes no embeddings" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="--methods has limit, but generate of paligemma takes no embeddings"):
+    assert "limit is left out: generate of paligemma cannot go on from embeddings alone" in capsys.readouterr().out
+    with pytest.raises(
+        ValueError, match="--methods has limit, but generate of paligemma cannot go on from embeddings alone"
+    ):
         command.bench(replace(request, methods=("limit", "zspa")), Console())
 
 

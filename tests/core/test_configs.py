@@ -1,6 +1,7 @@
 """The presets in configs/, and fields that are edited by hand."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -141,3 +142,15 @@ def test_no_entry_of_a_stock_config_is_taken_for_a_misspelt_field(model_type):
     names = {*config, *config["vision_config"], *config.get("text_config", {}), *GenerationConfig().to_dict()}
     assert len(names) > 60
     assert not [name for name in names if meant_by(name)]
+
+
+@pytest.mark.parametrize("markers", [None, [], [7], [7, [8, 9]], [[7]]])
+def test_what_marks_an_image_is_tokens_or_sequences_of_them(markers):
+    check_fields({"zspa_image_marker_ids": markers}, ("preserve",))
+
+
+@pytest.mark.parametrize("markers", ["abc", 7, [[]], [1, [2, -1]], [True], [[True]], [[[1]]], [None], [1.0], {"a": 1}])
+def test_other_markers_of_an_image_are_refused_as_they_were_typed(markers):
+    words = f"zspa_image_marker_ids has {markers!r}, but a list of token ids, or of lists of them, must stand there"
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}$"):
+        check_fields({"zspa_image_marker_ids": markers}, ("preserve",))

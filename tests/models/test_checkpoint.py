@@ -137,6 +137,14 @@ REFUSED_BASES = {
         lambda base: edit_config(base, architectures=["LlavaForSequenceClassification"]),
         "is of the architecture LlavaForSequenceClassification, but must be of LlavaForConditionalGeneration",
     ),
+    "no name of a class": (
+        lambda base: edit_config(base, architectures=[None]),
+        "is of the architecture None, but must",
+    ),
+    "no class": (
+        lambda base: edit_config(base, architectures=[{"a": 1}]),
+        "is of the architecture .*'a': 1.*, but must",
+    ),
     "code of its own": (lambda base: edit_config(base, auto_map={"AutoModel": "m.C"}), "brings model code of its own"),
     "another config file": (
         lambda base: edit_config(base, configuration_files=["config.4.0.0.json"]),

@@ -16,7 +16,15 @@ from .glm import GLM4V, GLM4V_MOE, GLM46V
 from .internvl import INTERNVL
 from .kimi import KIMI_K25
 from .lfm2 import LFM2_VL
-from .llava import LLAVA, LLAVA_NEXT, LLAVA_OF_SIGLIP, LLAVA_ONEVISION, LLAVA_TEMPLATE, MISTRAL_TEMPLATE
+from .llava import (
+    LLAVA,
+    LLAVA_NEXT,
+    LLAVA_NEXT_OF_SIGLIP,
+    LLAVA_OF_SIGLIP,
+    LLAVA_ONEVISION,
+    LLAVA_TEMPLATE,
+    MISTRAL_TEMPLATE,
+)
 from .mistral import MISTRAL3, PIXTRAL
 from .qwen import QWEN2_5_VL, QWEN2_VL, QWEN_SPECIAL, QWEN_TEMPLATE
 from .qwen3 import QWEN3_5, QWEN3_5_MOE, QWEN3_VL, QWEN3_VL_MOE
@@ -65,7 +73,9 @@ _ALL = (
     KIMI_K25,
 )
 # By family; those with another vision tower than their family's by names of their own.
-RECIPES = {recipe.family: recipe for recipe in _ALL} | {"pixtral": PIXTRAL, "llava of siglip": LLAVA_OF_SIGLIP}
+RECIPES = {recipe.family: recipe for recipe in _ALL} | {
+    "pixtral": PIXTRAL, "llava of siglip": LLAVA_OF_SIGLIP, "llava_next of siglip": LLAVA_NEXT_OF_SIGLIP,
+}  # fmt: skip
 FAMILIES = ("llava", "llava_next", "qwen2_5_vl")  # the paper's, which every test of behaviour runs on
 STOCK = {family: recipe.stock for family, recipe in RECIPES.items()}
 TEMPLATES = {family: recipe.template for family, recipe in RECIPES.items()}

@@ -105,23 +105,29 @@ LLAVA = _recipe("llava", "LlavaForConditionalGeneration", _llava_config, LLAVA_T
 LLAVA_NEXT = _recipe("llava_next", "LlavaNextForConditionalGeneration", _llava_next_config, MISTRAL_TEMPLATE)
 
 
-def _siglip_config(tokenizer: Tokenizer) -> dict:
-    vision = _vision_config(56) | {"model_type": "siglip_vision_model", "vision_use_head": False}
-    del vision["projection_dim"]
-    return _llava_config(tokenizer) | {"vision_config": vision, "vision_feature_select_strategy": "full"}
+def _of_siglip(recipe: Recipe) -> Recipe:
+    """With a tower of SigLIP's, which has no class token, so that all its features are taken."""
+
+    def config(tokenizer: Tokenizer) -> dict:
+        own = recipe.config(tokenizer)
+        vision = own["vision_config"] | {"model_type": "siglip_vision_model", "vision_use_head": False}
+        del vision["projection_dim"]
+        return own | {"vision_config": vision, "vision_feature_select_strategy": "full"}
+
+    def processor(tokenizer: Tokenizer) -> dict[str, dict]:
+        files = recipe.processor(tokenizer)
+        if recipe.family == "llava":
+            files["preprocessor_config.json"] = IMAGE_PROCESSOR | {
+                "image_processor_type": "SiglipImageProcessor", "processor_class": "LlavaProcessor",
+                "size": {"height": 56, "width": 56},
+            }  # fmt: skip
+        files["processor_config.json"] |= {"num_additional_image_tokens": 0, "vision_feature_select_strategy": "full"}
+        return files
+
+    return replace(recipe, config=config, processor=processor)
 
 
-def _siglip_processor(tokenizer: Tokenizer) -> dict[str, dict]:
-    files = _processor("llava")
-    files["preprocessor_config.json"] = IMAGE_PROCESSOR | {
-        "image_processor_type": "SiglipImageProcessor", "processor_class": "LlavaProcessor",
-        "size": {"height": 56, "width": 56},
-    }  # fmt: skip
-    files["processor_config.json"] |= {"num_additional_image_tokens": 0, "vision_feature_select_strategy": "full"}
-    return files
-
-
-LLAVA_OF_SIGLIP = replace(LLAVA, config=_siglip_config, processor=_siglip_processor)  # as LLaVA interleaved is
+LLAVA_OF_SIGLIP, LLAVA_NEXT_OF_SIGLIP = _of_siglip(LLAVA), _of_siglip(LLAVA_NEXT)
 
 ONEVISION_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + ' ' }}"

@@ -142,6 +142,18 @@ TEXT = {
 }  # fmt: skip
 
 
+YARN = {
+    "rope_type": "yarn", "type": "yarn", "rope_theta": 1000000.0, "factor": 16.0, "beta_fast": 32.0, "beta_slow": 1.0,
+    "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1, "original_max_position_embeddings": 2048,
+}  # fmt: skip
+TEXT_MODELS = {
+    "Qwen2": {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]},
+    "Qwen3": {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"]},
+    # As published; beyond its original context vLLM and transformers differ, unpruned too.
+    "Ministral 3": {"model_type": "ministral3", "architectures": None, "rope_parameters": YARN},
+}
+
+
 @pytest.fixture(scope="session")
 def reference(base_checkpoint, tmp_path_factory):
     """A function from a family (and fields) to its small random checkpoint, converted."""
@@ -150,8 +162,8 @@ def reference(base_checkpoint, tmp_path_factory):
     def make(family: str, dtype: torch.dtype = torch.float32, text_model: str = "", **fields) -> Reference:
         folder = tmp_path_factory.mktemp(family)
         text = TEXT.get(family)
-        if text_model:  # another than that of the family's small checkpoint, by its class
-            text = {"model_type": text_model.removesuffix("ForCausalLM").lower(), "architectures": [text_model]}
+        if text_model:  # another than that of the family's small checkpoint
+            text = TEXT_MODELS[text_model]
         base = tiny.build_base(family, folder / "base", text=text) if text else base_checkpoint(family)
         path = convert_checkpoint(
             base, folder / "checkpoint", **{"zspa_keep_ratio": KEEP, "zspa_core_ratio": CORE} | fields

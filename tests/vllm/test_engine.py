@@ -113,7 +113,7 @@ def test_the_default_engine_of_several_processes_equals_transformers(reference, 
 @pytest.mark.nightly
 @pytest.mark.parametrize(
     ("family", "text_model"),
-    [("internvl", "Qwen3ForCausalLM"), ("llava", "Qwen2ForCausalLM"), ("llava_next", "Qwen2ForCausalLM")],
+    [("internvl", "Qwen3"), ("llava", "Qwen2"), ("llava_next", "Qwen2"), ("mistral3", "Ministral 3")],
 )
 def test_another_text_model_equals_transformers(reference, start, family, text_model):
     engine = start(reference(family, text_model=text_model))

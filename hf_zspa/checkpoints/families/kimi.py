@@ -28,5 +28,5 @@ KIMI_K25 = Family(
     "kimi_k25", "Kimi_K25ForConditionalGeneration", ("deepseek_v3", "kimi_k2"), ("kimi_k25_vision",),
     layout=_kimi, typical=_small_and_large, size="image_grid_thw",
     published_as="KimiK25ForConditionalGeneration", needs=("torchvision",),
-    image_markers=("<|media_begin|>",), image_closers=("<|media_content|>", "<|media_end|>"),
+    image_markers=("<|media_begin|>",),
 )  # fmt: skip

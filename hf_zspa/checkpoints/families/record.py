@@ -55,10 +55,10 @@ class Family:
         needs: packages that its processor needs.
         chats: whether its published checkpoints have a chat template; else the question alone is the prompt.
         not_built_in: versions of transformers whose stock class cannot be built.
-        image_markers: tokens of its vocabulary that tell an image's first tile, or its last, from the others, as the
-            loaded model's class says, or behind which its processor writes text; none where neither is so.
+        image_markers: tokens, or text behind `image_opener`, that tell an image's first tile, or its last, from the
+            others, as the loaded model's class says, or behind which its processor writes text; none where neither is.
         image_closers: tokens that its processor writes inside an image or behind it, and that some of its tokenizers do
-            not flag as special, or may not; the markers are such tokens, too.
+            not flag as special.
         image_opener: the token in front of a marker that is text to some of its tokenizers; "" where it never is.
         vllm: the module of `hf_zspa.vllm` that serves it; None where none does.
     """

@@ -122,14 +122,14 @@ INTERNVL = _family(
     side=lambda config: int(_patches(config) * config.get("downsample_ratio", 0.5)),
     pixels=_pixels, cut=_nearest_ratio,
 )  # fmt: skip
-_START, _ENDS = ("<|START_OF_IMG|>",), ("<|END_OF_IMG|>", "<|IMG_LINE_BREAK|>")  # Cohere's
 AYA_VISION = _family(
     "aya_vision", "AyaVisionForConditionalGeneration", ("cohere2", "cohere"), ("siglip_vision_model",),
-    side=_downsampled, pixels=_pixels, cut=_nearest_ratio, markers=_START, closers=_ENDS, vllm=None,
+    side=_downsampled, pixels=_pixels, cut=_nearest_ratio, markers=("<|START_OF_IMG|>",),
+    closers=("<|END_OF_IMG|>", "<|IMG_LINE_BREAK|>"), vllm=None,
 )  # fmt: skip
 COHERE2_VISION = _family(
     "cohere2_vision", "Cohere2VisionForConditionalGeneration", ("cohere2",), ("siglip_vision_model",),
-    side=_downsampled, pixels=_pixels, cut=_nearest_size, markers=_START, closers=_ENDS, vllm=None,
+    side=_downsampled, pixels=_pixels, cut=_nearest_size, markers=("<|START_OF_IMG|>",), vllm=None,
 )  # fmt: skip
 
 
@@ -172,5 +172,4 @@ def _lfm2_vl_examples(config: Config) -> list[tuple[str, tuple[Any, ...]]]:
 LFM2_VL = Family(
     "lfm2_vl", "Lfm2VlForConditionalGeneration", ("lfm2",), ("siglip2_vision_model",), layout=_lfm2_vl,
     typical=_lfm2_vl_examples, size="spatial_shapes", needs=("torchvision",), image_markers=("<|image_start|>",),
-    image_closers=("<|image_end|>", "<|img_thumbnail|>"),
 )  # fmt: skip
