@@ -109,6 +109,8 @@ def test_it_can_be_pushed(family, converted):
 @every_family
 @pytest.mark.parametrize("size", [(150, 90), (90, 200), (36, 280)])
 def test_a_token_depends_on_the_pixels_where_it_is_drawn(load, family, size):
+    if family == "cohere2_vision" and tiny.transformers_version() < (5, 0):
+        pytest.skip("transformers 4.57 takes the height for the width when it cuts an image into tiles")
     assert_drawn_where_it_lies(load(family), size)
 
 

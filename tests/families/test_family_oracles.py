@@ -216,7 +216,8 @@ def test_a_training_step_has_the_oracles_gradients(other):
     model(**inputs, labels=labels).loss.backward()
     expected = {name: p.grad for name, p in stock.model.model.get_decoder().named_parameters()}
     for name, parameter in model.model.get_decoder().named_parameters():
-        torch.testing.assert_close(parameter.grad, expected[name], atol=1e-3, rtol=1e-2)
+        if not name.startswith(("vision_model.", "connector.")):  # which are in what 4.57 calls Idefics' decoder
+            torch.testing.assert_close(parameter.grad, expected[name], atol=1e-3, rtol=1e-2)
     text = ("language_model", "text_model", "lm_head")
     vision = [p.grad for n, p in model.named_parameters() if not any(part in n for part in text)]
     assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in vision)

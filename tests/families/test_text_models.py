@@ -100,7 +100,11 @@ def test_prompts_equal_the_oracles_with_this_text_model(pair, case):
 @pytest.mark.parametrize("cache", CACHES)
 def test_any_cache_equals_the_oracles_with_this_text_model(pair, cache):
     inputs = pair.inputs([image(), QUESTION])
-    if pair.family == "paligemma" and cache == "static":  # its masks are not for this class
+    no_static = pair.family == "paligemma" and tiny.transformers_version() >= (
+        5,
+        10,
+    )  # its masks are not for this class
+    if no_static and cache == "static":
         for model in (pair.stock.model, pair.model):
             with pytest.raises(AttributeError, match="'dict' object has no attribute 'ndim'"):
                 model.generate(**inputs, **pair.greedy | CACHES[cache])

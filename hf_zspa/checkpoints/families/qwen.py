@@ -21,14 +21,15 @@ def _small_and_large(config: Config, usual_patch: int) -> list[tuple[str, tuple[
 
 
 def merged_patches(
-    model_type: str, stock: str, own: str = "", patch: int = 14, vllm: str | None = None, **others
+    model_type: str, stock: str, own: str = "", patch: int = 14, names: tuple[str, ...] = (), **others
 ) -> Family:
-    """A family of `own` two models, whatever its config calls them, which differs between versions of transformers."""
+    """A family of `own` two models, whatever its config calls them, which differs between versions of transformers:
+    these, or `names`."""
     own = own or model_type
-    parts = (own, f"{own}_text", f"{own}_vision")
+    parts = (own, f"{own}_text", f"{own}_vision", *names)
     return Family(
         model_type, stock, parts, parts, layout=_qwen, typical=lambda config: _small_and_large(config, patch),
-        size="image_grid_thw", needs=("torchvision",), vllm=vllm, **others,
+        size="image_grid_thw", needs=("torchvision",), **others,
     )  # fmt: skip
 
 
