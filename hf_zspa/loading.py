@@ -51,6 +51,11 @@ class AutoModelForVision2Seq(_AUTO_CLASS):
         return _AUTO_CLASS.from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)  # it goes by its name
 
 
+def _torchvision() -> str:
+    """The version of torchvision that belongs to the installed torch 2."""
+    return f"0.{int(torch.__version__.split('.')[1]) + 15}"
+
+
 def load_processor(folder: Path):
     """The processor of a checkpoint's folder.
 
@@ -64,7 +69,10 @@ def load_processor(folder: Path):
             return AutoProcessor.from_pretrained(folder)
     except ImportError as error:
         if "torchvision" in str(error).lower():
-            raise ValueError(f"the processor of {folder} needs torchvision: pip install torchvision") from error
+            raise ValueError(
+                f"the processor of {folder} needs torchvision, in the build that belongs to torch {torch.__version__}: "
+                f'pip install --no-deps "torchvision=={_torchvision()}.*" from where that torch came from'
+            ) from error
         raise ValueError(f"the processor of {folder} cannot be loaded: {error}") from error
 
 

@@ -8,6 +8,7 @@ The measured ones come from `*.json`, written by `measure.sh`, the paper's from 
 import csv
 import json
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,12 @@ def filled(page: str) -> str:
         if keep is None:
             return start + published(name) + end
         ratios = [float(ratio) for ratio in keep.split(",")]
-        made = {"study": study, "selections": partial(study, neighbours=()), "weighted": weighted}.get(name)
+        tables: dict[str, Callable[[list[float]], str]] = {
+            "study": study,
+            "selections": partial(study, neighbours=()),
+            "weighted": weighted,
+        }
+        made = tables.get(name)
         return start + (made(ratios) if made else measured(name, *ratios)) + end
 
     return MARKED.sub(fill, page)

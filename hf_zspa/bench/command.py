@@ -118,7 +118,7 @@ def _measure(request: Request, model: Any, questions: Iterator[Question], consol
         while again and (benchmark.rounds < ROUNDS or time.monotonic() < end):
             number, (inputs, resized) = again[benchmark.rounds % len(again)]
             benchmark.run(inputs, number, resized)
-            say(f"question {number + 1} is answered again, in all {benchmark.rounds} rounds")
+            say(f"question {number + 1} is answered again, {benchmark.rounds} rounds so far")
     if request.shape:
         return benchmark.results(request.shape, "random", asdict(request.prompt))
     asked = request.task or str(request.pairs or "shipped examples")

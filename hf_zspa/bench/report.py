@@ -27,7 +27,7 @@ def heading(results: dict[str, Any]) -> str:
     return (
         f"{results['model']}{kind}, {results['dtype']}, attention {results['attention']}, {kept}, "
         f"{results['settings']['new_tokens']} new tokens. {results['device']}, torch {results['torch']}, transformers "
-        f"{results['transformers']}, {results['created']}. {answers} answers of each method.{few}"
+        f"{results['transformers']}, {results['created']}. {answers} answers of each method, times in ms.{few}"
     )
 
 
