@@ -184,7 +184,7 @@ def resized(name: str, model, prompt: Prompt, keep_ratio: float) -> dict[str, to
     """
     known = shape(name)
     if not known.packed:
-        if [size for size, _ in known.family.typical(known.config)] == ["any"]:
+        if known.family.has_one_size(known.config):
             return None
         raise ValueError(f"--methods has resized, which is not for the shape {name}: leave it out")
     rows, columns = (side // 2 for side in prompt.patches)  # four patches are a token

@@ -33,8 +33,8 @@ def way(processor: Any) -> str:
 
 def check_resizable(model: Any, processor: Any) -> None:
     """Raises `ValueError` where an image can be given at neither way: scaled, or as the averages of one square."""
-    sizes = FAMILIES[model.config.model_type].typical(model.config.to_dict())
-    one_square = [name for name, _ in sizes] == ["any"] and model.model.images_are == "entries"
+    has_one_size = FAMILIES[model.config.model_type].has_one_size(model.config.to_dict())
+    one_square = has_one_size and model.model.images_are == "entries"
     if not (scales_by_area(processor) or one_square):
         raise ValueError(
             f"'resized' is for models that scale images by area or see one square, not for {model.config.model_type}: "

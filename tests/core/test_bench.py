@@ -163,10 +163,10 @@ NAMES = [
     for name, shape in shapes.SHAPES.items()
     if name in shapes.published() and shape.config["model_type"] in (*tiny.FAMILIES, *tiny.OTHER_FAMILIES)
 ]
-BILLIONS = {  # of parameters, as their names say, or their cards where a vision tower counts besides
-    "qwen3-vl-8b": 8.8, "qwen2-vl-7b": 8.3, "qwen2.5-vl-7b": 8.3, "llava-onevision-7b": 8.0, "glm-4.1v-9b": 10.3,
-    "glm-4.5v": 108, "aya-vision-8b": 8.6, "command-a-vision": 112, "gemma-4-e4b": 7.6, "kimi-k2.5": 1027,
-    "internvl3-8b": 7.4, "smolvlm2-2.2b": 2.25, "smolvlm-2.2b": 2.25,
+BILLIONS = {  # of parameters, as the Hub or the publisher counts them where the name does not say it to 8 per cent
+    "qwen3-vl-8b": 8.8, "qwen2-vl-7b": 8.3, "qwen2.5-vl-7b": 8.3, "llava-onevision-7b": 8.0, "glm-4.1v-9b": 10,
+    "glm-4.5v": 106, "command-a-vision": 112, "gemma-4-e4b": 8, "kimi-k2.5": 1000, "smolvlm2-2.2b": 2.25,
+    "smolvlm-2.2b": 2.25,
 }  # fmt: skip
 
 

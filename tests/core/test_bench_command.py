@@ -82,17 +82,7 @@ def test_bad_input_is_named_and_leaves_nothing(arguments, message, tmp_path, mon
 @pytest.mark.parametrize("checkpoint", ["embedded", "embedded-qwen"])
 def test_pictures_are_resized(tmp_path, monkeypatch, capsys, checkpoint):
     """To the largest square within 14 of 144 tokens: by averages, or by a smaller picture."""
-    arguments = [
-        checkpoint,
-        "--limit",
-        "1",
-        "--seconds",
-        "0.1",
-        "--new-tokens",
-        "2",
-        "--methods",
-        "original,resized,tome",
-    ]
+    arguments = f"{checkpoint} --limit 1 --seconds 0.1 --new-tokens 2 --methods original,resized,tome".split()
     monkeypatch.setattr("sys.argv", ["hf-zspa", "bench", *arguments, "-o", str(tmp_path / "out")])
     with pytest.raises(SystemExit) as stop:
         main()
