@@ -14,6 +14,7 @@ from ..visualize.token_grid import View
 
 STYLE = """
 .html-container:has(.zspa) { padding: 0; }
+.block:has(.zspa) > [data-testid="status-tracker"]:has(.error) { display: none; }
 .zspa { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 1rem; }
 .zspa h3 { margin: 0 0 .5rem; font-size: 1rem; font-weight: 600; }
 .zspa article { border: 1px solid var(--border-color-primary); border-radius: 8px; padding: 1rem; min-height: 9.5rem;

@@ -59,16 +59,20 @@ def build(answering: Answering) -> gr.Blocks:
             return {"keep_ratio": share, "method": name} | {k: v for k, v in zip(dials, values) if k in read}
 
         def ask(file: dict | None, text: str, *chosen) -> Iterator[dict]:
-            path, name = named(file)
-            with one_sentence(path, name):
-                found, settings = answering.question(path, text), settings_of(*chosen)
-                selection = answering.select(found, **settings)
-                parts = ((ALL, len(selection.scores), {"keep_ratio": 1.0}), (KEPT, len(selection.kept), settings))
-                shown: dict[str, Answer | None] = {ALL: None, KEPT: None}
-                yield {asked: (path, name, text), drawn: panels(found.views, selection), said: answers(shown)}
-                for title, tokens, given in parts:
-                    for shown[title] in answering.answer(path, text, tokens, **given):
-                        yield {said: answers(shown)}
+            shown: dict[str, Answer | None] = {ALL: None, KEPT: None}
+            try:
+                path, name = named(file)
+                with one_sentence(path, name):
+                    found, settings = answering.question(path, text), settings_of(*chosen)
+                    selection = answering.select(found, **settings)
+                    parts = ((ALL, len(selection.scores), {"keep_ratio": 1.0}), (KEPT, len(selection.kept), settings))
+                    yield {asked: (path, name, text), drawn: panels(found.views, selection), said: answers(shown)}
+                    for title, tokens, given in parts:
+                        for shown[title] in answering.answer(path, text, tokens, **given):
+                            yield {said: answers(shown)}
+            except gr.Error as error:  # no answer to another question stays beside it
+                yield {asked: None, drawn: "", said: answers({"No answer": None}, error.message)}
+                raise
 
         def redraw(known: tuple[str, str, str] | None, *chosen) -> dict:
             if known is None:
@@ -139,6 +143,6 @@ def one_sentence(path: str, name: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise gr.Error(escape(str(error).replace(path, name)), print_exception=False) from error
+        raise gr.Error(escape(str(error).replace(path, name), quote=False), print_exception=False) from error
     except (MemoryError, torch.cuda.OutOfMemoryError) as error:
-        raise gr.Error(f"there is not enough memory for {escape(name)}: give a smaller picture") from error
+        raise gr.Error(f"there is not enough memory for {escape(name, quote=False)}: give a smaller picture") from error

@@ -11,7 +11,7 @@ from ..checkpoints.base import is_converted, read_config
 from ..checkpoints.contents import contents_of
 from ..checkpoints.file_policy import is_sent
 from ..checkpoints.files import all_or_nothing, check_target, transfer
-from ..checkpoints.resolve import hub_failure, hub_id, local_folder
+from ..checkpoints.resolve import hub_id, local_folder, nowhere
 from ..checkpoints.shipped import SHIPPED
 from ..version import requirement
 
@@ -76,5 +76,5 @@ def _model(checkpoint: str) -> str | None:
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise ValueError(f"there is no folder {checkpoint}, and {hub_failure(error, revision)}") from error
+        raise ValueError(nowhere(checkpoint, error, revision)) from error
     return name

@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, snapshot_download
 
 from .file_policy import is_of_tools, is_plain, shown
-from .resolve import HUB_ERRORS, hub_failure, hub_id, local_folder
+from .resolve import HUB_ERRORS, hub_id, local_folder, nowhere
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def contents_of(checkpoint: str | Path) -> Contents:
     try:
         return _of_repository(name, revision or None)
     except HUB_ERRORS as error:
-        raise ValueError(f"there is no folder {checkpoint}, and {hub_failure(error, revision)}") from error
+        raise ValueError(nowhere(checkpoint, error, revision)) from error
 
 
 def _of_folder(folder: Path) -> Contents:

@@ -1,6 +1,7 @@
 """From a folder, a Hub id or a name of a shipped checkpoint to a path; and what the Hub raises on the way."""
 
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def checkpoint_folder(checkpoint: str | Path, revision: str | None = None, *, we
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=ignored, **hub))
     except HUB_ERRORS as error:
-        raise ValueError(f"there is no folder {checkpoint}, and {hub_failure(error, revision)}") from error
+        raise ValueError(nowhere(checkpoint, error, revision)) from error
 
 
 def local_folder(checkpoint: str | Path) -> Path | None:
@@ -89,6 +90,13 @@ def hub_id(checkpoint: str | Path) -> str:
     if isinstance(checkpoint, Path) or Path(checkpoint).is_absolute() or checkpoint.startswith(("./", "../", "~")):
         raise ValueError(f"there is no folder {checkpoint}")
     return checkpoint
+
+
+def nowhere(checkpoint: str | Path, error: Exception, revision: str | None) -> str:
+    """Why there is no such checkpoint, neither here nor on the Hub; and what was meant, if that is near."""
+    meant = get_close_matches(str(checkpoint), SHIPPED, n=1, cutoff=0.8)
+    hint = f"; did you mean {meant[0]}, which is inside hf_zspa?" if meant else ""
+    return f"there is no folder {checkpoint}, and {hub_failure(error, revision)}{hint}"
 
 
 def hub_failure(error: Exception, revision: str | None) -> str:

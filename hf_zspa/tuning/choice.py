@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 LEVEL = 0.95
+LUCK = 1 / 3  # the chance that equals look so different, above which the checkpoint's own setting is not left
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,12 @@ def judge(
 ) -> list[Judged]:
     """The best setting of each keep ratio: of most whole answers on the choosing rows, of equals the least divergence.
 
+    It is the checkpoint's own unless another is ahead of it by more than luck (a sign test of the answers that stay by
+    one of the two alone): on few rows the best of many looks better than it is.
+
     Args:
-        whole: `(keep ratios, settings, rows)` bool, whether the answer stays; keep ratios ascend.
+        whole: `(keep ratios, settings, rows)` bool, whether the answer stays; keep ratios ascend, the first setting is
+            the checkpoint's own.
         kl: the same shape, the divergence.
 
     Returns:
@@ -53,6 +58,10 @@ def judge(
     for place in reversed(range(len(whole))):
         shares, divergence = whole[place][:, choosing].mean(1), kl[place][:, choosing].mean(1)
         best = int(np.lexsort((divergence, -shares))[0])
+        new, own = whole[place, best, choosing], whole[place, 0, choosing]
+        gained, lost = int((new & ~own).sum()), int((own & ~new).sum())
+        if _tail(gained, gained + lost, 0.5) > LUCK:
+            best = 0
         stay = int(whole[place, best, judging].sum())
         bound = lower_bound(stay, len(judging))
         reaches = reaches and bound >= agreement

@@ -103,8 +103,13 @@ def test_a_picture_that_cannot_be_used_is_one_sentence_that_names_it(person, tmp
     ],
 )
 def test_a_question_that_cannot_be_asked_is_one_sentence(person, question, words):
-    with pytest.raises(Exception, match=words.replace("'", "&#x27;")):
-        ask(person, question=question)
+    ask(person)
+    job = person.submit(handle_file(str(PICTURE)), question, *CHOICE, api_name="/ask")
+    with pytest.raises(Exception, match=words):
+        job.result()
+    (said, drawn) = job.outputs()[-1]
+    assert said.count(words) == 1 and "No answer" in said and drawn == ""  # nothing of the question before stays
+    assert person.predict(*CHOICE, api_name="/redraw") == ""
 
 
 def test_without_a_picture_it_says_what_to_do(person):

@@ -94,6 +94,20 @@ def test_settings_are_chosen_on_one_half_and_judged_on_the_other():
     assert judged.bound == lower_bound(45, 50) and judged.reaches
 
 
+@pytest.mark.parametrize(
+    ("gained", "lost", "chosen"), [(1, 0, 0), (2, 0, 1), (3, 1, 1), (2, 1, 0), (5, 2, 1), (4, 2, 0), (12, 9, 1), (12, 10, 0), (0, 5, 0)]
+)
+def test_the_own_setting_is_left_where_equals_would_rarely_look_so_different(gained, lost, chosen):
+    by_a_coin = sum(math.comb(gained + lost, k) for k in range(gained, gained + lost + 1)) / 2 ** (gained + lost)
+    assert (by_a_coin <= 1 / 3) == bool(chosen)
+    own, other = np.ones((2, 100), dtype=bool)
+    own[:gained], other[gained : gained + lost] = False, False
+    kl = np.array([[[9.0], [0.0]]]).repeat(100, 2)  # which decides nothing
+    rows = list(range(100))
+    (judged,) = judge(np.stack([own, other])[None], kl, rows, rows, 0.5)
+    assert judged.setting == chosen
+
+
 def test_below_a_keep_ratio_that_does_not_reach_the_aim_none_does():
     whole = whole_answers([100], [80], [100], [100])
     rows = list(range(100))

@@ -63,6 +63,13 @@ def test_a_path_is_printed_as_it_is(run, tmp_path):
     assert (status, err) == (0, "") and "new[x]: load it" in out
 
 
+@pytest.mark.parametrize("command", ["inspect", "verify", "bench"])
+def test_a_name_that_is_nearly_one_inside_the_package_is_said(run, command):
+    status, _, err = run(command, "embeded-qwen")
+    assert status == 1 and "did you mean embedded-qwen, which is inside hf_zspa?" in err
+    assert "did you mean" not in run(command, "org/name")[2]
+
+
 def test_a_revision_stands_behind_a_hub_id(run, monkeypatch):
     for command in ("inspect", "verify"):
         status, _, err = run(command, "org/name@v1")
