@@ -95,7 +95,8 @@ def test_settings_are_chosen_on_one_half_and_judged_on_the_other():
 
 
 @pytest.mark.parametrize(
-    ("gained", "lost", "chosen"), [(1, 0, 0), (2, 0, 1), (3, 1, 1), (2, 1, 0), (5, 2, 1), (4, 2, 0), (12, 9, 1), (12, 10, 0), (0, 5, 0)]
+    ("gained", "lost", "chosen"),
+    [(1, 0, 0), (2, 0, 1), (3, 1, 1), (2, 1, 0), (5, 2, 1), (4, 2, 0), (12, 9, 1), (12, 10, 0), (0, 5, 0)],
 )
 def test_the_own_setting_is_left_where_equals_would_rarely_look_so_different(gained, lost, chosen):
     by_a_coin = sum(math.comb(gained + lost, k) for k in range(gained, gained + lost + 1)) / 2 ** (gained + lost)
