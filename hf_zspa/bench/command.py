@@ -103,7 +103,8 @@ def _possible(methods: tuple[str, ...], model: Any, console: Console) -> tuple[s
 def _measure(request: Request, model: Any, questions: Iterator[Question], console: Console) -> dict[str, Any]:
     columns = (SpinnerColumn(), TextColumn("{task.completed} answers"), TimeElapsedColumn())
     say = (lambda line: None) if console.is_terminal else console.print
-    end = time.monotonic() + request.time_allowed
+    start = time.monotonic()
+    end = start + request.time_allowed
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("", total=None)
         benchmark = InterleavedBenchmark(
@@ -113,6 +114,9 @@ def _measure(request: Request, model: Any, questions: Iterator[Question], consol
         for number, (inputs, resized) in enumerate(questions):
             benchmark.run(inputs, number, resized)
             say(f"question {number + 1} is answered by every method")
+            if number == 0:
+                took = time.monotonic() - start
+                console.print(f"a question takes all methods {took:.1f} s at first; there are {ROUNDS} rounds at least")
             if time.monotonic() < end or benchmark.rounds < ROUNDS:
                 again.append((number, (inputs, resized)))
         while again and (benchmark.rounds < ROUNDS or time.monotonic() < end):
