@@ -63,7 +63,22 @@ def _installed() -> dict[str, EntryPoint]:
 
 @lru_cache(64)  # requests choose the ratio
 def _made(name: str, keep_ratio: float) -> VisualTokenPruner:
-    pruner = _installed()[name].load()(keep_ratio)
+    try:
+        pruner = _installed()[name].load()(keep_ratio)
+    except Exception as error:
+        raise ValueError(f"{FIELD} {name!r} cannot be made: {type(error).__name__}: {error}") from error
     if not callable(pruner) or not callable(getattr(pruner, "budget", None)):
         raise ValueError(f"{FIELD} {name!r} makes a {type(pruner).__name__}, which lacks budget(n) or __call__")
     return pruner
+
+
+def budget_of(pruner: VisualTokenPruner, n: int) -> int:
+    """How many of an image's tokens a pruner keeps.
+
+    Raises:
+        ValueError: it says something else than a number of them.
+    """
+    budget = pruner.budget(n)
+    if isinstance(budget, bool) or not isinstance(budget, int) or not 1 <= budget <= n:
+        raise ValueError(f"budget({n}) of {type(pruner).__name__} is {budget!r}, but must be an integer from 1 to {n}")
+    return budget

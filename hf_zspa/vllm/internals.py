@@ -5,10 +5,14 @@ the default there, which reads the same flag and calls the same methods (`v1/wor
 the plug-in has been run with the first one only, which is the one for CPUs.
 """
 
+import json
 from functools import partial
 from typing import Any
 
+import torch
 import vllm
+from vllm import ModelRegistry
+from vllm.model_executor.layers import rotary_embedding
 from vllm.model_executor.models.config import MODELS_CONFIG_MAP, VerifyAndUpdateConfig
 from vllm.transformers_utils.config import uses_mrope
 
@@ -54,13 +58,13 @@ class ZspaConfig(VerifyAndUpdateConfig):
         if family.vllm:
             why = refusal(vllm.__version__, family.model_class)
         if why:
-            stock = config.architectures[-1]
-            raise ValueError(
-                f'{why}, or serve the stock model unpruned with --hf-overrides \'{{"architectures": ["{stock}"]}}\''
-            )
+            known = ModelRegistry.get_supported_archs()
+            stock = [name for name in (family.published_as, config.architectures[-1]) if name in known]
+            hint = f"or serve the stock model unpruned with --hf-overrides '{json.dumps({'architectures': stock})}'"
+            raise ValueError(f"{why}, {hint}" if stock else why)
         take_engine_pruner(config, getattr(model_config, "hf_overrides", None))
         _complete(config)
-        _check_options(model_config.multimodal_config)
+        _check_options(model_config)
         if config.zspa_position_ids == "preserve" and not uses_mrope(config):
             _take_positions_from_us(config)
         cls.stock.verify_and_update_model_config(model_config)
@@ -92,8 +96,13 @@ def _complete(config: Any) -> None:
     check_megabytes(config.zspa_vision_cache_mb)
 
 
-def _check_options(options: Any) -> None:
+def _check_options(model_config: Any) -> None:
     """Raises `ValueError` for an option that would go unheeded, or do something else than it says."""
+    options = model_config.multimodal_config
+    if model_config.enable_prompt_embeds:
+        raise ValueError("--enable-prompt-embeds hides what is asked from the selection: leave it out")
+    if model_config.model_impl == "transformers":
+        raise ValueError("--model-impl transformers has no classes that prune: leave it out")
     given = [name for name in CALL_SETTINGS if name in (options.mm_processor_kwargs or {})]
     if given:
         raise ValueError(
@@ -130,6 +139,62 @@ def ask_for_positions_after_encoding(vllm_config: Any) -> None:
     each video is dropped by a method of its own. Here it is on, and no share is.
     """
     object.__setattr__(vllm_config.model_config.multimodal_config, "is_multimodal_pruning_enabled", partial(bool, 1))
+
+
+def lengthen_rotary_embeddings(model: Any, positions: int) -> None:
+    """Makes the tables of a model's rotary embeddings so long that no token stands behind their end, where kernels read
+    whatever is there. vLLM makes them as long as prompt and answer together, but kept tokens have positions of the
+    unpruned prompt, and an answer goes on from there.
+
+    Raises:
+        ValueError: one cannot be made longer, because it turns otherwise than by a multiple of the position.
+    """
+    package = rotary_embedding.__name__
+    for rotary in model.get_language_model().modules():
+        if not (type(rotary).__module__.startswith(package) and hasattr(rotary, "rotary_dim")):
+            continue
+        table = getattr(rotary, "cos_sin_cache", None)
+        if table is not None and len(table) >= positions:
+            continue
+        longer = None if table is None else _turned(rotary, positions).to(table)
+        if longer is None or (longer[: len(table)] - table).abs().max() > 4 * torch.finfo(table.dtype).eps:
+            raise ValueError(
+                f"vLLM's {type(rotary).__name__} cannot be made longer, as positions of the unpruned prompt need: "
+                'serve it with --hf-overrides \'{"zspa_position_ids": "compact"}\''
+            )
+        rotary.register_buffer("cos_sin_cache", longer, persistent=False)
+
+
+def _turned(rotary: Any, positions: int) -> torch.Tensor:
+    """The table `(positions, 2k)` of cosines and sines, float32, of the frequencies that a rotary embedding makes its
+    own of."""
+    made: list[torch.Tensor] = []
+    compute = rotary._compute_inv_freq
+    rotary._compute_inv_freq = lambda *args: made.append(compute(*args)) or made[-1]
+    try:
+        scale = rotary._compute_cos_sin_cache()[0, 0]  # of the cosine of 0
+    finally:
+        del rotary._compute_inv_freq
+    angles = torch.outer(torch.arange(positions, dtype=torch.float, device=made[0].device), made[0])
+    return torch.cat([angles.cos(), angles.sin()], 1) * scale
+
+
+def forget_features_with_vllm() -> None:
+    """Lets what empties vLLM's cache of encoded images empty ours: weights may have changed by another way than
+    `load_weights`."""
+    from vllm.v1.worker.gpu_worker import Worker  # the CPU's is one, too
+
+    if hasattr(Worker, "_reset_encoder_cache_of_vllm"):
+        return
+    Worker._reset_encoder_cache_of_vllm = Worker.reset_encoder_cache
+
+    def reset_encoder_cache(self: Any) -> None:
+        self._reset_encoder_cache_of_vllm()
+        vision = getattr(self.model_runner.get_model(), "zspa_vision", None)
+        if vision is not None:
+            vision.clear()
+
+    Worker.reset_encoder_cache = reset_encoder_cache
 
 
 def _let_the_cpu_runner_recompute_positions() -> None:

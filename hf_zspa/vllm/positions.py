@@ -13,8 +13,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from .internals import ask_for_positions_after_encoding
-from .processing import VISUAL, ZspaProcessorMixin, placeholder_ids
+from .internals import ask_for_positions_after_encoding, lengthen_rotary_embeddings
+from .processing import VISUAL, ZspaProcessorMixin, placeholder_ids, positions_of
 from .pruning import ROWS, ZspaModelMixin
 
 BASE, DIGITS = 128, 3  # places are written in digits, because 16-bit floats are exact only up to 256
@@ -71,6 +71,9 @@ class _PositionsMixin(ZspaModelMixin):
     def recompute_mrope_positions(
         self, input_ids: Any, multimodal_embeddings: Sequence[Tensor], mrope_positions: Tensor, num_computed_tokens: int
     ) -> tuple[Sequence[Tensor], Tensor, int]:
+        """vLLM calls it for every request in every step; most have no image in the step."""
+        if not multimodal_embeddings:
+            return multimodal_embeddings, mrope_positions, delta_of(mrope_positions)
         positions, ids = mrope_positions.clone(), torch.as_tensor(input_ids).cpu()
         text = ~torch.isin(ids, torch.tensor(placeholder_ids(self.config)))
         features = []
@@ -99,6 +102,8 @@ class OneRowMixin(_PositionsMixin):
         self.zspa_positions = self.config.zspa_position_ids == "preserve"
         if self.zspa_positions:
             ask_for_positions_after_encoding(vllm_config)
+            room = vllm_config.model_config.max_model_len  # for the answer, behind what the unpruned prompt reaches
+            lengthen_rotary_embeddings(self, positions_of(vllm_config.model_config) + room)
 
     def language_positions(self, positions: Tensor) -> Tensor:
         """Plain positions `(n,)`, one behind the other in memory: kernels and compiled models expect no others."""
@@ -237,5 +242,6 @@ def columns_of(embeddings: Sequence[Tensor], text: Tensor, computed: int) -> lis
 
 
 def delta_of(positions: Tensor) -> int:
-    """By how much the position of a later token exceeds its column, from the positions `(rows, n)` of a prompt."""
-    return int(positions.max()) + 1 - positions.shape[1]
+    """By how much the position of a later token exceeds its column, from the positions `(rows, n)` of a prompt, whose
+    last token has the greatest in one of its rows."""
+    return int(positions[:, -1].max()) + 1 - positions.shape[1]

@@ -17,15 +17,11 @@ from vllm.multimodal.processing import ProcessorInputs, PromptUpdateDetails
 
 from ..remote_code.zspa_config import CALL_SETTINGS
 from ..remote_code.zspa_prompt import question_mask
-from .engine_pruner import engine_pruner, pruner_of
+from .engine_pruner import budget_of, engine_pruner, pruner_of
 
 _FIELDS = ("prompt_ids", "settings", "key", "stretch")  # what travels with each image, as zspa_image_key
 VISUAL = -1  # a visual token in a stretch
 _OWN = "_zspa"  # the entry of hf_processor_mm_kwargs that carries all this between our own methods
-
-
-class PositionsError(ValueError):
-    """A prompt whose kept tokens would stand where the model has no positions."""
 
 
 class ZspaProcessorMixin:
@@ -65,7 +61,7 @@ class ZspaProcessorMixin:
         }
         try:
             return super().apply(replace(inputs, hf_processor_mm_kwargs=given | {_OWN: own}), timing_ctx)
-        except PositionsError:
+        except ValueError:
             if inputs.cache is not None:  # it has seen images that the engine never will
                 inputs.cache.clear_cache()
             raise
@@ -171,15 +167,38 @@ class ZspaProcessorMixin:
                 for item in filter(None, mm_res.kwargs.get(modality, ())):
                     key = f"zspa_{modality}_prompt_ids"
                     item[key] = replace(item[key], data=text)
-        limit = max(getattr(model.hf_text_config, "max_position_embeddings", None) or 0, model.max_model_len)
+        self._check_places(prompt_ids, placeholders)
+        limit = positions_of(model)
         reach = len(prompt_ids) + sum(dropped)
         if not self.columns_are_positions or config.zspa_position_ids == "compact" or reach <= limit:
             return prompt_ids, placeholders
-        raise PositionsError(
+        raise ValueError(
             f"with the {len(dropped)} images unpruned the prompt has {reach} tokens, whose positions the kept ones "
             f"keep, but the model has {limit} positions: send fewer images, or serve it with "
             '--hf-overrides \'{"zspa_position_ids": "compact"}\''
         )
+
+    def _check_places(self, ids: list[int], placeholders: Mapping[str, Any]) -> None:
+        """Raises `ValueError` where a token that stands for an image or a video was typed before one: in a prompt,
+        features are told by the tokens that stand for them."""
+        places = sorted(
+            item.start_idx + place
+            for items in placeholders.values()
+            for item in items
+            for place in range(len(item.tokens))
+            if item.is_embed is None or item.is_embed[place]
+        )
+        stand = {*placeholder_ids(self.info.get_hf_config())}
+        found = [column for column, token in enumerate(ids) if token in stand][: len(places)]
+        if found != places:
+            wrong = next(column for column in found if column not in {*places})
+            token = self.info.get_tokenizer().decode([ids[wrong]])
+            raise ValueError(f"the prompt has {token} in it, which stands for what is seen: leave it out")
+
+
+def positions_of(model_config: Any) -> int:
+    """How many positions the model that vLLM serves has."""
+    return max(getattr(model_config.hf_text_config, "max_position_embeddings", None) or 0, model_config.max_model_len)
 
 
 @dataclass
@@ -224,7 +243,7 @@ class Stretch:
     def pruned(self, pruner: Any) -> PromptUpdateDetails:
         """What the pruned prompt has for it; None prunes nothing."""
         visual = int((self.ids == VISUAL).sum())
-        dropped = 0 if pruner is None else visual - pruner.budget(visual)
+        dropped = 0 if pruner is None else visual - budget_of(pruner, visual)
         length = len(self.ids) - dropped
         full = [*self.before, *[self.placeholder] * length, *self.after]
         mask = torch.zeros(len(full), dtype=torch.bool)

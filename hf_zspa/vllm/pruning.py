@@ -18,6 +18,7 @@ from vllm.sequence import IntermediateTensors
 from ..remote_code.zspa_calling import choose, merges
 from ..remote_code.zspa_config import fields_of, fields_read, shown
 from .engine_pruner import engine_pruner, pruner_of
+from .internals import forget_features_with_vllm
 from .processing import VISUAL, Batch, ZspaProcessorMixin, take_batch
 from .touched import known
 from .vision_cache import VisionCache
@@ -83,6 +84,7 @@ class ZspaModelMixin:
         if pruner is not None and merges(pruner) and getattr(self, "use_deepstack", False):
             raise ValueError(f"{type(pruner).__name__} merges visual tokens, which DeepStack's features cannot be")
         self.zspa_vision = VisionCache(config.zspa_vision_cache_mb, vllm_config.device_config.device)
+        forget_features_with_vllm()
         # As many as a step without pruning encodes at once; the scheduler counts those that are kept.
         self.zspa_tokens_at_once = vllm_config.scheduler_config.max_num_batched_tokens
         read = fields_read(fields_of(config))

@@ -272,6 +272,24 @@ def test_tokens_differ_where_positions_are_not_filled_in(reference, start, famil
     assert engine.run(*requests).tokens != [engine.reference.tokens(request) for request in requests]
 
 
+ONE_ROW = ["llava", *(NIGHTLY(name) for name in ("llava_next", "llava_onevision", "internvl", "smolvlm", "idefics3",
+           "mistral3", "pixtral"))]  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ONE_ROW)
+def test_an_answer_goes_on_behind_the_last_position_of_stock_vllm(reference, start, family):
+    """It has as many as prompt and answer have tokens; of a pruned prompt's answer they go further."""
+    ours = reference(family)
+    request = ours.prompt(image(1), QUESTION)
+    reach, pruned = ours.inputs(request)["input_ids"].shape[1], ours.pruned_length(request)
+    limit = max(300, reach)  # as many as the largest image has, without which no engine starts
+    steps = limit - pruned
+    assert reach + steps > limit + 10
+    text = {"max_position_embeddings": limit}
+    engine = start(ours, max_model_len=limit, hf_overrides={"text_config": text})
+    assert engine.run(request, steps=steps).tokens == [ours.tokens(request, steps)]
+
+
 @pytest.fixture
 def offered(tmp_path):
     """A folder with an installed package that offers pruners."""
@@ -287,13 +305,18 @@ def offered(tmp_path):
         "    def __call__(self, visual, prompts):\n"
         "        kept = super().__call__(visual, prompts)\n"
         "        return [(k, v.mean(0).expand(len(k), -1)) for k, v in zip(kept, visual)]\n"
+        "class Greedy(First):\n"
+        "    def budget(self, n): return n + 1\n"
+        "class Picky(First):\n"
+        "    def __init__(self, keep_ratio): raise KeyError(keep_ratio)\n"
         "class Last(First):\n"
         "    def __call__(self, visual, prompts): return [k.flip(0) for k in super().__call__(visual, prompts)]\n"
     )
     info = tmp_path / "theirs-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
-    points = "\n".join(f"{name.lower()} = theirs:{name}" for name in ("First", "Means", "Last"))
+    points = "\n".join(f"{name.lower()} = theirs:{name}" for name in ("First", "Means", "Last", "Greedy", "Picky"))
+    points += "\nnowhere = nowhere:Nothing"
     (info / "entry_points.txt").write_text(f"[hf_zspa.pruners]\n{points}\n")
     return tmp_path
 
@@ -320,6 +343,16 @@ def test_a_pruner_of_somebody_elses_prunes_in_the_engine_as_in_a_call(
     "family, options, message",
     [
         ("qwen3_vl", {"hf_overrides": {"zspa_engine_pruner": "means"}}, "merges visual tokens, which DeepStack"),
+        (
+            "llava",
+            {"hf_overrides": {"zspa_engine_pruner": "picky"}},
+            "'picky' cannot be made: KeyErr",
+        ),
+        (
+            "llava",
+            {"hf_overrides": {"zspa_engine_pruner": "nowhere"}},
+            "'nowhere' cannot be made: ModuleNotF",
+        ),
         ("qwen2_5_vl", {"compilation_config": {"cudagraph_mm_encoder": True}}, "encodes images past the selection"),
     ],
 )
@@ -332,6 +365,24 @@ def test_what_a_pruner_of_somebody_elses_returns_is_checked(reference, start, of
     engine = start(reference("llava"), path=[str(offered)], hf_overrides={"zspa_engine_pruner": "last"})
     refused = engine.run(engine.reference.prompt(image(1), QUESTION))
     assert "Last must return ascending indices" in refused.error
+
+
+def test_a_budget_of_more_tokens_than_there_are_hurts_nobody_else(reference, start, offered):
+    engine = start(reference("llava"), path=[str(offered)], hf_overrides={"zspa_engine_pruner": "greedy"})
+    asked = engine.reference.prompt(image(1), QUESTION)
+    assert "budget(64) of Greedy is 65, but must be an integer from 1 to 64" in engine.run(asked).error
+    whole = engine.run(asked | {"mm_processor_kwargs": {"zspa_keep_ratio": 1.0}})
+    assert whole.tokens == [engine.reference.tokens(asked, zspa_keep_ratio=1.0)]
+
+
+def test_a_token_that_stands_for_a_video_is_no_text(engine_of):
+    engine = engine_of("qwen3_vl")
+    good = engine.reference.prompt("a", image(1), QUESTION)
+    for typed, wrong in (("<|video_pad|>", True), ("<|image_pad|>", False)):
+        asked = good | {"prompt": good["prompt"].replace("a", f"a {typed} b", 1)}
+        found = engine.run(asked)
+        assert ("has <|video_pad|> in it, which stands for what is seen" in getattr(found, "error", "")) == wrong
+    assert engine.run(good).tokens == [engine.reference.tokens(good)]
 
 
 def test_a_bad_ratio_is_named_and_hurts_nobody_else(engine_of):

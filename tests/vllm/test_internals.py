@@ -6,13 +6,18 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from importlib import metadata
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import tiny
+import torch
 import worker
 from conftest import FORK_SERVER
 from transformers import LlamaConfig, LlavaConfig
+from vllm.config import VllmConfig, set_current_vllm_config
+from vllm.model_executor.layers.rotary_embedding import get_rope
 from vllm.transformers_utils.config import uses_mrope
+from vllm.v1.worker.gpu_worker import Worker
 
 from hf_zspa.checkpoints.convert import convert_checkpoint
 from hf_zspa.checkpoints.families import FAMILIES
@@ -27,10 +32,14 @@ def config(**fields):
 
 
 def verify(made, hooks=internals.ZspaConfig, overrides=None, **options):
-    options = {"mm_processor_kwargs": None, "video_pruning_rate": None, "enable_mm_embeds": False} | options
-    options = SimpleNamespace(**({"mm_encoder_only": False, "mm_processor_cache_type": "lru"} | options))
+    multimodal = {
+        "mm_processor_kwargs": None, "video_pruning_rate": None, "enable_mm_embeds": False, "mm_encoder_only": False,
+        "mm_processor_cache_type": "lru",
+    }  # fmt: skip
+    multimodal |= {name: value for name, value in options.items() if name in multimodal}
+    model = {"enable_prompt_embeds": False, "model_impl": "auto", "hf_overrides": overrides} | options
     hooks.verify_and_update_model_config(
-        SimpleNamespace(hf_config=made, multimodal_config=options, hf_overrides=overrides)
+        SimpleNamespace(hf_config=made, multimodal_config=SimpleNamespace(**multimodal), **model)
     )
     return made
 
@@ -118,11 +127,54 @@ def test_a_class_that_cannot_be_imported_is_no_reason_to_serve_the_stock_one(tmp
         ({"enable_mm_embeds": True}, "--enable-mm-embeds"),
         ({"mm_encoder_only": True}, "--mm-encoder-only"),
         ({"mm_processor_cache_type": "shm"}, "--mm-processor-cache-type shm"),
+        ({"enable_prompt_embeds": True}, "--enable-prompt-embeds hides what is asked"),
+        ({"model_impl": "transformers"}, "--model-impl transformers has no classes that prune"),
     ],
 )
 def test_options_that_would_go_unheeded_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         verify(config(), **options)
+
+
+DEFAULT = {"rope_type": "default", "rope_theta": 1e4}
+ROTARY = {
+    "default": DEFAULT,
+    "llama3": DEFAULT | {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    "yarn": DEFAULT | {"factor": 4.0},
+    "dynamic": DEFAULT | {"factor": 2.0},
+    "linear": DEFAULT | {"factor": 2.0},
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ROTARY)
+def test_a_rotary_embedding_is_made_longer_and_turns_as_before(kind, dtype):
+    about = ROTARY[kind] | {"rope_type": kind, "original_max_position_embeddings": 32}
+    with set_current_vllm_config(VllmConfig()):
+        rotary = get_rope(64, 128, rope_parameters=about, dtype=dtype)
+        longer = get_rope(64, 300, rope_parameters=about, dtype=dtype)
+    before = rotary.cos_sin_cache.clone()
+    model = SimpleNamespace(get_language_model=lambda: torch.nn.ModuleList([rotary]))
+    if kind == "linear":
+        with pytest.raises(ValueError, match=r"LinearScalingRotaryEmbedding cannot be made longer.*compact"):
+            internals.lengthen_rotary_embeddings(model, 300)
+        return
+    internals.lengthen_rotary_embeddings(model, 300)
+    assert rotary.cos_sin_cache.shape == (300, 64) and torch.equal(rotary.cos_sin_cache[: len(before)], before)
+    if kind in ("default", "llama3"):  # those of the others depend on how long they are, or never are that long
+        assert torch.equal(rotary.cos_sin_cache, longer.cos_sin_cache)
+
+
+def test_what_empties_vllms_cache_of_images_empties_ours():
+    internals.forget_features_with_vllm()
+    internals.forget_features_with_vllm()
+    runner, worker_ = Mock(), object.__new__(Worker)
+    worker_.model_runner = runner
+    worker_.reset_encoder_cache()
+    runner.reset_encoder_cache.assert_called_once_with()
+    runner.get_model().zspa_vision.clear.assert_called_once_with()
+    runner.get_model.return_value = object()  # as of another model
+    worker_.reset_encoder_cache()
 
 
 def test_fields_are_checked_and_those_that_lack_have_their_defaults():
@@ -145,14 +197,16 @@ def test_a_pruner_that_is_not_installed_or_that_a_checkpoint_names_is_refused():
         verify(config(**named))
 
 
-def test_a_family_that_is_not_served_is_refused_and_not_served_unpruned(tmp_path):
+@pytest.mark.parametrize("family, stock", [("aya_vision", None), ("gemma3", "Gemma3ForConditionalGeneration")])
+def test_a_family_that_is_not_served_is_refused_and_not_served_unpruned(tmp_path, family, stock):
     """vLLM would take the second of its architectures, the stock one, if it did not know the first."""
-    base = tiny.build_base("aya_vision", tmp_path / "base")
+    base = tiny.build_base(family, tmp_path / "base")
     folder = convert_checkpoint(base, tmp_path / "zspa")
     with ProcessPoolExecutor(1, FORK_SERVER) as process:
         refusal = process.submit(worker.refusal, str(folder)).result()
-    assert "hf_zspa does not prune aya_vision in vLLM: use transformers, or serve" in refusal
-    assert '["AyaVisionForConditionalGeneration"]' in refusal
+    assert f"hf_zspa does not prune {family} in vLLM: use transformers" in refusal
+    hint = f"or serve the stock model unpruned with --hf-overrides '{{\"architectures\": [\"{stock}\"]}}'"
+    assert hint in refusal if stock else "serve" not in refusal  # vLLM has no Aya Vision
 
 
 @pytest.mark.parametrize("hook", [True, False])

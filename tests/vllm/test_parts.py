@@ -1,9 +1,11 @@
 """The parts of the plug-in that need no engine."""
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 
-from hf_zspa.vllm.positions import with_digits, without_digits
+from hf_zspa.vllm.positions import Item, _PositionsMixin, prompt_positions, with_digits, without_digits
 from hf_zspa.vllm.pruning import turns
 from hf_zspa.vllm.vision_cache import VisionCache
 
@@ -100,3 +102,11 @@ def test_places_survive_the_dtype_of_features(dtype):
     places = torch.stack([first, first.flip(0) + 32_800, first * 128 + 127])
     back, found = without_digits(with_digits(features, places), 3)
     assert torch.equal(back, features) and torch.equal(found, places)
+
+
+def test_a_step_without_images_leaves_the_positions_as_they_are():
+    """It is asked for every request in every step."""
+    positions, delta = prompt_positions(7, [Item(offset=1, kept=3, after=9)])
+    model = Mock(spec=[])  # nothing of the model is needed
+    found = _PositionsMixin.recompute_mrope_positions(model, None, [], positions, 0)
+    assert found == ([], positions, delta) and found[1] is positions and delta == 6
