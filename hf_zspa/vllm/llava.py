@@ -13,8 +13,11 @@ class ZspaLlavaForConditionalGeneration(OneRowMixin, llava.LlavaForConditionalGe
 
     zspa_rests_on = (
         "llava.py:LlavaForConditionalGeneration",
+        "llava.py:BaseLlavaMultiModalProcessor",
         "llava.py:LlavaMultiModalProcessor",
         "llava.py:PixtralHFMultiModalProcessor",
+        "llava.py:_build_llava_or_pixtral_hf_info",
+        "llava.py:_build_llava_or_pixtral_hf_processor",
     )
 
 
@@ -24,6 +27,7 @@ class ZspaLlavaNextForConditionalGeneration(OneRowMixin, llava_next.LlavaNextFor
 
     zspa_rests_on = (
         "llava_next.py:LlavaNextForConditionalGeneration",
+        "llava_next.py:BaseLlavaNextMultiModalProcessor",
         "llava_next.py:LlavaNextMultiModalProcessor",
         "llava.py:BaseLlavaMultiModalProcessor",
     )
@@ -41,5 +45,6 @@ class ZspaLlavaOnevisionForConditionalGeneration(OneRowMixin, llava_onevision.Ll
         "llava_onevision.py:LlavaOnevisionForConditionalGeneration",
         "llava_onevision.py:LlavaOnevisionMultiModalProcessor",
         "llava_next.py:BaseLlavaNextMultiModalProcessor",
+        "llava.py:BaseLlavaMultiModalProcessor",
     )
     zspa_processor = _OnevisionProcessorMixin

@@ -26,13 +26,17 @@ KNOWN = Path(__file__).with_name("touched.json")
 _MODELS = "model_executor/models"
 # File of vLLM, and in it a class, a function or a method; with the reason.
 COMMON = {
+    "config/model.py:ModelConfig._try_verify_and_update_model_config": "calls it",
     "config/multimodal.py:MultiModalConfig.is_multimodal_pruning_enabled": "set, so that positions are asked for again",
+    "config/vllm.py:VllmConfig.try_verify_and_update_config": "and its other half",
+    "model_executor/layers/rotary_embedding/base.py:RotaryEmbeddingBase": "its table is made longer",
     f"{_MODELS}/config.py:VerifyAndUpdateConfig": "the hook that checks a checkpoint's fields",
     f"{_MODELS}/interfaces.py:SupportsMRoPE": "positions come from the model",
     f"{_MODELS}/interfaces.py:SupportsMultiModalPruning": "and again when its images are encoded",
     "multimodal/inputs.py:MultiModalFieldConfig.batched": "what travels with each image",
     "multimodal/inputs.py:MultiModalKwargsItems.from_hf_inputs": "the stretch of each image",
     "multimodal/inputs.py:PlaceholderRange": "which columns are an image's",
+    "multimodal/processing/context.py:BaseProcessingInfo": "the config, the tokenizer and the limits",
     "multimodal/processing/inputs.py:ProcessorInputs": "what an image is known by",
     "multimodal/processing/processor.py:BaseMultiModalProcessor": "its methods are what ours come before",
     "multimodal/processing/processor.py:PromptUpdateDetails": "fewer placeholders",
@@ -40,8 +44,12 @@ COMMON = {
     "multimodal/registry.py:_ProcessorFactories": "that of the stock class",
     "transformers_utils/config.py:_mrope_section": "a model with one row of positions is taken for one that has more",
     "v1/worker/cpu_model_runner.py:CPUModelRunner.load_model": "it forgets to look whether images are pruned",
+    "v1/worker/gpu_model_runner.py:GPUModelRunner._calc_mrope_positions": "of a step, from those of its prompts",
     "v1/worker/gpu_model_runner.py:GPUModelRunner._execute_mm_encoder": "calls embed_multimodal",
     "v1/worker/gpu_model_runner.py:GPUModelRunner._gather_mm_embeddings": "calls recompute_mrope_positions",
+    "v1/worker/gpu_model_runner.py:GPUModelRunner._init_mrope_positions": "calls get_mrope_input_positions",
+    "v1/worker/gpu_model_runner.py:GPUModelRunner.load_model": "looks whether images are pruned",
+    "v1/worker/gpu_worker.py:Worker.reset_encoder_cache": "empties our cache, too",
     "v1/worker/gpu/model_states/mm_pruning.py:": "the second runner's way to it",
 }
 _Read = Callable[[str], str]  # from a file of vLLM to its text

@@ -1,5 +1,6 @@
 """What a checkpoint or a version of vLLM that cannot be served as promised is told."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from vllm.v1.worker.gpu_worker import Worker
 
 from hf_zspa.checkpoints.convert import convert_checkpoint
 from hf_zspa.checkpoints.families import FAMILIES
-from hf_zspa.vllm import internals, touched
+from hf_zspa.vllm import ARCHITECTURES, internals, touched
 
 
 def config(**fields):
@@ -63,6 +64,19 @@ def test_the_installed_version_is_as_the_committed_digests_say():
         assert not touched.misfits(version)
         for family in filter(lambda family: family.vllm, FAMILIES.values()):
             assert touched.refusal(version, family.model_class) is None, family
+
+
+def test_all_that_a_family_is_made_of_is_named():
+    """Each of vLLM's own classes and functions that its model and its processor come from."""
+    for architecture, (module, _) in ARCHITECTURES.items():
+        model = getattr(importlib.import_module(module), architecture)
+        (stock, *_) = [one for one in model.mro()[1:] if "_processor_factory" in vars(one)]
+        factory, made = stock._processor_factory, [stock]
+        for one in (factory.processor, *([] if isinstance(factory.processor, type) else [factory.info])):
+            made += one.mro() if isinstance(one, type) else [one]
+        files = "vllm.model_executor.models."
+        parts = {f"{one.__module__.removeprefix(files)}.py:{one.__name__}" for one in made if files in one.__module__}
+        assert parts <= {*model.zspa_rests_on}, architecture
 
 
 @pytest.mark.parametrize(
@@ -205,7 +219,7 @@ def test_a_family_that_is_not_served_is_refused_and_not_served_unpruned(tmp_path
     with ProcessPoolExecutor(1, FORK_SERVER) as process:
         refusal = process.submit(worker.refusal, str(folder)).result()
     assert f"hf_zspa does not prune {family} in vLLM: use transformers" in refusal
-    hint = f"or serve the stock model unpruned with --hf-overrides '{{\"architectures\": [\"{stock}\"]}}'"
+    hint = f'or serve the stock model unpruned with --hf-overrides \'{{"architectures": ["{stock}"]}}\''
     assert hint in refusal if stock else "serve" not in refusal  # vLLM has no Aya Vision
 
 
