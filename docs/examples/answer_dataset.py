@@ -30,7 +30,7 @@ class Answerer:
 
         self.sampling = SamplingParams(temperature=0, max_tokens=max_tokens)
         self.engine = LLM(checkpoint, **options)
-        self.refusals = (OSError, ValueError, VLLMClientError)  # of one request, which are no fault of the engine
+        self.refusals = (ValueError, VLLMClientError)  # of one request, which are no fault of the engine
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
         asked = [conversation(*pair) for pair in zip(rows["image"], rows["question"])]
@@ -44,7 +44,7 @@ class Answerer:
     def answers(self, asked: list[Any], settings: dict[str, Any]) -> list[dict[str, Any]]:
         """All at once; where one cannot be answered, each by itself."""
         try:
-            failed = next((one for one in asked if isinstance(one, Exception)), None)
+            failed = next((one for one in asked if isinstance(one, ValueError)), None)
             if failed:
                 raise failed
             found = self.engine.chat(asked, self.sampling, use_tqdm=False, mm_processor_kwargs=settings)
@@ -65,12 +65,12 @@ def places_by_settings(settings: Iterable[dict[str, Any] | None]) -> dict[str, l
     return found
 
 
-def conversation(path: str, question: str) -> list[dict[str, Any]] | OSError:
+def conversation(path: str, question: str) -> list[dict[str, Any]] | ValueError:
     """The messages, or why the image cannot be read."""
     try:
         image = Image.open(path).convert("RGB")
-    except OSError as error:
-        return error
+    except Exception as error:  # a reader of Pillow raises whatever it meets in a damaged file
+        return ValueError(f"{path} is not an image that can be read: {error}")
     content = [{"type": "image_pil", "image_pil": image}, {"type": "text", "text": question}]
     return [{"role": "user", "content": content}]
 

