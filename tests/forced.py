@@ -21,15 +21,12 @@ class Led(LogitsProcessor):
 
 
 def led(model, inputs, answer, **settings):
-    """Log probabilities `(t, vocabulary)` at each token of the answer `(t,)`, of all that is no placeholder."""
+    """Log probabilities `(t, vocabulary)` at each token of the answer `(t,)`."""
     done = model.generate(
         **inputs, **settings, do_sample=False, num_beams=1, min_new_tokens=len(answer), max_new_tokens=len(answer),
         logits_processor=LogitsProcessorList([Led(answer)]), output_logits=True, return_dict_in_generate=True,
     )  # fmt: skip
-    logits = torch.cat(done.logits).float()
-    never = [each for each in placeholders(model) if each < logits.shape[-1]]
-    logits[:, never] = -1e6
-    return logits.log_softmax(-1)
+    return torch.cat(done.logits).float().log_softmax(-1)
 
 
 def placeholders(model):
@@ -52,8 +49,9 @@ def assert_scores_are_those_of_generation(model, inputs, keep_ratio=0.5):
         for each, score in zip(some, asked.scores(kept, batch_size), strict=True):
             likely = led(model, inputs, answer, **each.fields, zspa_keep_ratio=keep_ratio)
             assert score.tokens == len(answer)
-            assert score.stay == int((likely.argmax(-1) == answer).sum())
             expected = float((whole.exp() * (whole - likely)).sum(-1).mean())
+            likely[:, [each for each in placeholders(model) if each < likely.shape[-1]]] = -torch.inf
+            assert score.stay == int((likely.argmax(-1) == answer).sum())
             assert abs(score.kl - expected) < 1e-5 + 1e-3 * expected
             assert score.kl > 0  # something was dropped
 

@@ -61,7 +61,7 @@ class Asked:
         with _greedy(model, new_tokens, self.never):
             done = model.generate(**self._repeated(1), visual_token_pruner=RecordingPruner())
         self.answer: Tensor = done.sequences[:, ids.shape[1] :]
-        self.likely = self._log_probabilities(torch.stack(done.logits, dim=1))  # (1, t, vocabulary)
+        self.likely = torch.stack(done.logits, dim=1).float().log_softmax(-1)  # (1, t, vocabulary)
 
     @torch.inference_mode()
     def scores(self, candidates: Sequence[list[Tensor]], batch_size: int) -> Iterator[Score]:
@@ -73,9 +73,10 @@ class Asked:
             candidates: the ascending indices that each keeps, per image; all keep equally many.
         """
         for start in range(0, len(candidates), batch_size):
-            likely = self._log_probabilities(self._forward(candidates[start : start + batch_size]))
+            logits = self._forward(candidates[start : start + batch_size]).float()
+            likely = logits.log_softmax(-1)
             kl = (self.likely.exp() * (self.likely - likely)).nan_to_num(0.0).sum(-1).mean(-1)
-            stay = (likely.argmax(-1) == self.answer).sum(-1)
+            stay = (self._answerable(logits).argmax(-1) == self.answer).sum(-1)
             tokens = self.answer.shape[1]
             yield from (Score(tokens, s, max(0.0, k)) for s, k in zip(stay.tolist(), kl.tolist()))
 
@@ -93,14 +94,10 @@ class Asked:
         )
         return self.model(**step | {"logits_to_keep": later, "use_cache": False}).logits[:, -later:]
 
-    def _log_probabilities(self, logits: Tensor) -> Tensor:
-        """Of what may be answered, from logits `(..., vocabulary)`."""
+    def _answerable(self, logits: Tensor) -> Tensor:
+        """Logits `(..., vocabulary)` without those of what is never answered."""
         ids = [each for each in self.never if each < logits.shape[-1]]
-        return (
-            logits.float()
-            .index_fill(-1, torch.tensor(ids, dtype=torch.long, device=logits.device), -torch.inf)
-            .log_softmax(-1)
-        )
+        return logits.index_fill(-1, torch.tensor(ids, dtype=torch.long, device=logits.device), -torch.inf)
 
     def _repeated(self, count: int) -> dict[str, Any]:
         """The prompt's inputs `count` times, the images encoded."""
