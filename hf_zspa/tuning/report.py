@@ -14,19 +14,18 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito
 
 def verdict(tuning: Tuning) -> str:
     """What is chosen, in a line."""
-    chosen = tuning.chosen
+    chosen, each = tuning.chosen, ", one about each picture" if tuning.shared else ""
     if chosen is None:
         largest = tuning.judged[-1]
         return (
             f"no keep ratio that was tried is sure to leave {_percent(tuning.agreement)} of the answers as they are "
-            f"(at {tuning.keep_ratios[-1]:g}, {largest.stay} of {largest.rows} stay): keep ratio 1.0, no pruning, is "
-            "the honest answer"
+            f"(at {tuning.keep_ratios[-1]:g}, {largest.stay} of {largest.rows} stay{each}): keep ratio 1.0, no "
+            "pruning, is the honest answer"
         )
     return (
         f"keep ratio {tuning.keep_ratios[chosen.keep_ratio]:g} is the smallest that leaves "
         f"{_percent(tuning.agreement)} of the answers as they are, by {tuning.settings[chosen.setting]}: "
-        f"{chosen.stay} of {chosen.rows} stay{', one about each picture' if tuning.shared else ''}, so at least "
-        f"{_percent(chosen.bound)} with 95 % confidence"
+        f"{chosen.stay} of {chosen.rows} stay{each}, so at least {_percent(chosen.bound)} with 95 % confidence"
     )
 
 

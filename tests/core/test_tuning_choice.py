@@ -200,6 +200,8 @@ def test_the_report_counts_pictures_where_rows_share_them(tuning):
     assert found.candidates()[0]["whole"]["interval"] == [round(each, 4) for each in interval(20, 20)]
     assert re.search("100 rows about 20 pictures of .* 10 of 10 answers about as many pictures are", said(found))
     assert "chosen on the rows about the other pictures." in said(found)
+    none = tuning([0], [0], agreement=0.5, rows_about=5)
+    assert "0 of 10 stay, one about each picture)" in verdict(none)
     alone = tuning([100], [100])
     assert "picture" not in verdict(alone) + markdown(alone, "mine") + said(alone)
 

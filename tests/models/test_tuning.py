@@ -45,7 +45,7 @@ def llava(load):
         lambda answer: {"eos_token_id": 50, "exponential_decay_length_penalty": (1, 50.0)},
         lambda answer: {"no_repeat_ngram_size": 1},
         lambda answer: {"repetition_penalty": 5.0},
-        lambda answer: {"encoder_repetition_penalty": 0.1},
+        lambda answer: {"encoder_repetition_penalty": 50.0},
         lambda answer: {"num_beams": 3},
         lambda answer: {"do_sample": True, "temperature": 9.0},
     ],
