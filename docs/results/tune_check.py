@@ -94,7 +94,7 @@ def of_draws(
     """Tunes on several draws of rows, and looks each choice up on the others."""
     count = len(measured.tokens)
     choices: Counter[str] = Counter()
-    shares, to_own = [], []
+    shares, of_chosen, to_own = [], [], []
     for seed in range(draws):
         order = random.Random(seed).sample(range(count), count)
         mine, others = order[:tuned_on], order[tuned_on:]
@@ -106,10 +106,12 @@ def of_draws(
         choices[f"{KEEP_RATIOS[chosen.keep_ratio]:g}, {settings[chosen.setting]}"] += 1
         whole = measured.whole[chosen.keep_ratio][:, others]
         shares.append(float(whole[chosen.setting].mean()))
+        of_chosen.append(shares[-1])
         to_own.append(paired_difference(whole[chosen.setting][:, None], whole[0][:, None], _mean))
     return {
         "others": count - tuned_on, "draws": draws,
         "reached": sum(share >= agreement for share in shares), "least": round(min(shares), 4),
+        "chose": len(of_chosen), "chose_and_reached": sum(share >= agreement for share in of_chosen),
         "choices": dict(choices.most_common()),
         "own_clearly_better": sum(each.high < 0 for each in to_own),
         "own_clearly_worse": sum(each.low > 0 for each in to_own),
@@ -158,7 +160,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("docs/results/tune-check.json"))
     args = parser.parse_args()
     try:
-        check_rows(0.98, range(100))
+        check_rows(0.98, range(100), "--agreement")
     except ValueError as error:
         few = str(error)
     found = {name: check(name, args.draws, args.work / name) for name in args.models}

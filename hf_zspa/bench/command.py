@@ -229,7 +229,7 @@ def read_pairs(path: Path | None, limit: int | None = None, asked: str = "questi
     """Images and questions about them; `asked` is what lines call a question.
 
     Raises:
-        ValueError: a line is not an object with `image` and a question, or there is none.
+        ValueError: a line is not an object with `image` and a question, both texts, or there is none.
     """
     if path is None:
         examples = json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
@@ -246,12 +246,17 @@ def read_pairs(path: Path | None, limit: int | None = None, asked: str = "questi
             continue
         try:
             pair = json.loads(line)
-            found.append((path.parent / pair["image"], str(pair[asked])))
+            found.append((path.parent / pair["image"], pair[asked]))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f'line {number} of {path} is {line!r}, but must be like {{"image": "a.png", "{asked}": "what is it?"}}'
             ) from error
-        check_prompt(found[-1][1], f"the {asked} in line {number} of {path}")
+        if not isinstance(pair[asked], str):
+            raise ValueError(
+                f"the {asked} in line {number} of {path} is {json.dumps(pair[asked])}, but must be a text, such as "
+                '"what is it?"'
+            )
+        check_prompt(pair[asked], f"the {asked} in line {number} of {path}")
     if not found:
         raise ValueError(f"{path} has no image-question pairs")
     return found[:limit]

@@ -37,7 +37,7 @@ def tune_command(
     """Finds the smallest keep ratio, and the method, that leaves a checkpoint's answers to your prompts as they are.
 
     Nothing is labelled: the answers without pruning are what pruned ones are compared with. Methods are chosen on half
-    of the rows and judged on the other. The status is 1 where no keep ratio reaches the agreement.
+    of the pictures and judged on the other. The status is 1 where no keep ratio reaches the agreement.
     """
     from ..tuning.command import Request, run
     from ..tuning.report import summary, verdict

@@ -98,21 +98,29 @@ def settings_of_methods(names: Iterable[str]) -> list[Setting]:
 
 
 def with_own(settings: Iterable[Setting], config: Any) -> list[Setting]:
-    """The settings to try, that of the checkpoint first, each once."""
-    return list({each.key: each for each in (_of_fields(fields_of(config)), *settings)}.values())
+    """The settings to try, that of the checkpoint first, each once.
+
+    Raises:
+        TypeError: one is no `Setting`.
+    """
+    tried = [_of_fields(fields_of(config)), *settings]
+    for each in tried:
+        if not isinstance(each, Setting):
+            raise TypeError(f"settings has {each!r}, but must be of hf_zspa.tuning.candidates.setting('zspa', ...)")
+    return list({each.key: each for each in tried}.values())
 
 
-def check_keep_ratios(keep_ratios: Iterable[float]) -> list[float]:
-    """Those to try, ascending, each once.
+def check_keep_ratios(keep_ratios: Iterable[float], asked: str = "keep_ratios") -> list[float]:
+    """Those to try, ascending, each once, to six digits; `asked` is what a message calls them.
 
     Raises:
         ValueError: there is none, or one is not between 0 and 1.
     """
-    found = sorted({float(ratio) for ratio in keep_ratios})
+    found = sorted({float(f"{ratio:g}") for ratio in keep_ratios})  # measurements go by this name
     if not found or not all(0 < ratio < 1 for ratio in found):
         wrong = next((f"{ratio:g}" for ratio in found if not 0 < ratio < 1), "empty")
         raise ValueError(
-            f"--keep-ratio is {wrong}, but must be numbers between 0 and 1, such as 0.05,0.1: at 1 nothing is pruned, "
+            f"{asked} is {wrong}, but must be numbers between 0 and 1, such as 0.05,0.1: at 1 nothing is pruned, "
             "which is what the others are compared with"
         )
     return found

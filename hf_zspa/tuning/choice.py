@@ -1,13 +1,13 @@
 """What is chosen of measured candidates, and how sure that is.
 
-The rows are halved. On one half the best setting of each keep ratio is found; on the other those are judged, from the
-largest keep ratio to the smallest, until one does not reach the aim. In that order each test can have the full 5 %: the
-first false pass needs an error at the one place where passing turns false (fixed-sequence testing).
+The pictures are halved. On the rows about one half the best setting of each keep ratio is found; on one row about each
+picture of the other those are judged, from the largest keep ratio to the smallest, until one does not reach the aim. In
+that order each test can have the full 5 %: the first false pass needs an error at the one place where passing turns
+false (fixed-sequence testing).
 """
 
 import math
 import random
-from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -86,35 +86,37 @@ def rows_needed(agreement: float, level: float = LEVEL) -> int:
 
 
 def halves(images: Sequence[Hashable], seed: int = 0) -> tuple[list[int], list[int]]:
-    """A half of the rows to choose on and one to judge on, as indices. Rows about one image are in one half.
+    """The rows to choose on and those to judge on, as indices.
+
+    Half of the images judge. Of each of them one row does, drawn at random: the bound counts rows as independent, which
+    several about one image are not. All rows about the others choose.
 
     Args:
         images: which image each row is about.
     """
-    rows_about = Counter(images)
-    order = list(rows_about)
-    random.Random(seed).shuffle(order)
-    judging: set[Hashable] = set()
-    for image in order:
-        if 2 * sum(rows_about[each] for each in judging) >= len(images):
-            break
-        judging.add(image)
-    numbers = range(len(images))
-    return [i for i in numbers if images[i] not in judging], [i for i in numbers if images[i] in judging]
+    rows_about: dict[Hashable, list[int]] = {}
+    for row, image in enumerate(images):
+        rows_about.setdefault(image, []).append(row)
+    order, rng = list(rows_about), random.Random(seed)
+    rng.shuffle(order)
+    half = (len(order) + 1) // 2
+    judging = [rng.choice(rows_about[image]) for image in order[:half]]
+    return sorted(row for image in order[half:] for row in rows_about[image]), sorted(judging)
 
 
-def check_rows(agreement: float, images: Sequence[Hashable]) -> None:
-    """Raises `ValueError` where rows are too few to show an agreement, or the agreement is none."""
+def check_rows(agreement: float, images: Sequence[Hashable], asked: str = "agreement") -> None:
+    """Raises `ValueError` where rows are about too few images to show an agreement, or the agreement is none; `asked`
+    is what the message calls it."""
     if not 0 < agreement < 1:
-        raise ValueError(f"--agreement is {agreement:g}, but must be between 0 and 1, such as 0.98")
+        raise ValueError(f"{asked} is {agreement:g}, but must be between 0 and 1, such as 0.98")
     choosing, judging = halves(images)
     needed = rows_needed(agreement)
     if len(judging) < needed:
         shown = math.floor(1000 * (1 - LEVEL) ** (1 / max(1, len(judging)))) / 1000
         raise ValueError(
-            f"--agreement {agreement:g} needs {needed} rows to judge on, so {2 * needed - 1} in all, and these are "
-            f"{len(images)}: even if all answers stayed, the 95 % bound would be at {shown:g}; give more rows, or a "
-            "lower --agreement"
+            f"{asked} {agreement:g} needs {needed} pictures to judge on, so {2 * needed - 1} in all, and these rows "
+            f"are about {len(set(images))}: even if all answers stayed, the 95 % bound would be at {shown:g}; give "
+            f"rows about more, or a lower {asked}"
         )
     if not choosing:
         raise ValueError("all rows are about one image: give rows about two at least, to choose on one and judge on")

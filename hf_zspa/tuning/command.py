@@ -9,14 +9,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..bench.command import read_pairs
-from ..loading import DTYPES, check_placeholders, load_zspa, open_image, usable_device
+from ..loading import DTYPES, check_placeholders, load_zspa, usable_device
 from ..output import output_folder, replace_files
 from ..version import install_command
 from .apply import apply, check_target
-from .candidates import KEEP_RATIOS, SETTINGS, check_keep_ratios, settings_of_methods
+from .candidates import KEEP_RATIOS, SETTINGS, check_keep_ratios, settings_of_methods, with_own
 from .choice import check_rows
 from .report import markdown, plot
-from .tune import Tuning, tune
+from .rows import Rows, digests
+from .tune import Tuning, conclude
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,12 @@ def run(request: Request, console: Console, say: Callable[[str], None]) -> Tunin
     """
     if request.dtype not in DTYPES:
         raise ValueError(f"--dtype is {request.dtype!r}, but must be one of {', '.join(DTYPES)}")
-    ratios = check_keep_ratios(request.keep_ratios)
+    ratios = check_keep_ratios(request.keep_ratios, "--keep-ratio")
     settings = SETTINGS if request.methods is None else settings_of_methods(request.methods)
     device = usable_device(request.device, "--device")
     rows = read_pairs(request.questions, asked="prompt")
-    check_rows(request.agreement, [image for image, _ in rows])
     target = check_target(request.checkpoint) if request.apply else None
-    for image, _ in rows:  # one that cannot be read is named before anything is measured
-        open_image(image)
+    check_rows(request.agreement, digests(rows), "--agreement")  # before anything is loaded or measured
     model, processor = load_zspa(request.checkpoint, request.trust_remote_code, device=device, dtype=request.dtype)
     for _, prompt in rows:
         check_placeholders(processor, prompt)
@@ -81,10 +80,9 @@ def run(request: Request, console: Console, say: Callable[[str], None]) -> Tunin
             if not console.is_terminal and (count % max(1, len(rows) // 10) == 0 or count == len(rows)):
                 console.print(f"{count} of {len(rows)} rows", markup=False, highlight=False)
 
-        tuning = tune(
-            model, rows, processor, agreement=request.agreement, keep_ratios=ratios, settings=settings,
-            new_tokens=request.new_tokens, batch_size=request.batch_size, folder=folder, done=done,
-        )  # fmt: skip
+        tried = with_own(settings, model.config)
+        of_model = Rows(model, processor, request.new_tokens, request.batch_size, folder)
+        tuning = conclude(of_model.measure(rows, tried, ratios, done), ratios, tried, request.agreement)
     content = {"checkpoint": request.checkpoint, "questions": str(request.questions)} | tuning.as_json()
     files = {"results.json": json.dumps(content, indent=1) + "\n", "results.md": markdown(tuning, request.checkpoint)}
     replace_files({request.output / name: text.encode() for name, text in files.items()})

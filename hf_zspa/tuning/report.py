@@ -14,18 +14,18 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito
 
 def verdict(tuning: Tuning) -> str:
     """What is chosen, in a line."""
-    chosen = tuning.chosen
+    chosen, each = tuning.chosen, ", one about each picture" if tuning.shared else ""
     if chosen is None:
         largest = tuning.judged[-1]
         return (
             f"no keep ratio that was tried is sure to leave {_percent(tuning.agreement)} of the answers as they are "
-            f"(at {tuning.keep_ratios[-1]:g}, {largest.stay} of {largest.rows} stay): keep ratio 1.0, no pruning, is "
-            "the honest answer"
+            f"(at {tuning.keep_ratios[-1]:g}, {largest.stay} of {largest.rows} stay{each}): keep ratio 1.0, no "
+            "pruning, is the honest answer"
         )
     return (
         f"keep ratio {tuning.keep_ratios[chosen.keep_ratio]:g} is the smallest that leaves "
         f"{_percent(tuning.agreement)} of the answers as they are, by {tuning.settings[chosen.setting]}: "
-        f"{chosen.stay} of {chosen.rows} stay, so at least {_percent(chosen.bound)} with 95 % confidence"
+        f"{chosen.stay} of {chosen.rows} stay{each}, so at least {_percent(chosen.bound)} with 95 % confidence"
     )
 
 
@@ -53,11 +53,15 @@ def markdown(tuning: Tuning, checkpoint: str) -> str:
         for row in tuning.candidates()
     ]  # fmt: skip
     header = ("keep ratio", "setting", "whole answers that stay, %", "tokens that stay, %", "KL divergence, nats")
+    judging, about, counted, over = len(tuning.judging), "", "", "rows"
+    if tuning.shared:
+        about, counted, over = f" about {tuning.pictures} pictures", "one row about each of ", "pictures"
     return (
-        f"# {checkpoint}, tuned on {len(tuning.measured.tokens)} rows\n\n{verdict(tuning)}.\n\n{summary(tuning)}\n\n"
-        f"Settings were chosen on {len(tuning.choosing)} rows; the counts are of the other {len(tuning.judging)}. At "
-        "least: the one-sided 95 % bound of Clopper and Pearson. Keep ratios are judged from the largest on, up to the "
-        "first that does not reach the aim.\n\n## All candidates\n\nOn all rows, with 95 % intervals over rows.\n\n"
+        f"# {checkpoint}, tuned on {len(tuning.measured.tokens)} rows{about}\n\n{verdict(tuning)}.\n\n{summary(tuning)}"
+        f"\n\nSettings were chosen on {len(tuning.choosing)} rows; the counts are of {counted}the other {judging}"
+        f"{' pictures' if counted else ''}. At least: the one-sided 95 % bound of Clopper and Pearson. Keep ratios are "
+        "judged from the largest on, up to the first that does not reach the aim.\n\n## All candidates\n\nOn all rows, "
+        f"with 95 % intervals over {over}.\n\n"
         f"{markdown_table(header, rows)}\n"
     )
 

@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import transformers
 from PIL import Image
 
+from ..checkpoints.files import read_json
 from ..loading import open_image, question_inputs
 from ..output import replace_file
 from ..remote_code.zspa_config import CALL_SETTINGS
@@ -67,18 +69,23 @@ class Rows:
     def measure(
         self, rows: Sequence[Row], settings: Sequence[Setting], keep_ratios: Sequence[float], done: Callable[[], None]
     ) -> Measured:
-        """All rows under all candidates; `done` is called after each row."""
+        """All rows under all candidates; `done` is called after each row.
+
+        Raises:
+            ValueError: an image or a prompt is not what it should be, or a file of kept measurements is damaged.
+        """
         candidates = {  # the largest keep ratio first: what is kept there tells what is kept of fewer
             f"{ratio:g}": [self.model.pruner_for_call(**each.fields, zspa_keep_ratio=ratio) for each in settings]
             for ratio in sorted(keep_ratios, reverse=True)
         }
         images, records = [], []
         for picture, prompt in rows:
-            image = picture.convert("RGB") if isinstance(picture, Image.Image) else open_image(picture)
-            images.append(_digest(str(image.size).encode(), image.tobytes()))
-            path = self._path(images[-1], prompt)
+            image = _opened(picture)
+            images.append(_of_image(image))
+            inputs = dict(question_inputs(self.model, self.processor, image, prompt))
+            path = self._path(inputs)
             record = _read(path) or {"prompt": prompt, "scores": {}}
-            if self._complete(record, image, prompt, settings, candidates) and path is not None:
+            if self._complete(record, inputs, settings, candidates) and path is not None:
                 replace_file(path, json.dumps(record).encode())
             records.append(record)
             done()
@@ -90,7 +97,7 @@ class Rows:
         )  # fmt: skip
 
     def _complete(
-        self, record: dict[str, Any], image: Image.Image, prompt: str, settings: Sequence[Setting], candidates: dict
+        self, record: dict[str, Any], inputs: dict[str, Any], settings: Sequence[Setting], candidates: dict
     ) -> bool:
         """Measures what a row's record lacks; whether that was anything."""
         scores, asked = record["scores"], None
@@ -102,7 +109,6 @@ class Rows:
             if not missing:
                 continue
             if asked is None:
-                inputs = dict(question_inputs(self.model, self.processor, image, prompt))
                 asked = Asked(self.model, inputs, self.new_tokens)
                 answer = asked.answer[0].tolist()
                 record |= {"answer": self.processor.decode(answer, skip_special_tokens=True), "tokens": len(answer)}
@@ -115,20 +121,32 @@ class Rows:
                 scores.setdefault(each.key, {})[name] = [score.stay, round(score.kl, 6)]
         return asked is not None
 
-    def _path(self, image: str, prompt: str) -> Path | None:
+    def _path(self, inputs: Mapping[str, Any]) -> Path | None:
+        """By what the processor has made of the row, so that its own settings count."""
         if self.folder is None:
             return None
-        name = _digest(self.of_model.encode(), image.encode(), prompt.encode(), str(self.new_tokens).encode())
-        return self.folder / f"{name}.json"
+        return (
+            self.folder / f"{_digest(self.of_model.encode(), _of_inputs(inputs), str(self.new_tokens).encode())}.json"
+        )
+
+
+def digests(rows: Sequence[Row]) -> list[str]:
+    """Of each row's image, the same for the same picture under any name. One is held at a time.
+
+    Raises:
+        ValueError: one cannot be read.
+    """
+    return [_of_image(_opened(picture)) for picture, _ in rows]
 
 
 def fingerprint(model: Any) -> str:
     """A digest of what a model's answers follow from: weights, of each tensor some thousand numbers, config without the
-    fields that are tried, code, types and versions."""
+    fields that are tried, generation config, code, types and versions."""
     config = {name: value for name, value in model.config.to_dict().items() if name not in CALL_SETTINGS}
     config.pop("_name_or_path", None)
     attention = model.config.get_text_config()._attn_implementation
-    about = [config, str(model.dtype), model.device.type, attention, transformers.__version__, __version__]
+    generation = model.generation_config.to_dict()
+    about = [config, generation, str(model.dtype), model.device.type, attention, transformers.__version__, __version__]
     parts = [json.dumps(about, sort_keys=True, default=str).encode()]
     for tensor in model.state_dict().values():
         some = tensor.detach().reshape(-1)[:: max(1, tensor.numel() // 1000)]
@@ -139,7 +157,30 @@ def fingerprint(model: Any) -> str:
 def _read(path: Path | None) -> dict[str, Any] | None:
     if path is None or not path.is_file():
         return None
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        record = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}: delete it and run again") from error
+    if missing := {"answer", "tokens", "scores"} - record.keys():
+        raise ValueError(f"{path} is damaged (without {', '.join(sorted(missing))}): delete it and run again")
+    return record
+
+
+def _opened(picture: str | Path | Image.Image) -> Image.Image:
+    return picture.convert("RGB") if isinstance(picture, Image.Image) else open_image(picture)
+
+
+def _of_image(image: Image.Image) -> str:
+    return _digest(str(image.size).encode(), image.tobytes())
+
+
+def _of_inputs(inputs: Mapping[str, Any]) -> bytes:
+    parts = []
+    for name, value in sorted(inputs.items()):
+        parts += [name.encode(), str(getattr(value, "shape", value)).encode()]
+        if isinstance(value, torch.Tensor):
+            parts.append((value.float() if value.is_floating_point() else value).cpu().numpy().tobytes())
+    return _digest(*parts).encode()
 
 
 def _digest(*parts: bytes) -> str:

@@ -1,11 +1,13 @@
 """How much of an answer stays: the unpruned model's own, forced on the model with each candidate's prompt."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import GenerationConfig
 
 from ..remote_code.zspa_calling import RecordingPruner
 
@@ -32,6 +34,9 @@ class Score:
 class Asked:
     """One prompt with its images encoded, and the unpruned model's answer to it.
 
+    That is a plain greedy one, of what the model itself holds most likely: nothing of its generation config counts but
+    the special tokens. What stands for images in prompts is never answered, as it would be one without an image.
+
     Args:
         model: a zspa model.
         inputs: what the processor makes of one prompt, on the model's device.
@@ -52,11 +57,9 @@ class Asked:
         ids = inputs["input_ids"]
         self.whole = model.prune_visuals(ids, inputs.get("attention_mask"), everything, inputs)
         self.visual_tokens, self.prompt_tokens = everything.visual_tokens, everything.prompt_tokens
-        done = model.generate(
-            **self._repeated(1), visual_token_pruner=RecordingPruner(), do_sample=False, num_beams=1, temperature=None,
-            top_p=None, top_k=None, repetition_penalty=1.0, max_new_tokens=new_tokens, output_logits=True,
-            return_dict_in_generate=True,
-        )  # fmt: skip
+        self.never = sorted({model._base.placeholder_id(modality) for modality in model.visual_inputs})
+        with _greedy(model, new_tokens, self.never):
+            done = model.generate(**self._repeated(1), visual_token_pruner=RecordingPruner())
         self.answer: Tensor = done.sequences[:, ids.shape[1] :]
         self.likely = torch.stack(done.logits, dim=1).float().log_softmax(-1)  # (1, t, vocabulary)
 
@@ -73,7 +76,7 @@ class Asked:
             logits = self._forward(candidates[start : start + batch_size]).float()
             likely = logits.log_softmax(-1)
             kl = (self.likely.exp() * (self.likely - likely)).nan_to_num(0.0).sum(-1).mean(-1)
-            stay = (logits.argmax(-1) == self.answer).sum(-1)
+            stay = (self._answerable(logits).argmax(-1) == self.answer).sum(-1)
             tokens = self.answer.shape[1]
             yield from (Score(tokens, s, max(0.0, k)) for s, k in zip(stay.tolist(), kl.tolist()))
 
@@ -91,6 +94,11 @@ class Asked:
         )
         return self.model(**step | {"logits_to_keep": later, "use_cache": False}).logits[:, -later:]
 
+    def _answerable(self, logits: Tensor) -> Tensor:
+        """Logits `(..., vocabulary)` without those of what is never answered."""
+        ids = [each for each in self.never if each < logits.shape[-1]]
+        return logits.index_fill(-1, torch.tensor(ids, dtype=torch.long, device=logits.device), -torch.inf)
+
     def _repeated(self, count: int) -> dict[str, Any]:
         """The prompt's inputs `count` times, the images encoded."""
         inputs = {
@@ -99,6 +107,21 @@ class Asked:
         }
         outputs = {modality: output.stock() for modality, output in self.whole.repeated(count).items()}
         return inputs | {"mm_encoder_outputs": outputs}
+
+
+@contextmanager
+def _greedy(model: Any, new_tokens: int, never: list[int]) -> Iterator[None]:
+    """`generate` decodes plainly for a while. What a call is given would be filled up from the model's own config."""
+    own = model.generation_config
+    special = {name: getattr(own, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    model.generation_config = GenerationConfig(
+        **special, do_sample=False, max_new_tokens=new_tokens, suppress_tokens=never, output_logits=True,
+        return_dict_in_generate=True,
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 class Known:

@@ -1,17 +1,19 @@
 """The smallest keep ratio that leaves a model's answers to one's own prompts as they are, and the settings for it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from ..evaluation.statistics import bootstrap_interval
+from ..loading import check_placeholders, check_prompt
 from ..remote_code.zspa_checks import check_positive
 from .candidates import KEEP_RATIOS, SETTINGS, Setting, check_keep_ratios, with_own
 from .choice import Judged, check_rows, halves, interval, judge
-from .rows import Measured, Row, Rows
+from .rows import Measured, Row, Rows, digests
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Tuning:
         settings: those tried, the checkpoint's own first.
         measured: every row under every candidate.
         choosing: the rows that settings were chosen on.
-        judging: the rows that they were judged on.
+        judging: the rows that they were judged on, each about a picture of its own.
         judged: the best setting of each keep ratio.
     """
 
@@ -49,21 +51,40 @@ class Tuning:
         ratio = {"zspa_keep_ratio": self.keep_ratios[self.chosen.keep_ratio]}
         return ratio | self.settings[self.chosen.setting].fields
 
+    @property
+    def pictures(self) -> int:
+        """How many the rows are about."""
+        return len(set(self.measured.images))
+
+    @property
+    def shared(self) -> bool:
+        """Whether several rows are about one picture."""
+        return self.pictures < len(self.measured.tokens)
+
     def candidates(self) -> list[dict[str, Any]]:
         """A row per candidate, over all rows measured: shares with 95 % intervals, Clopper and Pearson's for whole
-        answers, else of a bootstrap over rows."""
-        measured, n = self.measured, len(self.measured.tokens)
+        answers, as if there were one row about each picture, else of a bootstrap over pictures."""
+        measured, n, pictures = self.measured, len(self.measured.tokens), self.pictures
+        numbers = {image: number for number, image in enumerate(dict.fromkeys(measured.images))}
+        of_row = [numbers[image] for image in measured.images]
+
+        def summed(*columns: np.ndarray) -> np.ndarray:
+            """`(pictures, columns)`."""
+            found = np.zeros((pictures, len(columns)))
+            np.add.at(found, of_row, np.stack(columns, axis=1))
+            return found
+
         found = []
         for r, ratio in enumerate(self.keep_ratios):
             for s, setting in enumerate(self.settings):
                 whole = int(measured.whole[r, s].sum())
-                tokens = np.stack([measured.stay[r, s], measured.tokens], axis=1)
-                kl = measured.kl[r, s][:, None]
+                tokens = summed(measured.stay[r, s], measured.tokens)
+                kl = summed(measured.kl[r, s], np.ones(n))
                 row = {
                     "keep_ratio": ratio, "setting": str(setting), **setting.fields,
-                    "whole": _shown(whole / n, interval(whole, n)),
-                    "tokens": _shown(_token_share(tokens), bootstrap_interval(tokens, _token_share)),
-                    "kl": _shown(float(kl.mean()), bootstrap_interval(kl, _mean)),
+                    "whole": _shown(whole / n, interval(round(whole * pictures / n), pictures)),
+                    "tokens": _shown(_ratio(tokens), bootstrap_interval(tokens, _ratio)),
+                    "kl": _shown(_ratio(kl), bootstrap_interval(kl, _ratio)),
                 }  # fmt: skip
                 found.append(row)
         return found
@@ -78,14 +99,15 @@ class Tuning:
             for each in self.judged
         ]  # fmt: skip
         return {
-            "agreement": self.agreement, "rows": len(self.measured.tokens), "judging_rows": len(self.judging),
-            "chosen": self.fields if self.chosen else None, "judged": judged, "candidates": self.candidates(),
+            "agreement": self.agreement, "rows": len(self.measured.tokens), "pictures": self.pictures,
+            "judging_rows": len(self.judging), "chosen": self.fields if self.chosen else None, "judged": judged,
+            "candidates": self.candidates(),
         }  # fmt: skip
 
 
 def tune(
     model: Any,
-    rows: Sequence[Row],
+    rows: Iterable[Row],
     processor: Any,
     *,
     agreement: float = 0.98,
@@ -99,9 +121,9 @@ def tune(
     """Finds the smallest keep ratio at which a model's answers stay as they are without pruning, and by which settings.
 
     Nothing is labelled: the unpruned model's own greedy answer is forced on the model under each candidate's prompt, in
-    one forward pass. A whole answer stays where each of its tokens is the most likely still. Settings are chosen on a
-    random half of the rows, and the one-sided 95 % bound (Clopper and Pearson) that decides comes from the other half.
-    It holds for rows like these: drawn from what the model will be asked, each about an image of its own.
+    one forward pass. A whole answer stays where each of its tokens is the most likely still. Settings are chosen on the
+    rows about a random half of the images, and the one-sided 95 % bound (Clopper and Pearson) that decides comes from
+    one row about each of the others. It holds for rows like these: images drawn from what will be asked about.
 
     Args:
         model: a zspa model.
@@ -119,14 +141,22 @@ def tune(
         What was measured and what is chosen; its `fields` are arguments of `generate` and `hf_zspa.convert_checkpoint`.
 
     Raises:
-        ValueError: rows are too few for the agreement, a ratio or a number is outside its range, or an image or a
-            prompt is not what it should be.
+        ValueError: rows are about too few images for the agreement, the model does not prune, a ratio or a number is
+            outside its range, or an image or a prompt is not what it should be.
+        TypeError: a row is no such pair, or a setting is none of `hf_zspa.tuning.candidates`.
     """
+    if not hasattr(model, "pruner_for_call"):
+        raise ValueError(
+            f"the model is a {type(model).__name__}, which does not prune: give it to hf_zspa.prune, or convert its "
+            "checkpoint"
+        )
     ratios = check_keep_ratios(keep_ratios)
     check_positive("new_tokens", new_tokens)
     check_positive("batch_size", batch_size)
-    check_rows(agreement, range(len(rows)))
-    tried = with_own(settings, model.config)
+    rows, tried = list(rows), with_own(settings, model.config)
+    for number, row in enumerate(rows, 1):
+        _check_row(row, number, processor)
+    check_rows(agreement, digests(rows))
     measured = Rows(model, processor, new_tokens, batch_size, folder).measure(rows, tried, ratios, done)
     return conclude(measured, ratios, tried, agreement)
 
@@ -143,13 +173,19 @@ def conclude(measured: Measured, keep_ratios: list[float], settings: list[Settin
     return Tuning(agreement, keep_ratios, settings, measured, choosing, judging, judged)
 
 
-def _token_share(rows: np.ndarray) -> Any:
-    """Of `(..., n, 2)` tokens that stay, and all."""
+def _check_row(row: Any, number: int, processor: Any) -> None:
+    is_pair = isinstance(row, tuple | list) and len(row) == 2
+    if not is_pair or not isinstance(row[0], str | Path | Image.Image) or not isinstance(row[1], str):
+        raise TypeError(
+            f"row {number} is {row!r}, but must be a pair of an image, a path or a Pillow image, and a prompt, a text"
+        )
+    check_prompt(row[1], f"the prompt of row {number}")
+    check_placeholders(processor, row[1])
+
+
+def _ratio(rows: np.ndarray) -> Any:
+    """Of `(..., n, 2)`, parts and wholes."""
     return rows[..., 0].sum(-1) / rows[..., 1].sum(-1)
-
-
-def _mean(rows: np.ndarray) -> Any:
-    return rows[..., 0].mean(-1)
 
 
 def _shown(value: float, bounds: tuple[float, float]) -> dict[str, Any]:

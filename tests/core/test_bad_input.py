@@ -100,7 +100,7 @@ def test_a_config_that_no_model_can_be_built_of(fails, tmp_path, entry, value):
 ASKED = ("--image", PICTURE, "--prompt", "what?", "-o", "out.png")
 MORE = {  # what each command that takes a checkpoint needs behind it
     "convert": ("out",), "inspect": (), "verify": (), "upgrade": (), "bench": (), "visualize": ASKED,
-    "push": ("org/name", "--dry-run"), "tune": ("--questions", "many.jsonl", "--agreement", "0.5"),
+    "push": ("org/name", "--dry-run"), "tune": ("--questions", "many.jsonl", "--agreement", "0.05"),
 }  # fmt: skip
 
 

@@ -143,3 +143,11 @@ def test_pairs_are_read_from_json_lines(tmp_path):
     file.write_text('{"image": "a.png"}\n')
     with pytest.raises(ValueError, match="line 1 of"):
         read_pairs(file)
+
+
+@pytest.mark.parametrize("value", ["null", "7", "true", '["what?"]', '{"text": "what?"}'])
+def test_a_question_is_a_text(tmp_path, value):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(f'{{"image": "a.png", "prompt": "what?"}}\n{{"image": "a.png", "prompt": {value}}}\n')
+    with pytest.raises(ValueError, match=f"^the prompt in line 2 of .* is {re.escape(value)}, but must be a text"):
+        read_pairs(file, asked="prompt")

@@ -1,6 +1,7 @@
 """What `hf-zspa tune` concludes from what it has measured."""
 
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_zspa.remote_code.zspa_methods import METHODS
-from hf_zspa.tuning.candidates import SETTINGS, setting, with_own
+from hf_zspa.tuning.apply import said
+from hf_zspa.tuning.candidates import SETTINGS, check_keep_ratios, setting, with_own
 from hf_zspa.tuning.choice import check_rows, halves, interval, judge, lower_bound, rows_needed
 from hf_zspa.tuning.report import markdown, plot, verdict
 from hf_zspa.tuning.rows import Measured
@@ -49,12 +51,19 @@ def test_so_many_rows_and_no_fewer_can_show_an_agreement(agreement, needed):
 
 
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=100), st.integers(0, 5))
-def test_halves_part_the_images_and_the_judging_one_has_half_the_rows(images, seed):
+def test_half_of_the_images_judge_by_one_row_each_and_all_rows_about_the_others_choose(images, seed):
     choosing, judging = halves(images, seed)
-    assert sorted(choosing + judging) == list(range(len(images)))
-    assert not {images[i] for i in choosing} & {images[i] for i in judging}
-    assert 2 * len(judging) >= len(images)
+    judges = {images[i] for i in judging}
+    assert len(judges) == len(judging) == (len(set(images)) + 1) // 2
+    assert choosing == [i for i in range(len(images)) if images[i] not in judges]
     assert (choosing, judging) == halves(images, seed)
+
+
+def test_the_row_that_judges_is_drawn_of_all_about_its_image():
+    images = [image for image in range(200) for _ in range(4)]
+    drawn = [row % 4 for row in halves(images)[1]]
+    assert all(drawn.count(place) > 10 for place in range(4))
+    assert halves(images) != halves(images, 1)
 
 
 def test_halves_of_rows_about_an_image_each_are_as_large():
@@ -63,17 +72,21 @@ def test_halves_of_rows_about_an_image_each_are_as_large():
 
 
 def test_too_few_rows_are_told_how_many_are_needed():
-    with pytest.raises(ValueError, match=r"needs 149 rows to judge on, so 297 in all, and these are 100: .* at 0.941;"):
-        check_rows(0.98, range(100))
+    with pytest.raises(
+        ValueError, match=r"agreement 0.98 needs 149 pictures .* 297 in all, and these rows are about 100: .* 0.941;"
+    ):
+        check_rows(0.98, [*range(100)] * 3)
+    with pytest.raises(ValueError, match=r"^--agreement 0.98 needs .* lower --agreement$"):
+        check_rows(0.98, range(100), "--agreement")
     check_rows(0.98, range(297))
     check_rows(0.9, range(200))
     with pytest.raises(ValueError, match="about one image"):
-        check_rows(0.9, [0] * 200)
+        check_rows(0.01, [0] * 200)
 
 
 @pytest.mark.parametrize("agreement", [0.0, 1.0, -1.0, 98.0, math.nan])
 def test_an_agreement_is_between_0_and_1(agreement):
-    with pytest.raises(ValueError, match="--agreement is"):
+    with pytest.raises(ValueError, match=r"^agreement is"):
         check_rows(agreement, range(100))
 
 
@@ -129,12 +142,30 @@ def test_what_does_not_reach_the_aim_is_chosen_in_five_draws_of_a_hundred_at_mos
     assert 0 < chosen <= 50 + 3 * math.sqrt(1000 * 0.05 * 0.95)
 
 
+@pytest.mark.slow
+def test_rows_that_share_pictures_pass_falsely_no_more_often():
+    rng = np.random.default_rng(0)
+    images = [str(image) for image in range(20) for _ in range(10)]
+    tokens, settings = np.full(200, 3), list(SETTINGS[:5])
+    chosen = 0
+    for _ in range(1000):
+        share = np.array([0.5, 0.7, 0.7, 0.9])[:, None, None]
+        of_image = rng.beta(share, 1 - share, (4, 1, 20)).repeat(10, 2)  # an image's questions are alike
+        whole = rng.random((4, 5, 200)) < of_image
+        found = conclude(
+            Measured(images, [""] * 200, tokens, whole * 3, 1.0 - whole), [0.1, 0.2, 0.3, 0.4], settings, 0.7
+        )
+        chosen += found.judged[2].reaches  # at 0.7 exactly
+    assert chosen <= 50 + 3 * math.sqrt(1000 * 0.05 * 0.95)
+
+
 @pytest.fixture
 def tuning():
-    def make(*shares, agreement=0.9):
+    def make(*shares, agreement=0.9, rows_about=1):
         whole = whole_answers(*shares)
         tokens = np.full(100, 3)
-        measured = Measured([str(i) for i in range(100)], ["yes"] * 100, tokens, whole * 3, (~whole) * 0.5)
+        images = [str(i // rows_about) for i in range(100)]
+        measured = Measured(images, ["yes"] * 100, tokens, whole * 3, (~whole) * 0.5)
         settings = [SETTINGS[0], *SETTINGS[3 : 2 + len(shares[0])]]
         return conclude(measured, [0.1, 0.25][: len(shares)], settings, agreement)
 
@@ -154,6 +185,31 @@ def test_the_report_names_the_smallest_keep_ratio_or_none(tuning):
     assert first["whole"] == {"value": 0.1, "interval": [round(each, 4) for each in interval(10, 100)]}
     assert first["tokens"]["value"] == 0.1 and first["kl"]["value"] == 0.45
     assert markdown(found, "mine").count("\n| 0.1 |") == 1 + 2  # the best, and every candidate
+
+
+def test_the_report_counts_pictures_where_rows_share_them(tuning):
+    found = tuning([100], [100], agreement=0.5, rows_about=5)
+    assert (len(found.choosing), len(found.judging)) == (50, 10)
+    assert "10 of 10 stay, one about each picture, so at least 74.1 %" in verdict(found)
+    text = markdown(found, "mine")
+    assert "tuned on 100 rows about 20 pictures" in text
+    assert "chosen on 50 rows; the counts are of one row about each of the other 10 pictures." in text
+    assert "intervals over pictures" in text
+    content = found.as_json()
+    assert (content["rows"], content["pictures"], content["judging_rows"]) == (100, 20, 10)
+    assert found.candidates()[0]["whole"]["interval"] == [round(each, 4) for each in interval(20, 20)]
+    assert re.search("100 rows about 20 pictures of .* 10 of 10 answers about as many pictures are", said(found))
+    assert "chosen on the rows about the other pictures." in said(found)
+    none = tuning([0], [0], agreement=0.5, rows_about=5)
+    assert "0 of 10 stay, one about each picture)" in verdict(none)
+    alone = tuning([100], [100])
+    assert "picture" not in verdict(alone) + markdown(alone, "mine") + said(alone)
+
+
+def test_keep_ratios_that_read_alike_are_one():
+    assert check_keep_ratios([0.2, 0.1, 0.1000000001]) == [0.1, 0.2]
+    with pytest.raises(ValueError, match=r"^keep_ratios is 1, but must be numbers between 0 and 1"):
+        check_keep_ratios([0.99999999])
 
 
 def test_without_matplotlib_there_is_no_plot(tuning, tmp_path, monkeypatch):

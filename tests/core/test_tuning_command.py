@@ -1,6 +1,8 @@
 """`hf-zspa tune` on the small model: what it writes, and what it refuses."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -9,7 +11,7 @@ from hf_zspa.checkpoints.convert import convert_checkpoint
 from hf_zspa.cli import main
 from hf_zspa.scenes import CHECKPOINT
 from hf_zspa.scenes.heldout import scene_questions
-from hf_zspa.tuning.apply import check_target
+from hf_zspa.tuning.apply import apply, check_target
 
 
 @pytest.fixture
@@ -65,7 +67,10 @@ def test_where_nothing_reaches_the_aim_no_pruning_is_the_answer_and_nothing_is_a
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--agreement", "0.98"], "--agreement 0.98 needs 149 rows to judge on, so 297 in all, and these are 60"),
+        (
+            ["--agreement", "0.98"],
+            "--agreement 0.98 needs 149 pictures to judge on, so 297 in all, and these rows are about 60",
+        ),
         (["--agreement", "98"], "--agreement is 98, but must be between 0 and 1"),
         (["--keep-ratio", "0.1,1"], "--keep-ratio is 1, but must be numbers between 0 and 1"),
         (["--keep-ratio", "some"], "--keep-ratio is 'some', but must be numbers separated by commas"),
@@ -78,6 +83,49 @@ def test_a_request_that_makes_no_sense_ends_in_a_line_that_names_it(tuned, tmp_p
     _, status, said = tuned(*arguments)
     assert status == 1 and message in said.err and said.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_pictures_and_not_their_names_are_counted_before_anything_is_loaded(tuned, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_zspa.tuning.command.load_zspa", None)
+    lines = []
+    for number in range(60):
+        Image.new("RGB", (20, 20), (number // 2, 0, 0)).save(tmp_path / f"same-{number}.png")
+        lines.append(json.dumps({"image": f"same-{number}.png", "prompt": "what?"}))
+    (tmp_path / "same.jsonl").write_text("\n".join(lines))
+    _, status, said = tuned("--questions", tmp_path / "same.jsonl", "--agreement", "0.9")
+    assert status == 1 and "--agreement 0.9 needs 29 pictures to judge on" in said.err
+    assert "these rows are about 30:" in said.err
+
+
+def test_a_card_that_cannot_be_read_is_told_first_and_one_that_cannot_be_written_leaves_the_config(
+    tmp_path, monkeypatch
+):
+    convert_checkpoint(CHECKPOINT, folder := tmp_path / "scenes", force=True)
+    config, card = (folder / "config.json").read_bytes(), (folder / "README.md").read_bytes()
+    tuning = SimpleNamespace(
+        fields={"zspa_keep_ratio": 0.25}, chosen=SimpleNamespace(stay=30, rows=30, bound=0.9), agreement=0.9,
+        shared=False, measured=SimpleNamespace(tokens=range(60)),
+    )  # fmt: skip
+    written = []
+
+    def fails_at_the_card(self, *given):
+        written.append(self.name)
+        if "README.md" in self.name:
+            raise OSError(28, "No space left on device")
+        return chmod(self, *given)
+
+    chmod = Path.chmod
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "chmod", fails_at_the_card)
+        with pytest.raises(OSError, match="No space left"):
+            apply(folder, tuning)
+    assert len(written) == 2
+    assert ((folder / "config.json").read_bytes(), (folder / "README.md").read_bytes()) == (config, card)
+    assert apply(check_target(str(folder)), tuning)
+    assert json.loads((folder / "config.json").read_text())["zspa_keep_ratio"] == 0.25
+    (folder / "README.md").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"README.md is not UTF-8"):
+        check_target(str(folder))
 
 
 def test_what_is_chosen_is_not_written_into_a_base():
