@@ -4,7 +4,7 @@
 
 The features are as wide as those of a Qwen3-VL of real size, DeepStack's too. The model around them is so thin that
 what surrounds it is most of a request: reading and hashing an image, scheduling, choosing tokens. Every image is new
-and the vision cache is off. An answer has one token. Writes the table of docs/serving.md, too.
+and the vision cache is off. Answers have one token, and many, for what each later one costs. Writes the table of docs/serving.md, too.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from hf_zspa.output import markdown_table, replace_file
 SHAPE = "qwen3-vl-8b"
 STOCK = "stock"
 SIDES = (672, 160)  # pixels of the square images
+ANSWERS = (1, 65)  # tokens
 QUESTION = "what colour is the circle ?"
 CLOCKS = {"time": "time (ms)", "cpu": "CPU time (ms)"}
 
@@ -43,7 +45,7 @@ def thin(shape: Shape) -> Shape:
 
 
 def engine(asked: Any, folder: str, plugins: str) -> None:
-    """Answers `(side, seed, settings)` with the seconds it took, on the clock and on processors, and the tokens of the
+    """Answers `(side, seed, tokens, settings)` with the seconds it took, on the clock and on processors, and the tokens of the
     prompt, until it is sent None."""
     os.environ |= {
         "VLLM_PLUGINS": plugins, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -55,20 +57,20 @@ def engine(asked: Any, folder: str, plugins: str) -> None:
 
     images = {"limit_mm_per_prompt": {"image": 1, "video": 0}}
     llm = LLM(folder, load_format="dummy", enforce_eager=True, max_model_len=4096, **images)
-    one_token = SamplingParams(temperature=0, max_tokens=1, ignore_eos=True)
     asked.send("ready")
     while (request := asked.recv()) is not None:
-        side, seed, settings = request
+        side, seed, tokens, settings = request
+        sampling = SamplingParams(temperature=0, max_tokens=tokens, ignore_eos=True)
         pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
         content = [{"type": "image_pil", "image_pil": Image.fromarray(pixels)}, {"type": "text", "text": QUESTION}]
         start, cpu = time.perf_counter(), time.process_time()
         messages = [{"role": "user", "content": content}]
-        (found,) = llm.chat(messages, one_token, use_tqdm=False, mm_processor_kwargs=settings)
+        (found,) = llm.chat(messages, sampling, use_tqdm=False, mm_processor_kwargs=settings)
         asked.send((time.perf_counter() - start, time.process_time() - cpu, len(found.prompt_token_ids)))
 
 
 def measure(rounds: int) -> list[dict[str, Any]]:
-    """Per side of an image and method what each round took, in which the methods take turns with one image."""
+    """Per side of an image, length of an answer and method what each round took, in which the methods take turns with one image."""
     spawn = multiprocessing.get_context("spawn")
     settings: dict[str, dict[str, Any] | None] = {STOCK: None, **METHODS}
     with tempfile.TemporaryDirectory() as folder:
@@ -82,16 +84,17 @@ def measure(rounds: int) -> list[dict[str, Any]]:
         for pipe in pipes.values():
             pipe.recv()
         rows = []
-        for side in SIDES:
+        for case, (side, answer) in enumerate(product(SIDES, ANSWERS)):
             found: dict[str, list[tuple[float, float, int]]] = {name: [] for name in settings}
             for time_round in range(rounds + 2):  # two to warm up
                 for name in in_turn(settings, time_round):
                     pipe = pipes["none" if name == STOCK else "hf_zspa"]
-                    pipe.send((side, time_round, settings[name]))
+                    pipe.send((side, 1000 * case + time_round, answer, settings[name]))
                     found[name].append(pipe.recv())
             for name, measured in found.items():
                 seconds, cpu, tokens = zip(*measured[2:])
-                rows.append({"side": side, "method": name, "prompt_tokens": tokens[-1], "time": seconds, "cpu": cpu})
+                row = {"side": side, "answer": answer, "method": name, "prompt_tokens": tokens[-1]}
+                rows.append(row | {"time": seconds, "cpu": cpu})
         for pipe, process in zip(pipes.values(), processes):
             pipe.send(None)
             process.join()
@@ -102,13 +105,14 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     """Medians in milliseconds, and those of the differences and ratios to the stock model in the same round."""
     lines = []
     for row in rows:
-        stock = next(other for other in rows if other["side"] == row["side"] and other["method"] == STOCK)
-        cells = [f"{row['side']} × {row['side']}", row["method"], str(row["prompt_tokens"])]
+        case = {"side": row["side"], "answer": row["answer"], "method": STOCK}
+        stock = next(other for other in rows if case.items() <= other.items())
+        cells = [f"{row['side']} × {row['side']}", str(row["answer"]), row["method"], str(row["prompt_tokens"])]
         for clock in CLOCKS:
             cells.append(f"{1e3 * statistics.median(row[clock]):.1f}")
             cells += ["", ""] if row is stock else _beside(row[clock], stock[clock])
         lines.append(cells)
-    header = ["image", "", "prompt tokens"]
+    header = ["image", "tokens of the answer", "", "prompt tokens"]
     for name in CLOCKS.values():
         header += [name, "more than stock (ms)", "times stock"]
     return markdown_table(header, lines)

@@ -98,8 +98,10 @@ def test_the_cost_is_that_of_each_method_beside_stock(monkeypatch):
     text, vision = ({name: 128} for name in ("hidden_size", "out_hidden_size"))
     parts = {"text_config": small.config["text_config"] | text, "vision_config": small.config["vision_config"] | vision}
     monkeypatch.setitem(shapes.SHAPES, serving_cost.SHAPE, replace(small, config=small.config | parts))
+    monkeypatch.setattr(serving_cost, "ANSWERS", (1, 3))
     rows = serving_cost.measure(1)
-    assert [row["method"] for row in rows] == ["stock", "unpruned", "zspa", "weighted"] * 2
+    assert [row["method"] for row in rows] == ["stock", "unpruned", "zspa", "weighted"] * 4
+    assert [row["answer"] for row in rows] == [*[1] * 4, *[3] * 4] * 2
     stock, unpruned, zspa, weighted = (row["prompt_tokens"] for row in rows[:4])
     assert stock == unpruned == zspa + 441 - 44 == weighted + 441 - 44
     assert all(len(row["cpu"]) == 1 and row["cpu"][0] > 0 and row["time"][0] > 0 for row in rows)
