@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes every table of docs/results anew, from the small models inside the package: about eight hours on one core.
+# Makes every table of docs/results anew, from the small models inside the package: about nine hours on one core.
 # Run it from the root of a clone, in an environment with `pip install '.[eval]'`. WORK keeps the cells; a second run
 # goes on where the first one stopped.
 set -eu
@@ -15,14 +15,14 @@ run() { # MODEL STEM NAME ARGUMENTS...
 
 for model in embedded embedded-qwen embedded-photo; do
   run $model table-1 table-1 --table 1
-  cp "$WORK/$model/table-1-core-ratio.png" "docs/images/$model-core-ratio.png"
   run $model table-2 table-2 --table 2
   run $model table-4 table-4 --table 4
   run $model results methods --keep-ratio 0.25,0.1,0.05 \
     --methods original,random,resized,tome,par,relevance,divprune,zspa,conditional_dpp,mmtok,weighted,dpp
-  cp "$WORK/$model/results-keep-ratio.png" "docs/images/$model-keep-ratio.png"
 done
 python docs/results/study.py --output docs/results/settings-llava.json
 python docs/results/study.py --family qwen2_5_vl --output docs/results/settings-qwen.json
 python docs/results/methods_study.py --work "$WORK/methods" --output docs/results/methods.json
+python docs/results/fastv.py --output docs/results/fastv.json
+python docs/results/tune_check.py --work "$WORK/tune-check"
 python docs/results/page.py

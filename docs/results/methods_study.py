@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import transformers
 from methods_report import markdown
-from study import KEEP_RATIOS, TUNING_SEED, average, best_of, minus, summary
+from study import KEEP_RATIOS, TUNING_SEED, average, best_of, minus, of_family, summary
 from torch import Tensor
 
 from hf_zspa.output import replace_file
@@ -122,7 +122,8 @@ class Answers:
 
     def _right(self, key: str, make: Any) -> Tensor:
         if key not in self.known:
-            right = self.exam.right(self.exam.kept(make()) if make else None)
+            pruner = of_family(make(), self.exam.model.config.model_type) if make else None
+            right = self.exam.right(self.exam.kept(pruner) if pruner else None)
             print(f"{self.model} {key}: {100 * right.float().mean():.1f}", flush=True)
             self.known[key] = "".join("01"[int(one)] for one in right)
             self.known["kinds"] = self.exam.kinds

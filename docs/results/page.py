@@ -1,4 +1,5 @@
-"""Writes the tables between `<!-- table … -->` marks of the pages that show results, from the files beside this script.
+"""Writes the tables between `<!-- table … -->` marks of the pages that show results, and draws their figures, from the
+files beside this script.
 
 The measured ones come from `*.json`, written by `measure.sh`, the paper's from `hf_zspa/evaluation/paper`:
 
@@ -10,11 +11,13 @@ import json
 import re
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from methods_report import MODELS
 
+from hf_zspa.evaluation.plots import plot_core_ratio, plot_keep_ratio
 from hf_zspa.evaluation.statistics import Difference
 from hf_zspa.output import markdown_table
 from hf_zspa.pruners.registry import METHODS
@@ -27,12 +30,16 @@ ORDER = (
     "original", "random", "resized", "tome", "par", "relevance", "divprune", "zspa", "weighted", "dpp",
     "conditional_dpp", "mmtok",
 )  # fmt: skip
+FIGURES = {"keep-ratio": ("methods", plot_keep_ratio), "core-ratio": ("table-1", plot_core_ratio)}
 MARKED = re.compile(r"(<!-- table (\S+)(?: (\S+))? -->\n).*?(\n<!-- end -->)", re.DOTALL)
 
 
 def main() -> None:
     for page in PAGES:
         page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+    for model, (name, (table, plot)) in product(MODELS, FIGURES.items()):
+        results = json.loads((HERE / f"{model}-{table}.json").read_text(encoding="utf-8"))
+        plot(results["rows"], ROOT / "docs" / "images" / f"{model}-{name}.png")
 
 
 def filled(page: str) -> str:

@@ -11,7 +11,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,12 @@ from core_rules import RULES, Rule, StudiedPruner, share
 from study_report import markdown
 from torch import Tensor
 
+from hf_zspa.checkpoints.code_files import stated
+from hf_zspa.checkpoints.families import FAMILIES
 from hf_zspa.evaluation.statistics import average_difference, average_interval
 from hf_zspa.output import replace_file
 from hf_zspa.pruners.registry import METHODS
+from hf_zspa.remote_code.zspa_methods import MmtokPruner
 from hf_zspa.remote_code.zspa_selection import ZspaPruner
 from hf_zspa.scenes import CHECKPOINT, QWEN_CHECKPOINT
 from hf_zspa.scenes.domains import SCENES, VARIED_SCENES, Domain
@@ -78,6 +81,14 @@ def variants(varied: bool) -> Iterator[Variant]:
         yield Variant("other methods", METHODS[name].label, METHODS[name].make)
 
 
+def of_family(pruner: Any, model_type: str) -> Any:
+    """The pruner as a checkpoint of the family has it: MMTok's with the family's temperature."""
+    if not isinstance(pruner, MmtokPruner):
+        return pruner
+    family = FAMILIES[model_type]
+    return replace(pruner, tau_text=stated(family, "mmtok_tau_text", pruner.tau_text))
+
+
 def mean_score(rows: np.ndarray) -> np.ndarray:
     """Mean of scores `(..., n, 1)`."""
     return rows.mean((-2, -1))
@@ -123,7 +134,7 @@ def compare(exam: Exam) -> list[dict[str, Any]]:
     for keep in KEEP_RATIOS:
         found = []
         for variant in variants(exam.family.varied):
-            kept = exam.kept(variant.make(keep), variant.scope)
+            kept = exam.kept(of_family(variant.make(keep), exam.model.config.model_type), variant.scope)
             found.append((variant, exam.right(kept, variant.compact)))
             score = average(exam.kinds, found[-1][1], chosen)
             print(f"keep {keep}  {variant.topic:16s} {variant.name:28s} {score:.1f}", flush=True)

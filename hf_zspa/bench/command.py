@@ -14,7 +14,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from ..evaluation.resizing import Resizer, check_resizable, scales_by_area
+from ..evaluation.fitting import check_fit
+from ..evaluation.resizing import Resizer, scales_by_area
 from ..loading import DTYPES, check_placeholders, check_prompt, load_zspa, open_image, question_inputs, usable_device
 from ..output import filled_folder, replace_files
 from ..remote_code.zspa_checks import check_ratio
@@ -200,7 +201,7 @@ def _model_and_questions(request: Request, device: torch.device, console: Consol
             model.set_attn_implementation(request.attention)
     resizer = None
     if resizes:
-        check_resizable(model, processor)
+        check_fit("resized", model, processor)
         if scales_by_area(processor):
             resizer = Resizer(processor, model.config, request.settings.keep_ratio)
 

@@ -28,10 +28,11 @@ from .cells import (
     table_methods,
     table_plan,
 )
+from .fitting import check_fit, misfit
 from .lmms_model import HfZspa
 from .lmms_tasks import check_data, task_manager
 from .report import build_results, shares_of_full
-from .resizing import check_resizable, way
+from .resizing import way
 from .sweep import Measurement, Sweep, as_json
 
 EMBEDDED_TASKS = {
@@ -84,9 +85,9 @@ def evaluate(request: Request, console: Console) -> dict[str, Any]:
     check_data(tasks, request.data, manager)
     output_folder(request.output)  # last before minutes of loading: a request that makes no sense leaves nothing behind
     model = HfZspa(request.checkpoint, **request.model)
-    resizes = any(cell.method == "resized" for cell in cells)
-    if resizes:
-        check_resizable(model.model, model.processor)
+    cells, left_out = _fitting(request, cells, model)
+    for reason in left_out.values():
+        console.print(f"Left out: {reason}", markup=False, highlight=False, soft_wrap=True)
     sweep = Sweep(model, manager, request.output, request.data, request.limit)
     measurements = _run(sweep, cells, console, extra=len(tasks) * 2 if request.table == 4 else 0)
     about: dict[str, Any] = {
@@ -94,7 +95,9 @@ def evaluate(request: Request, console: Console) -> dict[str, Any]:
         "settings": sweep.settings,
         "data": str(request.data) if request.data else None,
     }
-    if resizes:
+    if left_out:
+        about["left_out"] = left_out
+    if any(cell.method == "resized" for cell in cells):
         about["resized"] = way(model.processor)
     if request.table == "tokens":
         about["shares_of_full"] = shares_of_full(measurements)
@@ -168,6 +171,22 @@ def _cells(request: Request, tasks: Sequence[str], own: dict[str, Any] | None) -
     cells = plan(tasks, methods, request.keep_ratios or [own["keep_ratio"]], settings)
     _refuse_unread(request, methods)
     return cells
+
+
+def _fitting(request: Request, cells: Sequence[Cell], model: HfZspa) -> tuple[list[Cell], dict[str, str]]:
+    """The cells that the model can be measured in, and why those of a method that a default list brought along are left
+    out, by method.
+
+    Raises:
+        ValueError: the model cannot be measured under a method of `--methods`.
+    """
+    left_out = {}
+    for method in dict.fromkeys(cell.method for cell in cells):
+        if request.methods is not None:
+            check_fit(method, model.model, model.processor)
+        elif reason := misfit(method, model.model, model.processor):
+            left_out[method] = reason
+    return [cell for cell in cells if cell.method not in left_out], left_out
 
 
 def _refuse_what_a_table_sets(request: Request) -> None:

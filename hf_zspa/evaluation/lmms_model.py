@@ -17,9 +17,10 @@ from ..checkpoints.resolve import checkpoint_folder
 from ..checkpoints.verify import check_code
 from ..pruners.registry import check_method, make_pruner, unread
 from .counting import CountingPruner, SampleRecord, token_summary
+from .fitting import check_fit
 from .loading import Settings, load
 from .requests import FAILED, Batch, Sample, SampleError, batches_of, generation_arguments, until_stops
-from .resizing import Resizer, check_resizable, scales_by_area
+from .resizing import Resizer, scales_by_area
 from .stages import StageClock
 
 _OVERRIDES = ("prompt_scope", "position_ids")
@@ -154,7 +155,8 @@ class HfZspa(lmms):
             fields: core_ratio, relevance_weight, pooling, centre, prompt_scope, position_ids.
 
         Raises:
-            ValueError: the checkpoint does not prune, or the method is unknown or does not read a setting.
+            ValueError: the checkpoint does not prune, or the method is unknown, does not read a setting or cannot be
+                measured on this model.
         """
         given = {"keep_ratio": keep_ratio, "seed": seed, **fields}
         if not self.converted:
@@ -169,11 +171,10 @@ class HfZspa(lmms):
         if wrong := unread(given, [method]):
             names = ", ".join(f"zspa_{name}" for name in wrong)
             raise ValueError(f"the method {method!r} does not read {names}: leave it out")
+        check_fit(method, self.model, self.processor)
         self.resizer: Resizer | None = None
-        if method == "resized":
-            check_resizable(self.model, self.processor)
-            if "compact" in self.model.config.allowed_position_ids:  # what is left is an image as any other
-                fields["position_ids"] = fields.get("position_ids") or "compact"
+        if method == "resized" and "compact" in self.model.config.allowed_position_ids:
+            fields["position_ids"] = fields.get("position_ids") or "compact"  # what is left is an image as any other
         for name in _OVERRIDES if self.converted else ():
             value = fields.get(name)
             setattr(self.model.config, f"zspa_{name}", self._stock_fields[name] if value is None else value)

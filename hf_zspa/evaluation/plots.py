@@ -16,6 +16,20 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito
 _MARKERS = "osD^vPX"
+# A colour (most of Paul Tol's "muted"), a marker and a line of each method; dashed are those that never travel.
+LOOKS = {
+    "relevance": ("#CC6677", "s", "-"),
+    "divprune": ("#117733", "D", "-"),
+    "zspa": ("#332288", "o", "-"),
+    "weighted": ("#D55E00", "^", "-"),
+    "dpp": ("#000000", "X", "-"),
+    "conditional_dpp": ("#AA4499", "v", "-"),
+    "mmtok": ("#88CCEE", "P", "-"),
+    "par": ("#44AA99", "*", "--"),
+    "tome": ("#DDCC77", "<", "--"),
+    "resized": ("#882255", ">", "--"),
+    "random": ("#999933", "h", "--"),
+}
 
 
 def plot_core_ratio(rows: Sequence[Row], path: Path) -> bool:
@@ -34,10 +48,11 @@ def plot_core_ratio(rows: Sequence[Row], path: Path) -> bool:
         return False
     figure, axes = _figure(7, 4.5)
     for i, (task, found) in enumerate(lines.items()):
-        _draw(axes, found, i, task, shade=0.15 if len(lines) <= 3 else 0.06)
+        look = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)], "-" if i < len(_COLOURS) else "--"
+        _draw(axes, found, look, task, shade=0.15 if len(lines) <= 3 else 0.06)
         for row in rows:
             if row["task"] == task and row["method"] == "original":
-                axes.axhline(row["value"], color=_COLOURS[i % len(_COLOURS)], linestyle=":", linewidth=1)
+                axes.axhline(row["value"], color=look[0], linestyle=":", linewidth=1)
     ends = [f"{end.core_ratio:g}: {end.label}" for end in BASELINES]
     axes.set_xlabel(f"core ratio ({', '.join(ends)})")
     axes.set_ylabel("score, %")
@@ -68,9 +83,9 @@ def plot_keep_ratio(rows: Sequence[Row], path: Path) -> bool:
     columns = min(3, len(lines))
     figure, grid = _figure(7 if columns == 1 else 4.2 * columns, 4.2 * -(-len(lines) // columns), len(lines), columns)
     for axes, (task, found) in zip(grid, lines.items()):
-        for i, name in enumerate(settings):
+        for method, name in zip(named, settings):
             if name in found:
-                _draw(axes, found[name], i, name)
+                _draw(axes, found[name], LOOKS[method], name)
         for row in chosen:
             if row["task"] == task and row["method"] == "original":
                 axes.axhline(row["value"], color="#777777", linestyle=":", linewidth=1, label=METHODS["original"].label)
@@ -109,18 +124,20 @@ def _figure(width: float, height: float, count: int = 0, columns: int = 1) -> tu
     return figure, list(grid[:count])
 
 
-def _draw(axes: "Axes", points: Sequence[tuple[float, Row]], index: int, label: str, shade: float = 0.15) -> None:
-    """A line with its intervals as a band."""
-    colour = _COLOURS[index % len(_COLOURS)]
+def _draw(
+    axes: "Axes", points: Sequence[tuple[float, Row]], look: tuple[str, str, str], label: str, shade: float = 0.15
+) -> None:
+    """A line with its intervals as a band; a look is a colour, a marker and a style of line."""
+    colour, marker, line = look
     x = [place for place, _ in points]
     axes.plot(
         x,
         [row["value"] for _, row in points],
         label=label.removeprefix("zspa_scenes").lstrip("_ ").replace("_", " "),
-        linestyle="-" if index < len(_COLOURS) else "--",
+        linestyle=line,
         markersize=4,
         color=colour,
-        marker=_MARKERS[index % len(_MARKERS)],
+        marker=marker,
     )
     low, high = zip(*(row["interval"] for _, row in points))
     axes.fill_between(x, low, high, color=colour, alpha=shade, linewidth=0)

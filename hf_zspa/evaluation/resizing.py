@@ -31,17 +31,6 @@ def way(processor: Any) -> str:
     return "the averages of the image's features in the largest square within the budget, at contiguous positions"
 
 
-def check_resizable(model: Any, processor: Any) -> None:
-    """Raises `ValueError` where an image can be given at neither way: scaled, or as the averages of one square."""
-    has_one_size = FAMILIES[model.config.model_type].has_one_size(model.config.to_dict())
-    one_square = has_one_size and model.model.images_are == "entries"
-    if not (scales_by_area(processor) or one_square):
-        raise ValueError(
-            f"'resized' is for models that scale images by area or see one square, not for {model.config.model_type}: "
-            "leave this method out"
-        )
-
-
 class Resizer:
     """Scales images so that a processor makes of them as many visual tokens as are kept at a ratio.
 

@@ -22,6 +22,7 @@ def markdown(results: dict[str, Any]) -> str:
     if table is None or table == 1:
         parts.append(_differences_table(rows))
     parts.append(_stages_table(rows))
+    parts += [f"Left out: {reason}." for reason in results.get("left_out", {}).values()]
     if "resized" in results:
         parts.append(f'"resized" is the unpruned model, given {results["resized"]}.')
     parts.append(_protocol(rows))

@@ -83,6 +83,7 @@ def test_a_checkpoint_is_its_weights_code_and_settings_and_not_its_card(tmp_path
 NOT_DECIDING = {
     "evaluation/cells",
     "evaluation/fingerprint",
+    "evaluation/fitting",  # it refuses
     "evaluation/stages",
     "evaluation/statistics",
     "models/in_memory",  # a sweep is of converted checkpoints

@@ -14,6 +14,7 @@ from hf_zspa import DppPruner, MmtokPruner, WeightedPruner, ZspaPruner, select_t
 from hf_zspa.remote_code.zspa_greedy import Greedy
 from hf_zspa.remote_code.zspa_methods import METHODS
 from hf_zspa.remote_code.zspa_selection import relevance
+from hf_zspa.remote_code.zspa_similarity import centred
 
 WEIGHTS = st.one_of(st.sampled_from([-1.0, -0.5, 0.0, 0.75, 1.0]), st.floats(-1, 1))
 POOLINGS = st.sampled_from(["mean", "max", "none"])
@@ -99,6 +100,36 @@ def test_once_no_determinant_is_larger_than_rounding_makes_it_quality_decides(wa
     assert scores[order[:4]].diff().le(0).all() and scores[order[4:]].diff().le(0).all()
 
 
+def test_a_narrow_range_of_relevance_is_weighed_and_one_that_is_rounding_is_not(way):
+    visual, steps = torch.eye(6), torch.arange(6.0, dtype=torch.float64)[None]
+    for pruner in (WeightedPruner(0.5, 1.0), DppPruner(0.5, 1.0)):
+        for step, first in ((2e-6, 5), (4e-8, 0)):
+            assert pruner.in_order([visual], [(1 + step * steps).float()])[0][0] == first, pruner
+
+
+def test_a_token_that_adds_little_to_the_determinant_comes_before_one_that_adds_nothing(way):
+    visual = torch.tensor([[1.0, 0, 0], [1, 0, 0], [1, 0.01, 0], [0, 0, 1]])  # the third adds 1e-4
+    assert DppPruner(1.0, 0.0).in_order([visual], [visual[:0]])[0].tolist() == [0, 3, 2, 1]
+
+
+@pytest.mark.parametrize(("more", "first"), [(0.0007, 1), (0.00077, 0)])
+def test_mmtok_weighs_the_image_by_half(way, more, first):
+    visual = torch.eye(6)
+    visual[2:] = 0.6 * visual[2:] + 0.8 * visual[1]  # four tokens near the second, which so covers more of the image
+    prompt = torch.tensor(
+        [[0.6 + more, 0.6, -0.3, -0.3, -0.3, -0.3]]
+    )  # nearer the first: level at alpha 0.476 and 0.523
+    assert MmtokPruner(0.1).in_order([visual], [prompt])[0].tolist() == [first]
+
+
+def test_mmtok_covers_the_image_alone_where_every_token_is_as_relevant(way):
+    words = torch.eye(2)[[0, 0, 1, 1, 0, 0]]  # each token has the same cosine to one of two prompt tokens
+    visual = torch.cat([words, torch.tensor([[1.0, 0], [-1, 0], [1, 0], [-1, 0], [0.6, 0.8], [0, 1]])], 1)
+    pruner, prompt = MmtokPruner(1 / 6), torch.eye(4)[:2]
+    assert pruner([visual], [prompt])[0].tolist() == pruner([visual], [prompt[:0]])[0].tolist() == [4]
+    assert pruner([visual], [prompt + 0.01 * visual[2]])[0].tolist() == [2]  # a word that few tokens are about
+
+
 def test_a_negative_weight_favours_what_is_unlike_the_prompt(way):
     visual, prompt = torch.eye(6) + 0.1, torch.eye(6)[:1]
     assert 0 in WeightedPruner(0.2, 1.0)([visual], [prompt])[0]
@@ -119,6 +150,13 @@ def test_centring_compares_what_tokens_do_not_share_and_leaves_relevance_alone(w
         assert torch.equal(centred, bare) and not torch.equal(centred, plain)
     core = ZspaPruner(0.2, 1.0, centre=True)([visual], [prompt])[0]
     assert torch.equal(core, ZspaPruner(0.2, 1.0)([visual], [prompt])[0])
+
+
+def test_what_is_left_of_a_token_less_the_mean_counts_from_a_millionth_of_it():
+    own = torch.tensor([[3e-7], [-3e-7], [3e-6], [-3e-6]], dtype=torch.float64)
+    left = centred(torch.cat([torch.ones(4, 1), 1 + own], 1))
+    assert left[:2].tolist() == [[0, 0]] * 2
+    torch.testing.assert_close(left[2:, 1:], own[2:].float(), rtol=1e-6, atol=0)
 
 
 def test_tokens_that_are_all_the_same_have_no_direction_once_centred(way):

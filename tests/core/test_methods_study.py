@@ -8,6 +8,8 @@ import pytest
 import torch
 from methods_study import CORES, Answers, chosen, grid, setting
 
+from hf_zspa import MmtokPruner, WeightedPruner
+
 pytestmark = pytest.mark.slow
 
 SETTINGS = [CORES[0], CORES[2], setting("weighted", relevance_weight=0.75, pooling="none", centre=True)]
@@ -50,6 +52,16 @@ def test_answers_are_kept_and_not_asked_for_again(tmp_path, monkeypatch):
     assert torch.equal(again(0.1, SETTINGS[1]), right) and again.kinds == asked.kinds
     with pytest.raises(AttributeError):
         again(0.1, SETTINGS[0])
+
+
+@pytest.mark.parametrize(("model", "tau"), [("embedded", 0.02), ("embedded-qwen", 0.01)])
+def test_mmtok_has_the_temperature_of_the_models_family(tmp_path, monkeypatch, model, tau):
+    answers, made = Answers(model, 1, 0, tmp_path), []
+    monkeypatch.setattr(answers.exam, "kept", made.append)
+    monkeypatch.setattr(answers.exam, "right", lambda kept: torch.ones(1))
+    answers(0.1, setting("mmtok", centre=True))
+    answers(0.1, SETTINGS[2])
+    assert made == [MmtokPruner(0.1, tau_text=tau, centre=True), WeightedPruner(0.1, 0.75, "none", True)]
 
 
 def test_a_study_from_the_questions_to_the_page(tmp_path, monkeypatch):

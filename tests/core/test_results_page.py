@@ -24,7 +24,7 @@ def test_every_table_of_methods_or_of_the_paper_is_marked():
 
 
 def test_eval_and_the_study_agree_as_the_page_says():
-    """To a tenth of a point, on the methods that both have and draw nothing at random."""
+    """But for one question, on the methods that both have and draw nothing at random."""
     names = {
         "zspa": "zspa, core 0.2", "divprune": "zspa, core 0.0", "weighted": "weighted", "dpp": "DPP",
         "conditional_dpp": "CDPruner's formula", "mmtok": "MMTok's formula",
@@ -36,6 +36,10 @@ def test_eval_and_the_study_agree_as_the_page_says():
         for row in rows:
             if row["method"] in names and row["core_ratio"] in (None, 0.2):
                 other = study[model, row["keep_ratio"], names[row["method"]]]
-                assert row["value"] == pytest.approx(other, abs=0.101), (model, row["method"], row["keep_ratio"])
+                assert row["value"] == pytest.approx(other, abs=100.1 / row["n"]), (
+                    model,
+                    row["method"],
+                    row["keep_ratio"],
+                )
                 compared += 1
     assert compared == len(PAGE["MODELS"]) * 3 * len(names)

@@ -1,5 +1,7 @@
 """The study of settings: its rules for the size of the core by hand, and what it compares with what."""
 
+from types import SimpleNamespace
+
 import pytest
 import study
 import torch
@@ -18,7 +20,7 @@ from study import TUNING_KINDS, UNRELATED, compare, search_rule, tuning_question
 from study_report import markdown
 from transformers import AutoModelForImageTextToText
 
-from hf_zspa import ZspaPruner, select_tokens
+from hf_zspa import MmtokPruner, ZspaPruner, select_tokens
 from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.pruners.random_subset import RandomPruner
 from hf_zspa.scenes import CHECKPOINT
@@ -161,6 +163,18 @@ def test_variants_are_compared_with_the_default_both_ends_and_the_best_core_rati
         for name, (value, low, high) in row["minus"].items():
             assert value == pytest.approx(row["average"] - cores[name]["average"]) and low <= value <= high
     assert cores["core 0.0"]["minus"]["core 0.0"] == [0, 0, 0]
+
+
+def test_mmtok_has_the_temperature_of_the_models_family(monkeypatch):
+    made = []
+    asked = SimpleNamespace(
+        family=SimpleNamespace(varied=True), model=SimpleNamespace(config=SimpleNamespace(model_type="qwen2_5_vl")),
+        kinds=[*KINDS], kept=lambda pruner, scope: made.append(pruner),
+        right=lambda kept, compact: torch.ones(len(KINDS)),
+    )  # fmt: skip
+    monkeypatch.setattr(study, "KEEP_RATIOS", (0.1,))
+    compare(asked)
+    assert MmtokPruner(0.1, tau_text=0.01) in made and MmtokPruner(0.1) not in made
 
 
 def test_a_rule_is_measured_against_the_best_fixed_ratio_of_each_kind(exam, tuning, monkeypatch):

@@ -114,6 +114,7 @@ def test_every_method_gives_an_answer_and_keeps_what_was_asked(ask, embedded):
 
 def test_a_resized_image_has_the_average_of_its_tokens_at_the_first_places(ask, embedded):
     (answer,) = ask([messages_of(0)], "resized", keep_ratio=0.25)
+    assert embedded.model.config.zspa_position_ids == "compact"
     assert [(r.visual_tokens, r.kept_tokens) for r in embedded.records] == [(144, 36)]
     inputs = embedded.processor(
         images=image_of(0), text=embedded.processor.apply_chat_template(messages_of(0), add_generation_prompt=True),

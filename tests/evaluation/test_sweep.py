@@ -1,6 +1,9 @@
 """Sweeps: they resume, they refuse what was measured otherwise, and the rows are true to lmms-eval's own results."""
 
 import json
+import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +11,9 @@ from asking import TASKS, request
 from PIL import Image
 from rich.console import Console
 
+from hf_zspa.evaluation import fitting
 from hf_zspa.evaluation import sweep as sweep_module
-from hf_zspa.evaluation.cells import CORE_RATIOS, make_cell
+from hf_zspa.evaluation.cells import CORE_RATIOS, TOKEN_METHODS, make_cell
 from hf_zspa.evaluation.command import evaluate
 from hf_zspa.evaluation.stages import STAGES
 from hf_zspa.evaluation.sweep import Sweep
@@ -148,6 +152,45 @@ def test_table_4_end_to_end_measures_three_poolings_at_one_core_ratio(loaded_onc
     assert len(poolings["mean"]) == len(CORE_RATIOS)
     assert poolings["max"] == poolings["none"] and len(poolings["max"]) == 1
     assert "## Table 4" in (tmp_path / "table-4.md").read_text()
+
+
+def test_the_page_names_the_methods_of_the_table_of_tokens():
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    (row,) = re.findall(r"^.*eval CKPT --table tokens.* MMMU, of (.*) and the checkpoint's own.*$", page, re.MULTILINE)
+    assert ("original", *re.findall(r"`(\w+)`", row)) == TOKEN_METHODS
+
+
+@pytest.fixture
+def unfit(embedded, monkeypatch):
+    """The model has DeepStack, and sees no square."""
+    monkeypatch.setattr(embedded.model.config.vision_config, "deepstack_visual_indexes", [0], raising=False)
+    monkeypatch.setattr(fitting, "_sees_one_square", lambda model: False)
+
+
+REASONS = {
+    "tome": "'tome' averages visual tokens, and llava has DeepStack, whose features of them cannot be averaged",
+    "resized": "'resized' is for models that scale images by area or see one square, not for llava",
+}
+
+
+def test_a_table_leaves_out_what_the_model_cannot_be_measured_under_and_says_so(loaded_once, unfit, tmp_path, capsys):
+    asked = request(tmp_path, table="tokens", methods=None, keep_ratios=None, tasks=["zspa_scenes_chart"], limit=1)
+    found = evaluate(asked, Console(file=sys.stderr, width=40))
+    assert {row["method"] for row in found["rows"]} == {*TOKEN_METHODS} - {*REASONS}
+    assert found["left_out"] == REASONS and "resized" not in found
+    text, said = (tmp_path / "table-tokens.md").read_text(), capsys.readouterr().err
+    for reason in REASONS.values():
+        assert f"\nLeft out: {reason}.\n" in text and f"Left out: {reason}\n" in said
+    assert said.index("Left out") < said.index("1 of ")
+
+
+@pytest.mark.parametrize("method", REASONS)
+@pytest.mark.parametrize("table", [None, "tokens"])
+def test_a_method_that_was_named_is_refused_before_anything_is_measured(loaded_once, unfit, tmp_path, table, method):
+    asked = request(tmp_path, methods=["original", "zspa", method], table=table, keep_ratios=None)
+    with pytest.raises(ValueError, match=f"{REASONS[method]}: leave this method out"):
+        evaluate(asked, Console())
+    assert not (tmp_path / "cells").exists()
 
 
 def test_the_table_of_tokens_end_to_end_has_the_models_own_counts(loaded_once, tmp_path):

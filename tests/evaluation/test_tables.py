@@ -11,8 +11,9 @@ from PIL import Image
 
 from hf_zspa.evaluation.cells import CORE_RATIOS
 from hf_zspa.evaluation.paper import paper_table
-from hf_zspa.evaluation.plots import plot_core_ratio, plot_keep_ratio
+from hf_zspa.evaluation.plots import LOOKS, plot_core_ratio, plot_keep_ratio
 from hf_zspa.evaluation.tables import markdown
+from hf_zspa.pruners.registry import METHODS
 from hf_zspa.version import install_command
 
 MEASURED = Path(__file__).parents[2] / "docs" / "results"
@@ -197,6 +198,12 @@ def test_keep_ratio_is_drawn_with_a_line_per_method(tmp_path):
             for i, method in enumerate(("divprune", "relevance", "random"))]  # fmt: skip
     assert plot_keep_ratio(rows, tmp_path / "plot.png")
     assert len(inks(tmp_path / "plot.png")) == 3
+
+
+def test_every_method_is_drawn_in_a_colour_and_with_a_marker_of_its_own():
+    assert LOOKS.keys() == METHODS.keys() - {"original"}
+    colours, markers, _ = zip(*LOOKS.values())
+    assert len({*colours}) == len({*markers}) == len(LOOKS)
 
 
 @pytest.mark.parametrize("pooling", ["max", "none"])
