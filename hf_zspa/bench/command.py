@@ -18,6 +18,7 @@ from ..evaluation.fitting import check_fit
 from ..evaluation.resizing import Resizer, scales_by_area
 from ..loading import DTYPES, check_placeholders, check_prompt, load_zspa, open_image, question_inputs, usable_device
 from ..output import filled_folder, replace_files
+from ..pruners import registry
 from ..remote_code.zspa_checks import check_ratio
 from ..scenes import EXAMPLES
 from . import shapes
@@ -91,7 +92,11 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
 
 
 def _possible(methods: tuple[str, ...], model: Any, console: Console) -> tuple[str, ...]:
-    """The methods without "limit" where the model has none; raises `ValueError` where it was asked for by name."""
+    """The methods without "limit" where the model has none; raises `ValueError` where that, or another that the model
+    cannot be measured under, was asked for by name."""
+    for method in methods:
+        if method in registry.METHODS and method != "resized":  # which is looked at with a processor
+            check_fit(method, model, None)
     if "limit" not in methods or takes_embeddings(model):
         return methods
     reason = f"generate of {model.config.model_type} cannot go on from embeddings alone"

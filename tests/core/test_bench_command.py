@@ -112,6 +112,14 @@ def test_limit_is_left_out_where_a_model_has_none_and_refused_where_it_was_asked
         command.bench(replace(request, methods=("limit", "zspa")), Console())
 
 
+def test_a_method_that_averages_is_refused_of_deepstack_before_anything_is_measured(monkeypatch):
+    monkeypatch.setattr(command, "_model_and_questions", lambda *_: (tiny_model("qwen3-vl-8b", monkeypatch), None))
+    monkeypatch.setattr(command, "_measure", Mock(side_effect=AssertionError))
+    request = command.Request(Settings(), shape="qwen3-vl-8b", methods=("original", "tome"))
+    with pytest.raises(ValueError, match="'tome' averages visual tokens, and qwen3_vl has DeepStack"):
+        command.bench(request, Console())
+
+
 def test_what_is_interrupted_leaves_no_empty_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(command, "_measure", Mock(side_effect=KeyboardInterrupt))
     (tmp_path / "there").mkdir()
