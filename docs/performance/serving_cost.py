@@ -4,7 +4,8 @@
 
 The features are as wide as those of a Qwen3-VL of real size, DeepStack's too. The model around them is so thin that
 what surrounds it is most of a request: reading and hashing an image, scheduling, choosing tokens. Every image is new
-and the vision cache is off. Answers have one token, and many, for what each later one costs. Writes the table of docs/serving.md, too.
+and the vision cache is off. Answers have one token, and many, for what each later one costs. Writes the table of
+docs/serving.md, too.
 """
 
 import argparse
@@ -45,8 +46,8 @@ def thin(shape: Shape) -> Shape:
 
 
 def engine(asked: Any, folder: str, plugins: str) -> None:
-    """Answers `(side, seed, tokens, settings)` with the seconds it took, on the clock and on processors, and the tokens of the
-    prompt, until it is sent None."""
+    """Answers `(side, seed, tokens, settings)` with the seconds it took, on the clock and on processors, and the tokens
+    of the prompt, until it is sent None."""
     os.environ |= {
         "VLLM_PLUGINS": plugins, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1",
         "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -70,7 +71,8 @@ def engine(asked: Any, folder: str, plugins: str) -> None:
 
 
 def measure(rounds: int) -> list[dict[str, Any]]:
-    """Per side of an image, length of an answer and method what each round took, in which the methods take turns with one image."""
+    """Per side of an image, length of an answer and method what each round took, in which the methods take turns with
+    one image."""
     spawn = multiprocessing.get_context("spawn")
     settings: dict[str, dict[str, Any] | None] = {STOCK: None, **METHODS}
     with tempfile.TemporaryDirectory() as folder:

@@ -153,16 +153,24 @@ def lengthen_rotary_embeddings(model: Any, positions: int) -> None:
     for rotary in model.get_language_model().modules():
         if not (type(rotary).__module__.startswith(package) and hasattr(rotary, "rotary_dim")):
             continue
-        table = getattr(rotary, "cos_sin_cache", None)
-        if table is not None and len(table) >= positions:
+        cannot = ValueError(
+            f"vLLM's {type(rotary).__name__} cannot be made longer, as positions of the unpruned prompt need: "
+            'serve it with --hf-overrides \'{"zspa_position_ids": "compact"}\''
+        )
+        table: torch.Tensor | None = getattr(rotary, "cos_sin_cache", None)
+        if table is None:
+            raise cannot
+        if len(table) >= positions:
             continue
-        longer = None if table is None else _turned(rotary, positions).to(table)
-        if longer is None or (longer[: len(table)] - table).abs().max() > 4 * torch.finfo(table.dtype).eps:
-            raise ValueError(
-                f"vLLM's {type(rotary).__name__} cannot be made longer, as positions of the unpruned prompt need: "
-                'serve it with --hf-overrides \'{"zspa_position_ids": "compact"}\''
-            )
+        longer = _turned(rotary, positions).to(table)
+        if _far_apart(longer[: len(table)], table):
+            raise cannot
         rotary.register_buffer("cos_sin_cache", longer, persistent=False)
+
+
+def _far_apart(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tables differ by more than rounding."""
+    return bool((one - other).abs().max() > 4 * torch.finfo(other.dtype).eps)
 
 
 def _turned(rotary: Any, positions: int) -> torch.Tensor:
@@ -170,7 +178,12 @@ def _turned(rotary: Any, positions: int) -> torch.Tensor:
     own of."""
     made: list[torch.Tensor] = []
     compute = rotary._compute_inv_freq
-    rotary._compute_inv_freq = lambda *args: made.append(compute(*args)) or made[-1]
+
+    def noted(*args: Any) -> torch.Tensor:
+        made.append(compute(*args))
+        return made[-1]
+
+    rotary._compute_inv_freq = noted
     try:
         scale = rotary._compute_cos_sin_cache()[0, 0]  # of the cosine of 0
     finally:
