@@ -178,6 +178,20 @@ def test_a_recurrence_in_sixteen_bits_answers_mostly_as_transformers_does(refere
     assert max(alike[1], alike[2], alike[3]) < min(alike[0], alike[4]), alike  # of answers about other tokens fewer are
 
 
+def test_a_recurrent_state_is_reused_behind_text_and_the_same_question_alone(reference, start):
+    """vLLM keeps it at the ends of blocks, which are as long as it is large."""
+    ours, block = reference("qwen3_5", torch.bfloat16), 1056
+    engine = start(ours, dtype="bfloat16", enable_prefix_caching=True, max_model_len=2048, num_gpu_blocks_override=64)
+    text = "dog " * 850
+    for parts, cached in (
+        ([image(1), text + QUESTION], 0), ([image(1), text + OTHER], 0), ([image(1), text + QUESTION], block),
+        ([text, image(1), QUESTION], 0), ([text, image(1), OTHER], block), ([text, image(2), OTHER], block),
+    ):  # fmt: skip
+        request = ours.prompt(*parts)
+        found = engine.run(request)
+        assert (found.cached, found.prompt_lengths) == ([cached], [ours.pruned_length(request)])
+
+
 def test_after_a_long_video_text_goes_on_as_in_stock_vllm(engine_of, start, monkeypatch):
     """vLLM and transformers up to 5.0 number it after the last frame; later transformers after the frame's sides."""
     engine = engine_of("qwen2_5_vl")
