@@ -48,8 +48,9 @@ finally:
 def tuned(folder: Path) -> Path:
     """The embedded LLaVA as it is tuned on a few questions."""
     shutil.copytree(CHECKPOINTS["llava"], folder)
-    heldout = collect(per_kind=2, first_seed=1000)
-    pairs = [(Image.fromarray(heldout.images[place]), question.text) for place, question in heldout.questions[:8]]
+    heldout = collect(per_kind=8, first_seed=1000)
+    asked = {place: question.text for place, question in heldout.questions}  # one about each picture
+    pairs = [(Image.fromarray(heldout.images[place]), text) for place, text in asked.items()][:8]
     model, processor = load_zspa(str(folder))
     apply(folder, tune(model, pairs, processor, agreement=0.2, keep_ratios=[0.15], settings=[setting("mmtok")]))
     return folder
