@@ -70,8 +70,9 @@ def build(answering: Answering) -> gr.Blocks:
                     for title, tokens, given in parts:
                         for shown[title] in answering.answer(path, text, tokens, **given):
                             yield {said: answers(shown)}
-            except gr.Error as error:  # no answer to another question stays beside it
-                yield {asked: None, drawn: "", said: answers({"No answer": None}, error.message)}
+            except Exception as error:  # no answer to another question stays beside it
+                reason = error.message if isinstance(error, gr.Error) else "something went wrong, as the log says"
+                yield {asked: None, drawn: "", said: answers({"No answer": None}, reason)}
                 raise
 
         def redraw(known: tuple[str, str, str] | None, *chosen) -> dict:

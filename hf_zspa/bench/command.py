@@ -122,7 +122,7 @@ def _measure(request: Request, model: Any, questions: Iterator[Question], consol
             say(f"question {number + 1} is answered by every method")
             if number == 0:
                 took = time.monotonic() - start
-                console.print(f"a question takes all methods {took:.1f} s at first; there are {ROUNDS} rounds at least")
+                console.print(f"the first question took all methods {took:.1f} s; there are {ROUNDS} rounds at least")
             if time.monotonic() < end or benchmark.rounds < ROUNDS:
                 again.append((number, (inputs, resized)))
         while again and (benchmark.rounds < ROUNDS or time.monotonic() < end):

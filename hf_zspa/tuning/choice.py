@@ -42,8 +42,8 @@ def judge(
 ) -> list[Judged]:
     """The best setting of each keep ratio: of most whole answers on the choosing rows, of equals the least divergence.
 
-    It is the checkpoint's own unless another is ahead of it by more than luck (a sign test of the answers that stay by
-    one of the two alone): on few rows the best of many looks better than it is.
+    Beside the checkpoint's own only those count that are ahead of it by more than luck (a sign test of the answers that
+    stay by one of the two alone): on few rows the best of many looks better than it is.
 
     Args:
         whole: `(keep ratios, settings, rows)` bool, whether the answer stays; keep ratios ascend, the first setting is
@@ -56,17 +56,20 @@ def judge(
     found: list[Judged] = []
     reaches = True
     for place in reversed(range(len(whole))):
-        shares, divergence = whole[place][:, choosing].mean(1), kl[place][:, choosing].mean(1)
-        best = int(np.lexsort((divergence, -shares))[0])
-        new, own = whole[place, best, choosing], whole[place, 0, choosing]
-        gained, lost = int((new & ~own).sum()), int((own & ~new).sum())
-        if _tail(gained, gained + lost, 0.5) > LUCK:
-            best = 0
+        kept, divergence = whole[place][:, choosing], kl[place][:, choosing].mean(1)
+        ahead = [s for s in range(1, len(kept)) if _ahead(kept[s], kept[0])]
+        best = min([0, *ahead], key=lambda s: (-kept[s].mean(), divergence[s]))
         stay = int(whole[place, best, judging].sum())
         bound = lower_bound(stay, len(judging))
         reaches = reaches and bound >= agreement
         found.append(Judged(place, best, stay, len(judging), bound, reaches))
     return found[::-1]
+
+
+def _ahead(other: np.ndarray, own: np.ndarray) -> bool:
+    """Whether equals would rarely look so different."""
+    gained, lost = int((other & ~own).sum()), int((own & ~other).sum())
+    return _tail(gained, gained + lost, 0.5) <= LUCK
 
 
 def lower_bound(stay: int, n: int, level: float = LEVEL) -> float:

@@ -178,8 +178,9 @@ def _of_inputs(inputs: Mapping[str, Any]) -> bytes:
     parts = []
     for name, value in sorted(inputs.items()):
         parts += [name.encode(), str(getattr(value, "shape", value)).encode()]
-        if isinstance(value, torch.Tensor):
-            parts.append((value.float() if value.is_floating_point() else value).cpu().numpy().tobytes())
+        if hasattr(value, "shape"):
+            tensor = torch.as_tensor(value)
+            parts.append((tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy().tobytes())
     return _digest(*parts).encode()
 
 

@@ -78,7 +78,10 @@ def budget_of(pruner: VisualTokenPruner, n: int) -> int:
     Raises:
         ValueError: it says something else than a number of them.
     """
-    budget = pruner.budget(n)
+    try:
+        budget: Any = pruner.budget(n)
+    except Exception as error:
+        budget = error
     if isinstance(budget, bool) or not isinstance(budget, int) or not 1 <= budget <= n:
         raise ValueError(f"budget({n}) of {type(pruner).__name__} is {budget!r}, but must be an integer from 1 to {n}")
     return budget

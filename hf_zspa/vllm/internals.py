@@ -151,7 +151,8 @@ def lengthen_rotary_embeddings(model: Any, positions: int) -> None:
     """
     package = rotary_embedding.__name__
     for rotary in model.get_language_model().modules():
-        if not (type(rotary).__module__.startswith(package) and hasattr(rotary, "rotary_dim")):
+        of_vllm = any(kind.__module__.startswith(package) for kind in type(rotary).__mro__)
+        if not (of_vllm and hasattr(rotary, "rotary_dim")):
             continue
         cannot = ValueError(
             f"vLLM's {type(rotary).__name__} cannot be made longer, as positions of the unpruned prompt need: "

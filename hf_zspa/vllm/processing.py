@@ -61,7 +61,7 @@ class ZspaProcessorMixin:
         }
         try:
             return super().apply(replace(inputs, hf_processor_mm_kwargs=given | {_OWN: own}), timing_ctx)
-        except ValueError:
+        except Exception:
             if inputs.cache is not None:  # it has seen images that the engine never will
                 inputs.cache.clear_cache()
             raise
@@ -181,18 +181,16 @@ class ZspaProcessorMixin:
     def _check_places(self, ids: list[int], placeholders: Mapping[str, Any]) -> None:
         """Raises `ValueError` where a token that stands for an image or a video was typed before one: in a prompt,
         features are told by the tokens that stand for them."""
-        places = sorted(
-            item.start_idx + place
-            for items in placeholders.values()
-            for item in items
-            for place in range(len(item.tokens))
-            if item.is_embed is None or item.is_embed[place]
-        )
+        places = []
+        for item in sorted((item for items in placeholders.values() for item in items), key=lambda it: it.start_idx):
+            embeds = item.is_embed
+            inside = range(len(item.tokens)) if embeds is None else embeds.nonzero()[:, 0].tolist()
+            places += [item.start_idx + place for place in inside]
         stand = {*placeholder_ids(self.info.get_hf_config())}
         found = [column for column, token in enumerate(ids) if token in stand][: len(places)]
         if found != places:
-            wrong = next(column for column in found if column not in {*places})
-            token = self.info.get_tokenizer().decode([ids[wrong]])
+            typed = next(one for one, place in zip(found, places) if one != place)
+            token = self.info.get_tokenizer().decode([ids[typed]])
             raise ValueError(f"the prompt has {token} in it, which stands for what is seen: leave it out")
 
 

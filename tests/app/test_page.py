@@ -112,6 +112,16 @@ def test_a_question_that_cannot_be_asked_is_one_sentence(person, question, words
     assert person.predict(*CHOICE, api_name="/redraw") == ""
 
 
+def test_what_nobody_thought_of_leaves_no_old_answer(person, answering, monkeypatch):
+    ask(person)
+    monkeypatch.setattr(answering, "question", lambda *_: 1 / 0)
+    job = person.submit(handle_file(str(PICTURE)), QUESTION, *CHOICE, api_name="/ask")
+    with pytest.raises(Exception, match="rror"):
+        job.result()
+    said, drawn = job.outputs()[-1]
+    assert "something went wrong, as the log says" in said and drawn == ""
+
+
 def test_without_a_picture_it_says_what_to_do(person):
     with pytest.raises(Exception, match="there is no picture: upload one, or choose an example"):
         person.predict(None, "what?", *CHOICE, api_name="/ask")

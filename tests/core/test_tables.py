@@ -75,10 +75,10 @@ def test_a_table_has_its_place_in_a_page():
 
 def test_what_a_request_costs_beside_another_of_its_round():
     rows = [
-        {"side": 9, "method": "stock", "prompt_tokens": 5, "time": [0.1] * 6, "cpu": [0.02] * 6},
-        {"side": 9, "method": "zspa", "prompt_tokens": 4, "time": [0.1 + i / 100 for i in range(6)], "cpu": [0.01] * 6},
+        {"method": "stock", "prompt_tokens": 5, "time": [0.1] * 6, "cpu": [0.02] * 6},
+        {"method": "zspa", "prompt_tokens": 4, "time": [0.1 + i / 100 for i in range(6)], "cpu": [0.01] * 6},
     ]
-    *_, stock, zspa = serving_cost.markdown(rows).splitlines()
-    assert stock == "| 9 × 9 | stock | 5 | 100.0 |  |  | 20.0 |  |  |"
+    *_, stock, zspa = serving_cost.markdown([{"side": 9, "answer": 1, **row} for row in rows]).splitlines()
+    assert stock == "| 9 × 9 | 1 | stock | 5 | 100.0 |  |  | 20.0 |  |  |"
     more, times = "25.0 (0.0 to 50.0) | 1.250 (1.000 to 1.500)", "-10.0 (-10.0 to -10.0) | 0.500 (0.500 to 0.500)"
-    assert zspa == f"| 9 × 9 | zspa | 4 | 125.0 | {more} | 10.0 | {times} |"
+    assert zspa == f"| 9 × 9 | 1 | zspa | 4 | 125.0 | {more} | 10.0 | {times} |"

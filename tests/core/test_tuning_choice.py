@@ -122,6 +122,13 @@ def test_the_own_setting_is_left_where_equals_would_rarely_look_so_different(gai
     assert judged.setting == chosen
 
 
+def test_one_that_may_be_luck_hides_none_that_is_not():
+    whole = np.zeros((1, 3, 100), dtype=bool)
+    whole[0, 0, :80] = whole[0, 1, 13:96] = whole[0, 2, :82] = True  # 16 gained and 13 lost; 2 gained
+    rows = list(range(100))
+    assert judge(whole, np.zeros(whole.shape), rows, rows, 0.5)[0].setting == 2
+
+
 def test_below_a_keep_ratio_that_does_not_reach_the_aim_none_does():
     whole = whole_answers([100], [80], [100], [100])
     rows = list(range(100))

@@ -321,6 +321,8 @@ def offered(tmp_path):
         "        return [(k, v.mean(0).expand(len(k), -1)) for k, v in zip(kept, visual)]\n"
         "class Greedy(First):\n"
         "    def budget(self, n): return n + 1\n"
+        "class Torn(First):\n"
+        "    def budget(self, n): return n // (self.share > 0.9)\n"
         "class Picky(First):\n"
         "    def __init__(self, keep_ratio): raise KeyError(keep_ratio)\n"
         "class Last(First):\n"
@@ -329,7 +331,9 @@ def offered(tmp_path):
     info = tmp_path / "theirs-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
-    points = "\n".join(f"{name.lower()} = theirs:{name}" for name in ("First", "Means", "Last", "Greedy", "Picky"))
+    points = "\n".join(
+        f"{name.lower()} = theirs:{name}" for name in ("First", "Means", "Last", "Greedy", "Torn", "Picky")
+    )
     points += "\nnowhere = nowhere:Nothing"
     (info / "entry_points.txt").write_text(f"[hf_zspa.pruners]\n{points}\n")
     return tmp_path
@@ -381,10 +385,15 @@ def test_what_a_pruner_of_somebody_elses_returns_is_checked(reference, start, of
     assert "Last must return ascending indices" in refused.error
 
 
-def test_a_budget_of_more_tokens_than_there_are_hurts_nobody_else(reference, start, offered):
-    engine = start(reference("llava"), path=[str(offered)], hf_overrides={"zspa_engine_pruner": "greedy"})
+@pytest.mark.parametrize(
+    "name, said",
+    [("greedy", "Greedy is 65"), ("torn", "Torn is ZeroDivisionError('integer division or modulo by zero')")],
+)
+def test_a_budget_that_is_none_hurts_nobody_else(reference, start, offered, name, said):
+    engine = start(reference("llava"), path=[str(offered)], hf_overrides={"zspa_engine_pruner": name})
     asked = engine.reference.prompt(image(1), QUESTION)
-    assert "budget(64) of Greedy is 65, but must be an integer from 1 to 64" in engine.run(asked).error
+    for _ in range(2):  # the engine has not got the image of the first
+        assert f"budget(64) of {said}, but must be an integer from 1 to 64" in engine.run(asked).error
     whole = engine.run(asked | {"mm_processor_kwargs": {"zspa_keep_ratio": 1.0}})
     assert whole.tokens == [engine.reference.tokens(asked, zspa_keep_ratio=1.0)]
 
