@@ -167,6 +167,8 @@ def lengthen_rotary_embeddings(model: Any, positions: int) -> None:
         if _far_apart(longer[: len(table)], table):
             raise cannot
         rotary.register_buffer("cos_sin_cache", longer, persistent=False)
+        if getattr(rotary, "cos_sin_cache_bf16", None) is not None:  # a copy for kernels of AMD's GPUs
+            rotary.cos_sin_cache_bf16 = longer.bfloat16()
 
 
 def _far_apart(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -167,6 +167,7 @@ def test_a_rotary_embedding_is_made_longer_and_turns_as_before(kind, dtype):
         rotary = get_rope(64, 128, rope_parameters=about, dtype=dtype)
         longer = get_rope(64, 300, rope_parameters=about, dtype=dtype)
     rotary.__class__ = type("Another", (type(rotary),), {"__module__": "elsewhere"})  # as some platforms have
+    rotary.cos_sin_cache_bf16 = rotary.cos_sin_cache.bfloat16()  # as for AMD's GPUs
     before = rotary.cos_sin_cache.clone()
     model = SimpleNamespace(get_language_model=lambda: torch.nn.ModuleList([rotary]))
     if kind == "linear":
@@ -175,6 +176,7 @@ def test_a_rotary_embedding_is_made_longer_and_turns_as_before(kind, dtype):
         return
     internals.lengthen_rotary_embeddings(model, 300)
     assert rotary.cos_sin_cache.shape == (300, 64) and torch.equal(rotary.cos_sin_cache[: len(before)], before)
+    assert torch.equal(rotary.cos_sin_cache_bf16, rotary.cos_sin_cache.bfloat16())
     if kind in ("default", "llama3"):  # those of the others depend on how long they are, or never are that long
         assert torch.equal(rotary.cos_sin_cache, longer.cos_sin_cache)
 
