@@ -51,9 +51,13 @@ class AutoModelForVision2Seq(_AUTO_CLASS):
         return _AUTO_CLASS.from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)  # it goes by its name
 
 
-def _torchvision() -> str:
-    """The version of torchvision that belongs to the installed torch 2."""
-    return f"0.{int(torch.__version__.split('.')[1]) + 15}"
+def torchvision_to_install() -> str:
+    """How to get the torchvision that belongs to the installed torch 2."""
+    version = f"0.{int(torch.__version__.split('.')[1]) + 15}"
+    return (
+        f'pip install --no-deps "torchvision=={version}.*" from where torch {torch.__version__} came from, for the '
+        "builds have to fit"
+    )
 
 
 def load_processor(folder: Path):
@@ -69,10 +73,7 @@ def load_processor(folder: Path):
             return AutoProcessor.from_pretrained(folder)
     except ImportError as error:
         if "torchvision" in str(error).lower():
-            raise ValueError(
-                f"the processor of {folder} needs torchvision, in the build that belongs to torch {torch.__version__}: "
-                f'pip install --no-deps "torchvision=={_torchvision()}.*" from where that torch came from'
-            ) from error
+            raise ValueError(f"the processor of {folder} needs torchvision: {torchvision_to_install()}") from error
         raise ValueError(f"the processor of {folder} cannot be loaded: {error}") from error
 
 

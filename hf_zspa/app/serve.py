@@ -32,7 +32,7 @@ def serve(page: gr.Blocks, host: str | None = None, port: int | None = None, sha
             max_file_size=LARGEST, theme=theme(), css=STYLE, footer_links=[],
             ssr_mode=False, run_history=False, pwa=False,
         )  # fmt: skip
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # a port above 65535
         place = f"{host or 'this machine'}, port {port or 'from 7860 on'}"
         raise ValueError(
             f"{place}, cannot be listened at: it is taken, or not this machine's; choose with --port or --host"

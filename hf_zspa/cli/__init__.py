@@ -59,7 +59,12 @@ def main() -> None:
         reason = str(error.__cause__ or error)
         if "torchvision" not in reason:
             raise
-        _stop(f"torchvision and torch do not fit each other ({reason}): install the torchvision of the installed torch")
+        from ..loading import torchvision_to_install
+
+        _stop(
+            f"torchvision and torch do not fit each other ({reason}): {torchvision_to_install()}, or uninstall it, if "
+            "the model needs none"
+        )
 
 
 def _stop(message: str, status: int = 1) -> NoReturn:

@@ -232,6 +232,6 @@ def _check_evaluation() -> None:
     except RuntimeError as error:  # operators of a torchvision made for another torch
         if "torchvision" not in str(error):
             raise
-        raise ValueError(
-            "the installed torchvision does not fit the installed torch: install a pair that does"
-        ) from error
+        from ..loading import torchvision_to_install
+
+        raise ValueError(f"torchvision and torch do not fit each other: {torchvision_to_install()}") from error

@@ -17,7 +17,9 @@ def app_command(
         str, typer.Argument(help="A zspa checkpoint or a base: a folder, a Hub id or embedded.")
     ] = "embedded",
     host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 lets others in.")] = "127.0.0.1",
-    port: Annotated[int | None, typer.Option(help="By default the first free one from 7860 on.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="By default the first free one from 7860 on.")
+    ] = None,
     share: Annotated[bool, flag("--share", help="Make it public for some days, through Gradio's servers.")] = False,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
     device: Annotated[str | None, typer.Option(help="Such as cuda:0; by default the GPU if there is one.")] = None,

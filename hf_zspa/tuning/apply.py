@@ -20,7 +20,12 @@ def check_target(checkpoint: str) -> Path:
     """The folder of a checkpoint to write into; raises `ValueError` where it is none or cannot be written to, or its
     card cannot be read."""
     folder = Path(checkpoint).expanduser()
-    if not folder.is_dir() or checkpoint in SHIPPED:
+    if checkpoint in SHIPPED:
+        base, made = SHIPPED[checkpoint], f"my-{checkpoint}"
+        raise ValueError(
+            f"--apply writes into a folder, and {checkpoint} is none: hf-zspa convert {base} {made} makes one to tune"
+        )
+    if not folder.is_dir():
         raise ValueError(
             f"--apply writes into a folder, and {checkpoint} is none: fetch or convert it into one, and tune that"
         )

@@ -79,9 +79,10 @@ def test_what_is_measured_is_found_again_by_all_that_it_follows_from(llava, tmp_
     llava.model.generation_config = GenerationConfig(eos_token_id=7, pad_token_id=0)
     assert measured() and not measured()
     weight = llava.model.get_input_embeddings().weight.data
+    own = weight.clone()
     weight += 1
     assert measured()
-    weight -= 1
+    weight.copy_(own)  # the model is that of other tests, too
     llava.processor.chat_template = llava.processor.chat_template.replace("USER", "HUMAN")
     assert measured()
 
