@@ -142,10 +142,12 @@ def test_what_cannot_be_used_is_named_in_a_sentence(page, tmp_path):
     choose(page, SCENES[0])
     page.get_by_label("Question").fill("what is <image> ?")
     press_ask(page)
-    expect(page.get_by_text("'what is <image> ?' has <image> in it")).to_be_visible(timeout=LIMIT)
+    answer = page.get_by_role("article")
+    expect(answer.get_by_text("'what is <image> ?' has <image> in it")).to_be_visible(timeout=LIMIT)
     page.get_by_label("Question").fill("")
     press_ask(page)
-    expect(page.get_by_text("the question is empty: ask something")).to_be_visible(timeout=LIMIT)
+    expect(answer.get_by_text("the question is empty: ask something")).to_be_visible(timeout=LIMIT)
+    expect(answer).to_have_count(1)
 
 
 def test_two_people_at_once_get_their_own_answers(chromium, url):

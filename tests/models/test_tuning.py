@@ -83,7 +83,7 @@ def test_what_is_measured_is_found_again_by_all_that_it_follows_from(llava, tmp_
     weight += 1
     assert measured()
     weight.copy_(own)  # the model is that of other tests, too
-    llava.processor.chat_template = llava.processor.chat_template.replace("USER", "HUMAN")
+    llava.processor.chat_template = llava.processor.chat_template.replace("ASSISTANT", "ANSWER")
     assert measured()
 
 
