@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes every table of docs/results anew, from the small models inside the package: about nine hours on one core.
-# Run it from the root of a clone, in an environment with `pip install '.[eval]'`. WORK keeps the cells; a second run
+# Makes every table of docs/results anew, from the small models inside the package: some nine hours on one core,
+# as estimated from its parts. Run it from the root of a clone, in an environment with `pip install '.[eval]'`. WORK keeps the cells; a second run
 # goes on where the first one stopped.
 set -eu
 WORK=${WORK:-build/results}

@@ -19,7 +19,7 @@ def markdown(results: dict[str, Any]) -> str:
         "preserved), diversity alone (core 0.0), relevance alone (core 1.0) and the core ratio that is best on these "
         "very questions. \\* marks an interval that leaves out 0."
     )
-    parts = [head]
+    parts = [head, *([results["note"]] if "note" in results else [])]
     for topic in dict.fromkeys(row["topic"] for row in results["variants"]):
         parts.append(f"## {topic.capitalize()}")
         for keep in dict.fromkeys(row["keep_ratio"] for row in results["variants"]):
