@@ -14,8 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import methods_report
 import torch
 import transformers
+from methods_study import MODELS
 from study import minus, summary
 from study_report import average_shown
 from torch import Tensor
@@ -24,16 +26,12 @@ from hf_zspa.evaluation.statistics import Difference
 from hf_zspa.output import markdown_table, replace_file
 from hf_zspa.pruners.one_by_one import OneByOne
 from hf_zspa.pruners.registry import METHODS
-from hf_zspa.scenes import CHECKPOINT, QWEN_CHECKPOINT
-from hf_zspa.scenes.domains import SCENES, VARIED_SCENES
 from hf_zspa.scenes.heldout import collect
-from hf_zspa.scenes.questions import KINDS
 from hf_zspa.scenes.training.answering import Exam
 
 KEEP_RATIOS = (0.25, 0.1, 0.05)
 LAYERS = 2  # that see all visual tokens
 COMPARED = ("random", "divprune", "zspa", "weighted")
-MODELS = {"LLaVA": (CHECKPOINT, SCENES), "Qwen2.5-VL": (QWEN_CHECKPOINT, VARIED_SCENES)}
 
 
 class Attention:
@@ -88,27 +86,20 @@ def compare(name: str, per_kind: int) -> list[dict[str, Any]]:
     exam = Exam(checkpoint, collect(per_kind, domain=domain))
     attention = Attention(exam)
     fastv = torch.tensor([attention.right(question, KEEP_RATIOS) for question in range(len(exam.kinds))])
-    rows = []
+    rows, kinds = [], tuple(dict.fromkeys(exam.kinds))
     for place, keep in enumerate(KEEP_RATIOS):
         ours = fastv[:, place]
         for method in ("fastv", *COMPARED):
             right = ours if method == "fastv" else exam.right(exam.kept(METHODS[method].make(keep)))
             about = {"model": name, "keep_ratio": keep, "method": method}
-            minus_it = minus(exam.kinds, ours, right, tuple(KINDS))
-            rows.append(about | summary(exam.kinds, right, tuple(KINDS)) | {"fastv_minus": minus_it})
+            minus_it = minus(exam.kinds, ours, right, kinds)
+            rows.append(about | summary(exam.kinds, right, kinds) | {"fastv_minus": minus_it})
             print(f"{name}  keep {keep}  {method:9s} {rows[-1]['average']:.1f}", flush=True)
     return rows
 
 
 def markdown(results: dict[str, Any]) -> str:
-    lines = []
-    for row in results["rows"]:
-        minus_it = "" if row["method"] == "fastv" else str(Difference(*row["fastv_minus"]))
-        cells = [row["model"], f"{row['keep_ratio']:g}", row["method"]]
-        cells += [f"{score:.1f}" for score in row["kinds"].values()]
-        lines.append([*cells, average_shown(row), minus_it])
-    head = ["model", "keep", "method", *KINDS, "average", "FastV minus it"]
-    return (
+    parts = [
         "# FastV's rule on the embedded models\n\n"
         f"Per cent of {results['per_kind']} held-out questions of each kind answered right, with 95 % intervals; \\* "
         f"marks a difference whose interval leaves out 0. Measured {results['date']} with transformers "
@@ -118,16 +109,29 @@ def markdown(results: dict[str, Any]) -> str:
         "layer of the language model, averaged over heads, from the third layer on. **These models have four layers: "
         "half see every visual token**, and the others see what these made of them, so this is no equal of the methods "
         "below it, which drop tokens before the first layer. Its authors drop them behind the second of 32. What a "
-        "model of four layers attends to in its second says nothing about large ones.\n\n"
-        + markdown_table(head, lines)
-        + "\n\nWritten by `docs/results/fastv.py`.\n"
-    )
+        "model of four layers attends to in its second says nothing about large ones."
+    ]
+    for model in dict.fromkeys(row["model"] for row in results["rows"]):
+        mine = [row for row in results["rows"] if row["model"] == model]
+        lines = [
+            [
+                f"{row['keep_ratio']:g}",
+                row["method"],
+                *(f"{score:.1f}" for score in row["kinds"].values()),
+                average_shown(row),
+                "" if row["method"] == "fastv" else str(Difference(*row["fastv_minus"])),
+            ]
+            for row in mine
+        ]
+        head = ["keep", "method", *mine[0]["kinds"], "average", "FastV minus it"]
+        parts.append(f"## {methods_report.MODELS[model]}\n\n{markdown_table(head, lines)}")
+    return "\n\n".join([*parts, "Written by `docs/results/fastv.py`."]) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="JSON file; the Markdown is written beside it")
-    parser.add_argument("--per-kind", type=int, default=100, help="questions of each kind")
+    parser.add_argument("--per-kind", type=int, default=500, help="questions of each kind")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows = [row for name in MODELS for row in compare(name, options.per_kind)]

@@ -6,6 +6,7 @@ from study_report import Row, average_shown
 
 from hf_zspa.evaluation.statistics import Difference
 from hf_zspa.output import markdown_table
+from hf_zspa.pruners.registry import METHODS
 
 MODELS = {"embedded": "LLaVA", "embedded-qwen": "Qwen2.5-VL", "embedded-photo": "LLaVA for photographs"}
 
@@ -22,7 +23,15 @@ def markdown(results: dict[str, Any]) -> str:
         "ratio is the one of zspa (mean pooling) that is best on these very questions."
     )
     return (
-        "\n\n".join([head, _chosen(results["chosen"]), *_judged(results["judged"]), _transfer(results["transfer"])])
+        "\n\n".join(
+            [
+                head,
+                _chosen(results["chosen"]),
+                _searched(results["searched"], results["tuning_per_kind"]),
+                *_judged(results["judged"]),
+                _transfer(results["transfer"]),
+            ]
+        )
         + "\n"
     )
 
@@ -33,6 +42,22 @@ def _chosen(rows: list[Row]) -> str:
     return (
         "## What was chosen\n\nOne setting per method for all models and keep ratios: on all kinds of question, and on "
         f"each half of them.\n\n{table}"
+    )
+
+
+def _searched(rows: list[Row], per_kind: int, shown: int = 10) -> str:
+    cells = rows[0]["of"]
+    reached = sum(row["ahead"] == cells and not row["behind"] for row in rows)
+    lines = [[row["setting"], f"{row['average']:.1f}", str(row["ahead"]), str(row["behind"])] for row in rows[:shown]]
+    return (
+        "## Is one setting ahead everywhere?\n\n"
+        f"Of {len(rows)} settings of weighted and DPP, on the {per_kind} questions of each kind about scenes that "
+        f"tune, {reached or 'none'} would be clearly ahead of the best core ratio in all {cells} pairs of a model and "
+        "a keep ratio, and in none clearly behind CDPruner's or MMTok's formula. The nearest, of which the first is "
+        "judged below:\n\n"
+        + markdown_table(
+            ["setting", "average", "clearly ahead of the best core ratio", "clearly behind a formula"], lines
+        )
     )
 
 
@@ -61,18 +86,22 @@ def _judged(rows: list[Row]) -> list[str]:
 
 
 def _transfer(rows: list[Row]) -> str:
-    names = list(rows[0]["scores"])
+    rivals = list(rows[0]["minus"])
     lines = [
         [
             f"{row['tuned_on']} → {row['judged_on']}",
             MODELS[row["model"]],
             f"{row['keep_ratio']:g}",
-            *(f"{row['scores'][name]:.1f}" for name in names),
+            METHODS[row["method"]].label,
+            f"{row['average']:.1f}",
+            *(str(Difference(*row["minus"][name])) for name in rivals),
         ]
         for row in rows
     ]
     return (
         "## Tuned on one half of the kinds, judged on the other\n\nEach method at the setting that was chosen on the "
-        "half named first, and the published settings.\n\n"
-        + markdown_table(["tuned → judged", "model", "keep", *names], lines)
+        "half named first, against the published settings.\n\n"
+        + markdown_table(
+            ["tuned → judged", "model", "keep", "method", "average", *(f"minus {name}" for name in rivals)], lines
+        )
     )

@@ -3,8 +3,9 @@
     python docs/results/methods_study.py --work build/methods --output docs/results/methods.json
 
 Every setting of the grid is tried on scenes that tune; what is chosen there is judged on other scenes, beside the
-settings that are published. Halves of the kinds of question are also tuned on alone and judged by the other half. WORK
-keeps which questions were answered right; a second run goes on where the first one stopped.
+settings that are published. One that is ahead of the paper's best core ratio everywhere and nowhere behind other
+formulas is searched for on the scenes that tune. Halves of the kinds of question are also tuned on alone and judged by
+the other half. WORK keeps which questions were answered right; a second run goes on where the first one stopped.
 """
 
 import argparse
@@ -42,6 +43,9 @@ HALVES = {
     "second": ("relation", "chart", "extreme", "exclusion", "line"),
 }
 TUNED = ("zspa", "weighted", "dpp", "mmtok")
+SEARCHED = ("weighted", "dpp")
+POOLINGS = ("mean", "max", "none")
+WEIGHTS = (-1.0, -0.5, 0.25, 0.5, 0.75, 1.0)
 WORDS = {"core_ratio": "core", "relevance_weight": "weight", "pooling": "pooling"}
 
 
@@ -69,23 +73,20 @@ PUBLISHED = {
     "CDPruner's formula": setting("conditional_dpp"),
     "MMTok's formula": setting("mmtok"),
 }
+FORMULAS = ("CDPruner's formula", "MMTok's formula")
 FIXED = [setting("random"), *CORES, setting("conditional_dpp"), setting("mmtok"), setting("weighted"), setting("dpp")]
 
 
 def grid() -> Iterator[Setting]:
-    """Everything that is tuned. Poolings and centring are tried with the values between the ends."""
+    """Everything that is tuned. Of zspa, poolings and centring are tried with two core ratios."""
     yield from CORES
-    for core, pooling, centre in [(0.2, "max", False), *product((0.2, 0.4), ("none",), (False, True))]:
-        yield setting("zspa", core_ratio=core, pooling=pooling, centre=centre)
-    for core in (0.2, 0.4):
-        yield setting("zspa", core_ratio=core, pooling="mean", centre=True)
-    for method in ("weighted", "dpp"):
-        yield setting(method, relevance_weight=-0.5)
-        yield setting(method, relevance_weight=0.75, pooling="max", centre=False)
-        for centre in (False, True):
-            yield setting(method, relevance_weight=0.0, centre=centre)
-            for pooling, weight in product(("mean", "none"), (0.5, 0.75) if centre else (0.25, 0.5, 0.75, 1.0)):
-                yield setting(method, relevance_weight=weight, pooling=pooling, centre=centre)
+    for core, pooling, centre in product((0.2, 0.4), POOLINGS, (False, True)):
+        if pooling != "mean" or centre:
+            yield setting("zspa", core_ratio=core, pooling=pooling, centre=centre)
+    for method, centre in product(SEARCHED, (False, True)):
+        yield setting(method, relevance_weight=0.0, centre=centre)  # where no pooling counts
+        for pooling, weight in product(POOLINGS, WEIGHTS):
+            yield setting(method, relevance_weight=weight, pooling=pooling, centre=centre)
     for centre in (False, True):
         yield setting("mmtok", centre=centre)
 
@@ -164,6 +165,26 @@ def choose(tuning: dict[str, Answers]) -> list[dict[str, Any]]:
     return rows
 
 
+def search(tuning: dict[str, Answers]) -> list[dict[str, Any]]:
+    """Per setting of "weighted" and "dpp", in how many pairs of a model and a keep ratio it is clearly ahead of the
+    best core ratio, and clearly behind either formula, on the scenes that tune. The first has most of the one and
+    least of the other."""
+    rows = []
+    for one in (it for it in grid() if it.method in SEARCHED):
+        ahead, behind, averages = 0, 0, []
+        for answers, keep in product(tuning.values(), KEEP_RATIOS):
+            kinds, right = of(answers.kinds), answers(keep, one)
+            cores = {core.name: answers(keep, core) for core in CORES}
+            best = cores[best_of(answers.kinds, cores, kinds)]
+            formulas = [answers(keep, PUBLISHED[name]) for name in FORMULAS]
+            ahead += minus(answers.kinds, right, best, kinds)[1] > 0
+            behind += any(minus(answers.kinds, right, other, kinds)[2] < 0 for other in formulas)
+            averages.append(average(answers.kinds, right, kinds))
+        counts = {"ahead": ahead, "behind": behind, "of": len(averages)}
+        rows.append({"setting": one, "average": float(np.mean(averages)), **counts})
+    return sorted(rows, key=lambda row: (row["behind"] - row["ahead"], -row["average"]))
+
+
 def judge(judging: dict[str, Answers], settings: list[Setting]) -> list[dict[str, Any]]:
     """Each setting on each model at each keep ratio, with paired differences to what is published and to the core ratio
     that is best on these very questions."""
@@ -177,7 +198,8 @@ def judge(judging: dict[str, Answers], settings: list[Setting]) -> list[dict[str
             cores = {one.name: answers(keep, one) for one in CORES}
             best = best_of(answers.kinds, cores, kinds)
             rivals = {name: answers(keep, one) for name, one in PUBLISHED.items()} | {
-                "the best core ratio": cores[best]
+                "the best core ratio": cores[best],
+                "weighted": answers(keep, setting("weighted")),
             }
             for one in settings:
                 right = answers(keep, one)
@@ -199,14 +221,16 @@ def judge(judging: dict[str, Answers], settings: list[Setting]) -> list[dict[str
 
 
 def transfer(judging: dict[str, Answers], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What was chosen on one half of the kinds, on the other half, beside CDPruner's and MMTok's formulas there."""
+    """What was chosen on one half of the kinds, on the other half, with paired differences to what is published."""
     found = []
     for (half, _), (other, kinds) in zip(HALVES.items(), reversed(HALVES.items())):
-        for (model, answers), keep in product(judging.items(), KEEP_RATIOS):
-            asked = of(answers.kinds, kinds)
-            entries = {row["method"]: row[half] for row in rows} | PUBLISHED
-            scores = {name: average(answers.kinds, answers(keep, one), asked) for name, one in entries.items()}
-            found.append({"tuned_on": half, "judged_on": other, "model": model, "keep_ratio": keep, "scores": scores})
+        for (model, answers), keep, row in product(judging.items(), KEEP_RATIOS, rows):
+            asked, right = of(answers.kinds, kinds), answers(keep, row[half])
+            about = {"tuned_on": half, "judged_on": other, "model": model, "keep_ratio": keep, "method": row["method"]}
+            differences = {
+                name: minus(answers.kinds, right, answers(keep, one), asked) for name, one in PUBLISHED.items()
+            }
+            found.append(about | {"average": average(answers.kinds, right, asked), "minus": differences})
     return found
 
 
@@ -222,10 +246,12 @@ def main() -> None:
     tuning = {name: Answers(name, options.tuning_per_kind, TUNING_SEED, options.work) for name in options.models}
     for answers, one, keep in product(tuning.values(), grid(), KEEP_RATIOS):
         answers(keep, one)
+    for answers, name, keep in product(tuning.values(), FORMULAS, KEEP_RATIOS):
+        answers(keep, PUBLISHED[name])
     if options.output is None:
         return
-    rows = choose(tuning)
-    entries = [*FIXED, *(row[key] for row in rows for key in ("all", *HALVES))]
+    rows, searched = choose(tuning), search(tuning)
+    entries = [*FIXED, *(row[key] for row in rows for key in ("all", *HALVES)), searched[0]["setting"]]
     settings = list({one.name: one for one in entries}.values())  # "mmtok" and "mmtok" without centring are one
     judging = {name: Answers(name, options.per_kind, 0, options.work) for name in options.models}
     results = {
@@ -237,6 +263,7 @@ def main() -> None:
         "tuning_per_kind": options.tuning_per_kind,
         "grid": len(list(grid())),
         "chosen": [{key: getattr(value, "name", value) for key, value in row.items()} for row in rows],
+        "searched": [row | {"setting": row["setting"].name} for row in searched],
         "judged": judge(judging, settings),
         "transfer": transfer(judging, rows),
     }

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from itertools import product
 
 import methods_study
 import pytest
@@ -44,6 +45,22 @@ def test_the_setting_with_the_best_average_over_kinds_is_chosen():
     assert chosen({"one": Made()}, [first, second]) == first  # of equals
 
 
+def test_a_setting_ahead_of_every_core_ratio_and_behind_no_formula_is_found_first(monkeypatch):
+    good, bad, formula = setting("dpp", relevance_weight=1.0), SETTINGS[2], methods_study.PUBLISHED["MMTok's formula"]
+    monkeypatch.setattr(methods_study, "grid", lambda: iter([*CORES, bad, good]))
+
+    class Many:
+        kinds = ["a"] * 40
+
+        def __call__(self, keep, one):
+            right = {good: 40, formula: 30 if keep == 0.1 else 0, CORES[3]: 10, bad: 20}.get(one, 0)
+            return torch.arange(40) < right
+
+    rows = methods_study.search({"one": Many(), "other": Many()})
+    assert [(row["setting"], row["ahead"], row["behind"]) for row in rows] == [(good, 6, 0), (bad, 6, 2)]
+    assert [row["average"] for row in rows] == [100, 50]
+
+
 def test_answers_are_kept_and_not_asked_for_again(tmp_path, monkeypatch):
     asked = Answers("embedded", 3, 0, tmp_path)
     right = asked(0.1, SETTINGS[1])
@@ -80,7 +97,11 @@ def test_a_study_from_the_questions_to_the_page(tmp_path, monkeypatch):
     judged = {row["name"]: row for row in results["judged"]}
     assert judged["all tokens"]["average"] == 100 and set(judged) == {"all tokens", *(one.name for one in SETTINGS)}
     assert judged[SETTINGS[1].name]["minus"]["the default"] == [0, 0, 0]
-    assert {row["tuned_on"] for row in results["transfer"]} == {"first", "second"}
+    assert {row["setting"] for row in results["searched"]} == {SETTINGS[2].name, SETTINGS[3].name}
+    assert {(row["tuned_on"], row["method"]) for row in results["transfer"]} == {
+        *product(("first", "second"), methods_study.TUNED)
+    }
+    assert all(row["minus"]["the default"][1] <= row["minus"]["the default"][2] for row in results["transfer"])
     page = (tmp_path / "methods.md").read_text()
     assert f"| {SETTINGS[2].name} |" in page and "minus CDPruner's formula" in page
 
