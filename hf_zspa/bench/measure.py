@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import StoppingCriteriaList
 
+from ..evaluation.resizing import pooled
 from ..loading import FirstTokenClock
 from ..pruners import registry
 from ..remote_code.zspa_compat import cache_of
@@ -40,18 +41,23 @@ class Settings:
     pooling: str = "mean"
     new_tokens: int = 16
 
-    def pruner(self, method: str) -> VisualTokenPruner:
-        """The pruner of a method; "limit" is given what that of "zspa" keeps, and "original" has none."""
+    def pruner(self, method: str, config: Any) -> VisualTokenPruner:
+        """The pruner of a method for a model with this config; "limit" is given what that of "zspa" keeps, and
+        "original" has none."""
+        if method == "resized":
+            return pooled(config, self.keep_ratio)
         known = registry.METHODS | {PUBLISHED: registry.PUBLISHED_DIVPRUNE, "limit": registry.METHODS["zspa"]}
         return known[method].make(self.keep_ratio, core_ratio=self.core_ratio, pooling=self.pooling)
 
-    def asked_of_generate(self, method: str) -> dict[str, Any]:
+    def asked_of_generate(self, method: str, config: Any) -> dict[str, Any]:
         """The arguments of `generate` that choose a method."""
-        return {"zspa_keep_ratio": 1.0} if method == "original" else {"visual_token_pruner": self.pruner(method)}
+        if method == "original":
+            return {"zspa_keep_ratio": 1.0}
+        return {"visual_token_pruner": self.pruner(method, config)}
 
-    def kept(self, method: str, sizes: Iterable[int]) -> int:
+    def kept(self, method: str, sizes: Iterable[int], config: Any) -> int:
         """How many tokens a method keeps of images of these sizes."""
-        return sum(sizes) if method == "original" else sum(map(self.pruner(method).budget, sizes))
+        return sum(sizes) if method == "original" else sum(map(self.pruner(method, config).budget, sizes))
 
 
 @dataclass(frozen=True)
@@ -116,14 +122,16 @@ class InterleavedBenchmark:
             resized: what the processor makes of it with the image scaled, for "resized".
         """
         tokens, prompts = self.model.visual_and_prompt_tokens(**inputs)
-        packed = packed_prompt(self.model, inputs, self.settings.pruner("limit")) if "limit" in self.methods else {}
+        packed, config = {}, self.model.config
+        if "limit" in self.methods:
+            packed = packed_prompt(self.model, inputs, self.settings.pruner("limit", config))
         given, sizes = Given(inputs, packed, resized or {}), tuple(map(len, tokens))
         if sizes not in self._warm:  # a GPU may compile or choose what it runs for each size
             self._warm.add(sizes)
             for method in self.methods:
                 self._answer(method, given)
                 if given.selects(method):
-                    self.settings.pruner(method)(tokens, prompts)
+                    self.settings.pruner(method, config)(tokens, prompts)
         if question not in self.asked and len(self.sizes[self.methods[0]]) < SAMPLES:
             for method in self.methods:
                 self.sizes[method].append(self._size(method, given, sizes))
@@ -132,7 +140,7 @@ class InterleavedBenchmark:
         selection, answers = {}, {}
         for method in in_turn(self.methods, self.rounds):
             if given.selects(method):
-                select = partial(self.settings.pruner(method), tokens, prompts)
+                select = partial(self.settings.pruner(method, config), tokens, prompts)
                 selection[method] = seconds(select, self.model.device)
             answers[method] = self._answer(method, given)[0]
             self.advance()
@@ -221,7 +229,9 @@ class InterleavedBenchmark:
         elif given.scales(method):
             output = self.model.generate(**given.resized, zspa_keep_ratio=1.0, **options)
         else:
-            output = self.model.generate(**given.inputs, **self.settings.asked_of_generate(method), **options)
+            output = self.model.generate(
+                **given.inputs, **self.settings.asked_of_generate(method, self.model.config), **options
+            )
         return (clock.first_token, clock.now()), cache_of(output)
 
     def _size(self, method: str, given: Given, tokens: tuple[int, ...]) -> dict[str, Any]:
@@ -232,7 +242,7 @@ class InterleavedBenchmark:
 
         memory = peak_memory(answer, self.model.device)
         memory["total"] = memory["tensors"] + self.model.get_memory_footprint()
-        kept = self.settings.kept(method, tokens)
+        kept = self.settings.kept(method, tokens, self.model.config)
         if given.scales(method):
             kept = sum(map(len, self.model.visual_and_prompt_tokens(**given.resized)[0]))
         return {"visual_tokens": sum(tokens), "kept": kept, "cache_bytes": found[0], "peak_memory": memory}

@@ -16,7 +16,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoConfig
 
 from ..checkpoints.families import FAMILIES, Family
-from ..evaluation.resizing import largest_grid
+from ..evaluation.resizing import largest_grid, square
 from ..pruners.one_by_one import OneByOne
 
 SMALL_LAYERS = 2  # of the language model and of the vision tower in the "-small" shapes; the widths stay
@@ -177,14 +177,14 @@ def inputs(name: str, model, prompt: Prompt = Prompt()) -> dict[str, torch.Tenso
 
 def resized(name: str, model, prompt: Prompt, keep_ratio: float) -> dict[str, torch.Tensor] | None:
     """The same prompt with images of as many tokens as are kept, where they may be of any size; None for models that
-    see one square, whose features are averaged.
+    see squares, whose features are averaged.
 
     Raises:
         ValueError: the model has neither.
     """
     known = shape(name)
     if not known.packed:
-        if known.family.has_one_size(known.config):
+        if square(model.config):
             return None
         raise ValueError(f"--methods has resized, which is not for the shape {name}: leave it out")
     rows, columns = (side // 2 for side in prompt.patches)  # four patches are a token

@@ -98,7 +98,7 @@ def evaluate(request: Request, console: Console) -> dict[str, Any]:
     if left_out:
         about["left_out"] = left_out
     if any(cell.method == "resized" for cell in cells):
-        about["resized"] = way(model.processor)
+        about["resized"] = way(model.processor, model.model.config)
     if request.table == "tokens":
         about["shares_of_full"] = shares_of_full(measurements)
     about |= {f"zspa_{name}": value for name, value in (own or {}).items()}

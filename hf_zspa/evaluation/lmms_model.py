@@ -20,7 +20,7 @@ from .counting import CountingPruner, SampleRecord, token_summary
 from .fitting import check_fit
 from .loading import Settings, load
 from .requests import FAILED, Batch, Sample, SampleError, batches_of, generation_arguments, until_stops
-from .resizing import Resizer, scales_by_area
+from .resizing import Resizer, pooled, scales_by_area
 from .stages import StageClock
 
 _OVERRIDES = ("prompt_scope", "position_ids")
@@ -190,6 +190,8 @@ class HfZspa(lmms):
                 self.pruner = self.model.pruner_for_call(zspa_method=record.travels, zspa_keep_ratio=keep, **asked)
             elif method == "resized" and scales_by_area(self.processor):
                 self.resizer = Resizer(self.processor, self.model.config, keep)
+            elif method == "resized":
+                self.pruner = pooled(self.model.config, keep)
             else:
                 self.pruner = make_pruner(self.method, keep_ratio=keep, seed=seed or 0)
         self.records: list[SampleRecord] = []

@@ -6,6 +6,7 @@ from typing import Any
 from PIL import Image
 
 from ..checkpoints.families import FAMILIES
+from ..pruners.merging import PooledPruner
 from ..pruners.one_by_one import OneByOne
 from .loading import bound_area, bounds_area
 
@@ -18,24 +19,58 @@ def scales_by_area(processor: Any) -> bool:
 def _token_side(processor: Any) -> int:
     """Pixels on a side of the square that becomes a visual token; 0 where the processor has no such squares."""
     images = processor.image_processor
-    if hasattr(images, "merge_size"):
-        return int(images.merge_size * images.patch_size)
-    merge = getattr(processor, "spatial_merge_size", 0)
-    return int(merge * processor.patch_size) if merge else 0
+    for holder, patch, per_token in (
+        (images, "patch_size", "merge_size"),
+        (images, "patch_size", "pooling_kernel_size"),
+        (images, "encoder_patch_size", "downsample_factor"),
+        (processor, "patch_size", "spatial_merge_size"),
+    ):
+        if getattr(holder, per_token, None):
+            return int(getattr(holder, per_token) * getattr(holder, patch))
+    return 0
 
 
-def way(processor: Any) -> str:
+def way(processor: Any, config: Any) -> str:
     """What "resized" does to an image, in words."""
     if scales_by_area(processor):
         return "the image, scaled to the largest grid of its aspect within the budget"
-    return "the averages of the image's features in the largest square within the budget, at contiguous positions"
+    seen = square(config) or {}
+    if not seen.get("first") and not seen.get("tiled"):
+        return "the averages of the image's features in the largest square within the budget, at contiguous positions"
+    more = ", or of every tile's where the budget has room for that" if seen["tiled"] else ""
+    return (
+        "the averages of the whole image's features, without its tiles, in the largest square within the budget"
+        f"{more}, at contiguous positions"
+    )
+
+
+def square(config: Any) -> dict[str, Any] | None:
+    """What `PooledPruner` is told of a model that sees squares of fixed size; None for one that does not.
+
+    Args:
+        config: the model's.
+    """
+    family, stated = FAMILIES[config.model_type], config.to_dict()
+    typical = family.typical(stated)
+    layout = family.layout(stated, typical[-1][1]) if typical else None
+    if layout is None or not layout.grids[0].fixed:
+        return None
+    whole, in_grids = layout.grids[0].rows, sum(len(row) for grid in layout.grids for row in grid.rows)
+    side, first, cut = len(whole), whole[0][0], len(layout.grids) > 1
+    at_end = first + side**2 == layout.count
+    return {"side": side, "first": first - at_end * layout.count, "tiled": cut and in_grids == layout.count}
+
+
+def pooled(config: Any, keep_ratio: float) -> Any:
+    """The pruner of "resized" for a model that sees squares."""
+    return PooledPruner(keep_ratio, **square(config) or {})
 
 
 class Resizer:
     """Scales images so that a processor makes of them as many visual tokens as are kept at a ratio.
 
     Args:
-        processor: one that scales by area; in a copy of it no area is too small.
+        processor: one that scales by area; in a copy of it no area is too small, and no image is cut.
         config: of the model that the processor belongs to.
     """
 
@@ -43,9 +78,16 @@ class Resizer:
         self.processor = copy.deepcopy(processor)
         self.budget = OneByOne(keep_ratio).budget
         self._config, self._family = config.to_dict(), FAMILIES[config.model_type]
-        self._side = _token_side(processor)
-        if bounds_area(self.processor.image_processor):
-            bound_area(self.processor.image_processor, 1, None)
+        self._side, self._full, scaled = _token_side(processor), processor, self.processor.image_processor
+        # An image that is not cut has no more tokens than the processor allows.
+        self._most = getattr(scaled, "max_image_tokens", 0)
+        if bounds_area(scaled):
+            bound_area(scaled, 1, None)
+        for name, value in (("min_image_tokens", 1), ("do_image_splitting", False)):
+            if hasattr(scaled, name):
+                setattr(scaled, name, value)
+        if hasattr(scaled, "pooling_kernel_size"):  # it would fill its budget again
+            scaled.do_resize = False
 
     def __call__(self, images: list[Any], inputs: Any) -> list[Any]:
         """The images, scaled.
@@ -53,13 +95,20 @@ class Resizer:
         Args:
             inputs: what the processor makes of prompts with the images as they are.
         """
-        found = []
-        for image, size in zip(images, inputs[self._family.size].tolist(), strict=True):
-            grid = self._family.layout(self._config, size).grids[0].rows
-            rows, columns = largest_grid(len(grid), len(grid[0]), self.budget(len(grid) * len(grid[0])))
+        found, sizes = [], inputs[self._family.size].tolist()
+        if len(sizes) != len(images):  # each image has as many as its tiles
+            sizes = [self._sizes_of(image) for image in images]
+        for image, size in zip(images, sizes, strict=True):
+            layout = self._family.layout(self._config, size)
+            grid, budget = layout.grids[0].rows, min(self.budget(layout.count), self._most or layout.count)
+            rows, columns = largest_grid(len(grid), len(grid[0]), budget)
             size = columns * self._side, rows * self._side
             found.append(image.convert("RGB").resize(size, Image.Resampling.BICUBIC))
         return found
+
+    def _sizes_of(self, image: Image.Image) -> Any:
+        """What the processor says of an image that it may cut."""
+        return self._full.image_processor(images=[image], return_tensors="pt")[self._family.size].tolist()
 
 
 def largest_grid(rows: int, columns: int, budget: int) -> tuple[int, int]:

@@ -62,17 +62,40 @@ def matching(tokens: Tensor, most: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class PooledPruner(MergingPruner):
-    """The image at a lower resolution, for models that see a square of fixed size: the square of tokens is averaged to
-    the largest one within the budget, whose tokens stand in the first places."""
+    """The image at a lower resolution, for models that see squares of fixed size: the square of tokens that shows the
+    whole image is averaged to the largest one within the budget, which stands in its first places. Where the budget has
+    room for more than that square, each of an image's tiles is averaged so.
+
+    Args:
+        side: tokens per side of the square; 0 where an image is one.
+        first: the place of its first token, from the end where it is negative.
+        tiled: whether all tokens of an image are in squares of this size, one behind the other.
+    """
+
+    side: int = 0
+    first: int = 0
+    tiled: bool = False
 
     def budget(self, n: int) -> int:
-        return isqrt(super().budget(n)) ** 2
+        starts, small = self._squares(n)
+        return len(starts) * small**2
 
     def merge(self, visual: Tensor, budget: int) -> tuple[Tensor, Tensor]:
-        n, side = len(visual), isqrt(len(visual))
-        if side * side != n:
+        n, side = len(visual), self.side or isqrt(len(visual))
+        if not self.side and side * side != n:
             raise ValueError(
                 f"an image of {n} visual tokens is no square, as 'resized' needs it: leave this method out"
             )
-        pooled = adaptive_avg_pool2d(visual.T.reshape(1, -1, side, side), isqrt(budget))
-        return torch.arange(budget, device=visual.device), pooled.flatten(2)[0].T
+        starts, small = self._squares(n)
+        squares = torch.stack([visual[start : start + side**2] for start in starts])
+        pooled = adaptive_avg_pool2d(squares.mT.unflatten(2, (side, side)), small).flatten(2).mT
+        first = torch.tensor([*starts], device=visual.device)
+        return (first[:, None] + torch.arange(small**2, device=visual.device)).flatten(), pooled.flatten(0, 1)
+
+    def _squares(self, n: int) -> tuple[range, int]:
+        """Where the squares begin that are averaged, of an image of `n` tokens, and tokens per side of what they
+        become."""
+        budget, square = super().budget(n), self.side**2 or n
+        if self.tiled and budget > square:
+            return range(0, n, square), isqrt(budget * square // n)
+        return range(self.first % n, self.first % n + 1), isqrt(min(budget, square))

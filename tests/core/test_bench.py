@@ -88,7 +88,7 @@ def test_the_average_counts_every_question_once(pair, monkeypatch):
 def test_the_original_is_the_stock_model_and_the_others_prune(pair, monkeypatch):
     inputs = dict(pair.inputs([pairs.image(), pairs.QUESTION]))
     benchmark = InterleavedBenchmark(pair.model, SETTINGS)
-    packed = packed_prompt(pair.model, inputs, SETTINGS.pruner("limit"))
+    packed = packed_prompt(pair.model, inputs, SETTINGS.pruner("limit", pair.model.config))
     prune, pruned = pair.model.prune_visuals, []
     monkeypatch.setattr(pair.model, "prune_visuals", lambda *a, **k: pruned.append(1) or prune(*a, **k))
     for method in METHODS:
@@ -127,7 +127,7 @@ def test_table_3_has_the_mean_time_and_the_memory_of_the_first_three(pair):
 
 def test_the_limit_computes_what_the_pruned_model_computes(pair):
     inputs = dict(pair.inputs([pairs.image(), pairs.QUESTION]))
-    given = packed_prompt(pair.model, inputs, SETTINGS.pruner("zspa"))
+    given = packed_prompt(pair.model, inputs, SETTINGS.pruner("zspa", pair.model.config))
     numbered = "position_ids" in given  # by us, or by the stock class itself
     assert numbered == (pair.family != "qwen2_5_vl")
     logits = stock_view(pair.model)(**given).logits[:, -1]
@@ -213,13 +213,13 @@ def test_shapes_prune_batches_of_several_images(name, monkeypatch):
     assert original["cache_bytes"] > pruned["cache_bytes"] and pruned["kept"] == round(tokens / 20)
 
 
-@pytest.mark.parametrize("name", ["qwen2.5-vl-7b", "llava-1.5-7b", "internvl3-8b"])
+@pytest.mark.parametrize("name", ["qwen2.5-vl-7b", "llava-1.5-7b", "internvl3-8b", "lfm2-vl-1.6b"])
 def test_resized_is_a_smaller_image_or_averages_or_refused(name, monkeypatch):
     model = tiny_model(name, monkeypatch)
     prompt = shapes.Prompt(patches=(16, 24)) if name.startswith("qwen") else shapes.Prompt()
-    if name == "internvl3-8b":
+    if name == "lfm2-vl-1.6b":
         with pytest.raises(
-            ValueError, match="--methods has resized, which is not for the shape internvl3-8b: leave it out"
+            ValueError, match=r"--methods has resized, which is not for the shape lfm2-vl-1\.6b: leave it out"
         ):
             shapes.resized(name, model, prompt, 0.1)
         return
@@ -233,6 +233,8 @@ def test_resized_is_a_smaller_image_or_averages_or_refused(name, monkeypatch):
     if name.startswith("qwen"):
         assert kept == {"original": 96, "zspa": 10, "resized": 2 * 3, "random": 10}
         assert rows["resized"]["selection"] is None and encoded == [16 * 24, 4 * 6]  # patches
+    elif name == "internvl3-8b":  # 12 tiles and the whole image
+        assert kept == {"original": 3328, "zspa": 333, "resized": 256, "random": 333}
     else:
         assert kept == {"original": 576, "zspa": 58, "resized": 49, "random": 58}
         assert rows["resized"]["selection"] and encoded == [1]

@@ -164,12 +164,12 @@ def test_the_page_names_the_methods_of_the_table_of_tokens():
 def unfit(embedded, monkeypatch):
     """The model has DeepStack, and sees no square."""
     monkeypatch.setattr(embedded.model.config.vision_config, "deepstack_visual_indexes", [0], raising=False)
-    monkeypatch.setattr(fitting, "_sees_one_square", lambda model: False)
+    monkeypatch.setattr(fitting, "square", lambda config: None)
 
 
 REASONS = {
     "tome": "'tome' averages visual tokens, and llava has DeepStack, whose features of them cannot be averaged",
-    "resized": "'resized' is for models that scale images by area or see one square, not for llava",
+    "resized": "'resized' is for models that scale images by area or see them in squares, not for llava",
 }
 
 

@@ -9,7 +9,7 @@ def _layout(config: Config, size: Sequence[int]) -> Layout:
     """A square of pooled patches over the whole resized image."""
     count = config.get("mm_tokens_per_image", 256)
     side = int(count**0.5)
-    return Layout(count, (Grid(rows(0, side, side)),))
+    return Layout(count, (Grid(rows(0, side, side), fixed=True),))
 
 
 def _any_image(config: Config) -> list[tuple[str, tuple[int, ...]]]:
@@ -49,7 +49,7 @@ def _patches(config: Config, size: Sequence[int]) -> Layout:
     """A square of patches over the whole resized image."""
     vision = config.get("vision_config") or {}
     side = vision.get("image_size", 224) // vision.get("patch_size", 14)
-    return Layout(side * side, (Grid(rows(0, side, side)),))
+    return Layout(side * side, (Grid(rows(0, side, side), fixed=True),))
 
 
 def _any_square(config: Config) -> list[tuple[str, tuple[int, ...]]]:

@@ -31,7 +31,7 @@ def _llava(config: Config, size: Sequence[int]) -> Layout:
         lines, columns = (pixels // config["vision_config"]["patch_size"] for pixels in size)
         return Layout(lines * columns, (Grid(rows(0, lines, columns)),))
     side, before = _square(config)
-    return Layout(before + side * side, (Grid(rows(before, side, side), cropped=True),))
+    return Layout(before + side * side, (Grid(rows(before, side, side), cropped=True, fixed=True),))
 
 
 def _any_image(config: Config) -> list[tuple[str, tuple[int, ...]]]:
@@ -70,7 +70,10 @@ def _unpadded(config: Config, size: Sequence[int], side: int) -> tuple[int, int]
 def _whole_and_tiles(before: int, side: int, lines: int, columns: int) -> Layout:
     """The whole image, then its tiles with a newline token after each row."""
     whole = before + side * side
-    grids = [Grid(rows(before, side, side), "whole image"), Grid(rows(whole, lines, columns, gap=1), "tiles")]
+    grids = [
+        Grid(rows(before, side, side), "whole image", fixed=True),
+        Grid(rows(whole, lines, columns, gap=1), "tiles"),
+    ]
     return Layout(whole + lines * (columns + 1), tuple(grids if lines * columns else grids[:1]))
 
 

@@ -21,12 +21,14 @@ class Grid:
         cropped: whether it covers what the processor left of the image, which is its first pixels, not all of it.
         patches: rows and columns of the patches that are the image's pixels, row by row, where the processor has padded
             it; the grid covers them all.
+        fixed: whether it is a square of as many tokens for every image.
     """
 
     rows: tuple[Sequence[int], ...]
     part: str = ""
     cropped: bool = False
     patches: tuple[int, int] | None = None
+    fixed: bool = False
 
 
 @dataclass(frozen=True)

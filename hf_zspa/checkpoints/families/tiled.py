@@ -44,10 +44,10 @@ def _family(
         (height, width, count), across = size, side(config)
         each, tiles = across**2, count // across**2
         if tiles < 2:
-            return Layout(each, (Grid(rows(0, across, across)),))
+            return Layout(each, (Grid(rows(0, across, across), fixed=True),))
         down, columns = cut(height, width, tiles - 1, pixels(config))
         whole = rows((tiles - 1) * each, across, across)
-        return Layout(tiles * each, (Grid(whole, "whole image"), _over(down, columns, across)))
+        return Layout(tiles * each, (Grid(whole, "whole image", fixed=True), _over(down, columns, across)))
 
     def typical(config: Config) -> list[tuple[str, tuple[int, ...]]]:
         vision = config.get("vision_config") or {}
