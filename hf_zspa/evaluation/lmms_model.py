@@ -13,6 +13,7 @@ from lmms_eval.protocol import ChatMessages
 from loguru import logger
 
 from ..checkpoints.base import is_converted, read_config
+from ..checkpoints.families import FAMILIES
 from ..checkpoints.resolve import checkpoint_folder
 from ..checkpoints.verify import check_code
 from ..pruners.registry import check_method, make_pruner, unread
@@ -274,14 +275,20 @@ class HfZspa(lmms):
         videos = [video for _, found, _ in media for video in found]
         if any(audio for *_, audio in media):
             raise ValueError("the sample has audio, which no supported model hears")
-        visual = {name: values for name, values in (("images", images), ("videos", videos)) if values}
-        inputs, resized = self.processor(text=texts, padding=True, return_tensors="pt", **visual), None
+
+        def processed(processor: Any, images: list[Any]) -> Any:
+            given, left = images, iter(images)
+            if getattr(FAMILIES.get(self.model.config.model_type), "images_by_prompt", False):
+                given = [[next(left) for _ in found] for found, _, _ in media]
+            visual = ({"images": given} if images else {}) | ({"videos": videos} if videos else {})
+            return processor(text=texts, padding=True, return_tensors="pt", **visual)
+
+        inputs, resized = processed(self.processor, images), None
         full = inputs["input_ids"]
         if self.resizer and images:
             if videos:
                 raise ValueError("the sample has a video, which 'resized' does not know")
-            smaller = self.resizer(images, inputs)
-            inputs = self.resizer.processor(text=texts, images=smaller, padding=True, return_tensors="pt")
+            inputs = processed(self.resizer.processor, self.resizer(images, inputs))
             resized = inputs["input_ids"]
         if counter:
             counter.expect(full, self.model.config, resized)

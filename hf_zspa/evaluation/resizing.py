@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..checkpoints.families import FAMILIES
+from ..checkpoints.families import FAMILIES, Layout
 from ..pruners.merging import PooledPruner
 from ..pruners.one_by_one import OneByOne
 from .loading import bound_area, bounds_area
@@ -34,14 +34,12 @@ def way(processor: Any, config: Any) -> str:
     """What "resized" does to an image, in words."""
     if scales_by_area(processor):
         return "the image, scaled to the largest grid of its aspect within the budget"
-    seen = square(config) or {}
-    if not seen.get("first") and not seen.get("tiled"):
-        return "the averages of the image's features in the largest square within the budget, at contiguous positions"
-    more = ", or of every tile's where the budget has room for that" if seen["tiled"] else ""
-    return (
-        "the averages of the whole image's features, without its tiles, in the largest square within the budget"
-        f"{more}, at contiguous positions"
-    )
+    layout = _largest_example(config)
+    of, more = "the image's features", ""
+    if layout and len(layout.grids) > 1:
+        of = "the features of the whole image, without its tiles,"
+        more = " (of every tile, where the budget has room for that)" if pooled(config, 1.0).tiled else ""
+    return f"the averages of {of} in the largest square within the budget{more}, at contiguous positions"
 
 
 def square(config: Any) -> dict[str, Any] | None:
@@ -50,15 +48,21 @@ def square(config: Any) -> dict[str, Any] | None:
     Args:
         config: the model's.
     """
-    family, stated = FAMILIES[config.model_type], config.to_dict()
-    typical = family.typical(stated)
-    layout = family.layout(stated, typical[-1][1]) if typical else None
+    layout = _largest_example(config)
     if layout is None or not layout.grids[0].fixed:
         return None
     whole, in_grids = layout.grids[0].rows, sum(len(row) for grid in layout.grids for row in grid.rows)
     side, first, cut = len(whole), whole[0][0], len(layout.grids) > 1
-    at_end = first + side**2 == layout.count
-    return {"side": side, "first": first - at_end * layout.count, "tiled": cut and in_grids == layout.count}
+    if cut and first + side**2 == layout.count:
+        first -= layout.count  # it is the last one
+    return {"side": side, "first": first, "tiled": cut and in_grids == layout.count}
+
+
+def _largest_example(config: Any) -> Layout | None:
+    """The tokens of a typical image, cut into tiles where the model does that."""
+    family, stated = FAMILIES[config.model_type], config.to_dict()
+    typical = family.typical(stated)
+    return family.layout(stated, typical[-1][1]) if typical else None
 
 
 def pooled(config: Any, keep_ratio: float) -> Any:

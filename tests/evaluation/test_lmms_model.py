@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 from lmms_eval.api.instance import Instance
 from lmms_eval.models.registry_v2 import ModelRegistryV2
+from pairs import image as drawn_image
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from hf_zspa import convert_checkpoint
 from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.evaluation.lmms_model import HfZspa
 from hf_zspa.evaluation.requests import SampleError, generation_arguments, until_stops
@@ -333,3 +336,30 @@ def test_a_system_prompt_comes_before_every_question(ask, embedded, monkeypatch)
     monkeypatch.setattr(embedded, "system_prompt", "look .")
     ask([messages_of(0)])
     assert seen == [f"<bos> look . USER: <image> {QUESTIONS.questions[0][1].text} ASSISTANT:"]
+
+
+@pytest.mark.parametrize(
+    ("family", "tokens", "kept"),
+    [
+        ("llava_next", (70, 60), (4 * 4, 3 * 3)),  # of 18 and 15
+        ("smolvlm", (80, 48), (5 * 2 * 2, 3 * 3)),  # of 20, so that each tile has 4, and of 12
+        ("lfm2_vl", (108, 60), (12, 12)),  # its processor allows no more without tiles
+        ("gemma4", (63, 65), (4 * 3, 2 * 5)),  # of 16 in the shape of 9 x 7 and 5 x 13
+    ],
+)
+def test_images_that_are_cut_or_scaled_by_other_names_are_resized_in_a_batch(
+    ask, tmp_path, monkeypatch, family, tokens, kept
+):
+    convert_checkpoint(tiny.build_base(family, tmp_path / "base"), tmp_path / "out")
+    model, rows = HfZspa(str(tmp_path / "out"), batch_size=2, device="cpu"), []
+    generate = model.model.generate
+    monkeypatch.setattr(
+        model.model, "generate", lambda **given: rows.append(len(given["input_ids"])) or generate(**given)
+    )
+    pictures = [drawn_image(0, (112, 84)), drawn_image(1, (230, 90))]
+    asked = {"type": "text", "text": "What is it?"}
+    documents = [[{"role": "user", "content": [{"type": "image", "url": each}, asked]}] for each in pictures]
+    together = ask(documents, "resized", model=model, keep_ratio=0.25)
+    counts = {record.doc_id: (record.visual_tokens, record.kept_tokens) for record in model.records}
+    assert rows == [2] and counts == dict(enumerate(zip(tokens, kept)))
+    assert [ask([document], "resized", model=model, keep_ratio=0.25)[0] for document in documents] == together

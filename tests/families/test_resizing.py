@@ -11,7 +11,7 @@ from pairs import QUESTION, image
 
 from hf_zspa.checkpoints.families import FAMILIES
 from hf_zspa.evaluation.fitting import check_fit, misfit
-from hf_zspa.evaluation.resizing import Resizer, largest_grid, pooled, scales_by_area
+from hf_zspa.evaluation.resizing import Resizer, largest_grid, pooled, scales_by_area, way
 from hf_zspa.pruners.registry import METHODS
 
 SIZES = [(112, 84), (56, 140), (230, 90)]
@@ -45,6 +45,20 @@ def test_an_image_is_scaled_to_the_largest_grid_or_its_squares_are_averaged(load
     assert all(each.mode == "RGB" for each in resizer([images[0].convert("P")] * 3, together))
 
 
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [
+        ("qwen3_vl", "the image, scaled to the largest grid of its aspect within the budget"),
+        ("gemma3", "averages of the image's features in the largest square within the budget, at contiguous positions"),
+        ("llava_next", "features of the whole image, without its tiles, in the largest square within the budget, at"),
+        ("internvl", "in the largest square within the budget (of every tile, where the budget has room for that), at"),
+    ],
+)
+def test_what_is_done_is_said(load, family, said):
+    pair = load(family)
+    assert said in way(pair.processor, pair.model.config)
+
+
 def averaged(pair, picture, keep) -> int:
     """Checks what is made of an image, and returns its visual tokens."""
     config, inputs = pair.model.config, pair.inputs([picture, QUESTION])
@@ -69,6 +83,19 @@ def averaged(pair, picture, keep) -> int:
     places = [square.flatten()[: small**2] for square in squares]
     assert torch.equal(torch.cat(places), indices)
     return n
+
+
+@pytest.mark.every_version
+@pytest.mark.parametrize("family", [family for family in FAMILIES_HERE if family in FAMILIES])
+def test_a_processor_that_takes_images_by_prompt_is_known(load, family):
+    pair, prompt = load(family), [image(0), QUESTION]
+    texts = [pair.render([{"type": "image"}, {"type": "text", "text": QUESTION}])] * 2
+    if FAMILIES[family].images_by_prompt:
+        with pytest.raises(ValueError, match="image"):
+            pair.processor(text=texts, images=[image(0), image(1)], padding=True, return_tensors="pt")
+    else:
+        pair.processor(text=texts, images=[image(0), image(1)], padding=True, return_tensors="pt")
+    assert len(pair.inputs(prompt, prompt)["input_ids"]) == 2
 
 
 @pytest.mark.every_version

@@ -18,7 +18,7 @@ def _any_image(config: Config) -> list[tuple[str, tuple[int, ...]]]:
 
 GEMMA3 = Family(
     "gemma3", "Gemma3ForConditionalGeneration", ("gemma3_text",), ("siglip_vision_model",),
-    layout=_layout, typical=_any_image,
+    layout=_layout, typical=_any_image, images_by_prompt=True,
 )  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def _square(config: Config) -> list[tuple[str, tuple[tuple[int, int], ...]]]:
 
 GEMMA4 = Family(
     "gemma4", "Gemma4ForConditionalGeneration", ("gemma4_text",), ("gemma4_vision",),
-    layout=_pooled, typical=_square, size="image_position_ids", needs=("torchvision",),
+    layout=_pooled, typical=_square, size="image_position_ids", needs=("torchvision",), images_by_prompt=True,
 )  # fmt: skip
 
 

@@ -55,6 +55,7 @@ class Family:
             output, where the size is the image's own height and width, and the number of its visual tokens.
         published_as: what its checkpoints call the stock class, where they have another name for it.
         needs: packages that its processor needs.
+        images_by_prompt: whether its processor takes a list of images for each prompt, not all in one.
         chats: whether its published checkpoints have a chat template; else the question alone is the prompt.
         not_built_in: versions of transformers whose stock class cannot be built.
         image_markers: tokens, or text behind `image_opener`, that tell an image's first tile, or its last, from the
@@ -74,6 +75,7 @@ class Family:
     size: str | None = None
     published_as: str | None = None
     needs: tuple[str, ...] = ()
+    images_by_prompt: bool = False
     chats: bool = True
     not_built_in: tuple[str, ...] = ()
     image_markers: tuple[str, ...] = ()

@@ -29,6 +29,7 @@ def _family(
     opener: str = "",
     closers: tuple[str, ...] = (),
     needs: tuple[str, ...] = ("torchvision",),
+    by_prompt: bool = False,
     vllm: str | None = "tiled",
 ) -> Family:
     """A record of such a family.
@@ -63,7 +64,7 @@ def _family(
 
     return Family(
         model_type, stock, text, vision, layout=layout, typical=typical, image_markers=markers,
-        image_opener=opener, image_closers=closers, needs=needs, vllm=vllm,
+        image_opener=opener, image_closers=closers, needs=needs, images_by_prompt=by_prompt, vllm=vllm,
     )  # fmt: skip
 
 
@@ -133,17 +134,20 @@ COHERE2_VISION = _family(
 )  # fmt: skip
 
 
-def _idefics(model_type: str, stock: str, vision: tuple[str, ...], needs: tuple[str, ...]) -> Family:
+def _idefics(model_type: str, stock: str, vision: tuple[str, ...], **others: Any) -> Family:
     """Every image is enlarged to the same length, which is that of four tiles in the published checkpoints."""
     return _family(
         model_type, stock, ("llama",), vision, side=lambda config: _patches(config) // config.get("scale_factor", 2),
         pixels=_pixels, cut=_covering, shapes=((4, 4), (3, 4)), markers=("<global-img>",),
-        opener="<fake_token_around_image>", needs=needs,
+        opener="<fake_token_around_image>", **others,
     )  # fmt: skip
 
 
-SMOLVLM = _idefics("smolvlm", "SmolVLMForConditionalGeneration", ("smolvlm_vision",), ("num2words", "torchvision"))
-IDEFICS3 = _idefics("idefics3", "Idefics3ForConditionalGeneration", ("idefics3_vision", "idefics3"), ())
+SMOLVLM = _idefics(
+    "smolvlm", "SmolVLMForConditionalGeneration", ("smolvlm_vision",),
+    needs=("num2words", "torchvision"), by_prompt=True,
+)  # fmt: skip
+IDEFICS3 = _idefics("idefics3", "Idefics3ForConditionalGeneration", ("idefics3_vision", "idefics3"), needs=())
 
 
 def _lfm2_vl(config: Config, size: Sequence[Any]) -> Layout:
@@ -171,5 +175,6 @@ def _lfm2_vl_examples(config: Config) -> list[tuple[str, tuple[Any, ...]]]:
 
 LFM2_VL = Family(
     "lfm2_vl", "Lfm2VlForConditionalGeneration", ("lfm2",), ("siglip2_vision_model",), layout=_lfm2_vl,
-    typical=_lfm2_vl_examples, size="spatial_shapes", needs=("torchvision",), image_markers=("<|image_start|>",),
+    typical=_lfm2_vl_examples, size="spatial_shapes", needs=("torchvision",), images_by_prompt=True,
+    image_markers=("<|image_start|>",),
 )  # fmt: skip
