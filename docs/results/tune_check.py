@@ -32,11 +32,11 @@ from hf_zspa.tuning.rows import Measured, Rows
 from hf_zspa.tuning.tune import conclude
 
 MODELS = {"embedded": SCENES, "embedded-qwen": VARIED_SCENES, "embedded-photo": PHOTOGRAPHS}
-ROWS = {"embedded": 2200, "embedded-qwen": 2200, "embedded-photo": 300}
+ROWS = 2200
 # What is tuned: of which kinds the questions are, on how many rows, for which agreement.
 SCENE_CASES = (("all", 200, 0.9), ("reading", 200, 0.9), ("reading", 300, 0.98))
 PAGES = ("next", "line")  # what is asked about pages of words
-PAGE_CASES = (("all", 200, 0.9),)
+PAGE_CASES = (("all", 200, 0.9), ("all", 300, 0.98))
 FIRST_SEED = 1_000_000  # far from the scenes of the tables
 TIMED = 20  # rows
 # Some of the candidates that are tried by default, so that a run takes minutes and not hours; of every method one.
@@ -64,7 +64,7 @@ def questions(domain: Domain) -> Iterator[tuple[Image.Image, str, str]]:
 
 def check(name: str, draws: int, folder: Path) -> dict[str, Any]:
     model, processor = load_zspa(name)
-    settings, count = with_own(SETTINGS, model.config), ROWS[name]
+    settings, count = with_own(SETTINGS, model.config), ROWS
     asked = list(itertools.islice(questions(MODELS[name]), count))
     done = itertools.count(1)
 
