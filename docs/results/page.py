@@ -84,7 +84,8 @@ def measured(checkpoint: str, keep_ratio: float) -> str:
 def study(keep_ratios: list[float], neighbours: tuple[str, ...] = ("resized", "tome", "par")) -> str:
     """Methods at their defaults on all three models, as the study of methods judged them, and the paper's neighbours
     that it has not, which `hf-zspa eval` asked the same questions."""
-    names = ("random", "zspa, core 0.0", "zspa, core 0.2", "weighted", "DPP", "CDPruner's formula", "MMTok's formula")
+    ours = ("zspa, core 1.0", "zspa, core 0.0", "zspa, core 0.2")
+    names = ("random", *ours, "weighted", "DPP", "CDPruner's formula", "MMTok's formula")
     lines = []
     for model, label in MODELS.items():
         judged = {(row["keep_ratio"], row["name"]): row["average"] for row in _judged() if row["model"] == model}
@@ -96,9 +97,10 @@ def study(keep_ratios: list[float], neighbours: tuple[str, ...] = ("resized", "t
     heads = (
         "random",
         *(METHODS[name].label for name in neighbours),
+        "relevance (core 1)",
         "divprune (core 0)",
         "zspa, the paper's default",
-        *names[3:],
+        *names[4:],
     )
     return markdown_table(["model", "kept", "all tokens", *heads], lines)
 
