@@ -74,7 +74,7 @@ class Resizer:
     """Scales images so that a processor makes of them as many visual tokens as are kept at a ratio.
 
     Args:
-        processor: one that scales by area; in a copy of it no area is too small, and no image is cut.
+        processor: one that scales by area; in a copy of it no area is too small.
         config: of the model that the processor belongs to.
     """
 
@@ -83,13 +83,12 @@ class Resizer:
         self.budget = OneByOne(keep_ratio).budget
         self._config, self._family = config.to_dict(), FAMILIES[config.model_type]
         self._side, self._full, scaled = _token_side(processor), processor, self.processor.image_processor
-        # An image that is not cut has no more tokens than the processor allows.
+        # An image of more tokens than the processor allows would be cut.
         self._most = getattr(scaled, "max_image_tokens", 0)
         if bounds_area(scaled):
             bound_area(scaled, 1, None)
-        for name, value in (("min_image_tokens", 1), ("do_image_splitting", False)):
-            if hasattr(scaled, name):
-                setattr(scaled, name, value)
+        if hasattr(scaled, "min_image_tokens"):
+            scaled.min_image_tokens = 1
         if hasattr(scaled, "pooling_kernel_size"):  # it would fill its budget again
             scaled.do_resize = False
 
