@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def build(answering: Answering) -> gr.Blocks:
         def ask(file: dict | None, text: str, *chosen) -> Iterator[dict]:
             shown: dict[str, Answer | None] = {ALL: None, KEPT: None}
             try:
-                path, name = named(file)
+                path, name = named(file, picture.GRADIO_CACHE)
                 with one_sentence(path, name):
                     found, settings = answering.question(path, text), settings_of(*chosen)
                     selection = answering.select(found, **settings)
@@ -97,9 +98,12 @@ def build(answering: Answering) -> gr.Blocks:
             lambda name: [gr.update(visible=dial in METHODS[name].reads) for dial in dials], method, [*dials.values()],
             queue=False, **private,
         )  # fmt: skip
-        stop.click(None, cancels=[asking], **private)
-        picture.upload(check, picture, preprocess=False, **private)
-        picture.change(lambda: (None, BEFORE, ""), None, [asked, said, drawn], queue=False, cancels=[asking], **private)
+        # What is on its way when a generation is cancelled has arrived before what comes then.
+        stop.click(None, cancels=[asking], **private).then(stopped, said, said, queue=False, **private)
+        picture.upload(partial(check, folder=picture.GRADIO_CACHE), picture, preprocess=False, **private)
+        picture.change(None, cancels=[asking], **private).then(
+            lambda: (None, BEFORE, ""), None, [asked, said, drawn], queue=False, **private
+        )
     return page.queue(max_size=WAITING)  # each event runs for one person at a time
 
 
@@ -107,8 +111,8 @@ def controls(config) -> tuple[gr.Slider, gr.Radio, dict[str, gr.Slider]]:
     """What chooses the tokens, set as in a checkpoint's config; the dials of methods by the names of their settings."""
     with gr.Row():
         keep_ratio = gr.Slider(
-            0.01, 1, config.zspa_keep_ratio, step=0.01, label="Keep ratio", min_width=280,
-            info="Share of the picture's tokens that are kept",
+            0.01, 1, config.zspa_keep_ratio, step=step_to(config.zspa_keep_ratio, 0.01), label="Keep ratio",
+            info="Share of the picture's tokens that are kept", min_width=280,
         )  # fmt: skip
         method = gr.Radio(
             [(METHODS[name].label, name) for name in TRAVELLING], value=config.zspa_method, label="Method",
@@ -116,26 +120,45 @@ def controls(config) -> tuple[gr.Slider, gr.Radio, dict[str, gr.Slider]]:
         )  # fmt: skip
         dials = {
             name: gr.Slider(
-                low, 1, getattr(config, f"zspa_{name}"), step=0.05, label=name.replace("_", " ").capitalize(),
-                info=words, visible=name in METHODS[config.zspa_method].reads, min_width=280,
+                low, 1, value := getattr(config, f"zspa_{name}"), step=step_to(value, 0.05),
+                label=name.replace("_", " ").capitalize(), info=words, min_width=280,
+                visible=name in METHODS[config.zspa_method].reads,
             )
             for name, (low, words) in DIALS.items()
         }  # fmt: skip
     return keep_ratio, method, dials
 
 
-def check(file: dict) -> None:
-    """Raises `gr.Error` where an uploaded picture cannot be used."""
-    path, name = named(file)
+def step_to(value: float, step: float) -> float:
+    """The step of a slider that stands at a value: a finer one where the value is between two steps."""
+    return step if abs(value / step - round(value / step)) < 1e-6 else 0.001
+
+
+def stopped(html: str) -> str:
+    """Answers that were stopped, which grow no more."""
+    return html.replace(">…<", ">stopped<")
+
+
+def check(file: dict, folder: str) -> None:
+    """Raises `gr.Error` where an uploaded picture cannot be used; `folder` is where uploads are."""
+    path, name = named(file, folder)
     with one_sentence(path, name):
         open_image(path)
 
 
-def named(file: dict | None) -> tuple[str, str]:
-    """The file of a picture, in a folder that is named after its content, and what it is called."""
+def named(file: dict | None, folder: str) -> tuple[str, str]:
+    """The file of a picture, in a folder that is named after its content, and what it is called.
+
+    Args:
+        file: as a client sends it, which may name any file.
+        folder: where uploads and examples are, all that anybody may have read.
+    """
     if not (file and file.get("path")):
         raise gr.Error("there is no picture: upload one, or choose an example", print_exception=False)
-    return file["path"], file.get("orig_name") or Path(file["path"]).name
+    path = str(file["path"])
+    if "\0" in path or not Path(path).resolve().is_relative_to(Path(folder).resolve()):
+        raise gr.Error("this picture was not uploaded here: upload it", print_exception=False)
+    return path, str(file.get("orig_name") or Path(path).name)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -119,12 +120,29 @@ def test_an_answer_streams_and_stops(chromium, random, monkeypatch):
         expect(said).not_to_have_text(first, timeout=LIMIT)
         assert said.inner_text().startswith(first.partition("\ufffd")[0])
         page.get_by_role("button", name="Stop").click()
+        expect(page.get_by_text("stopped")).to_have_count(2, timeout=LIMIT)  # of one the time, the other has no word
         ended = threading.Event()
         random._thread.submit(ended.set)
         while not ended.wait(0.01) and len(steps) < 1000:
             gate.release()
     hook.remove()
     assert len(steps) < 1000
+
+
+def test_another_picture_leaves_nothing_of_an_answer_that_still_streams(chromium, random, monkeypatch):
+    monkeypatch.setattr(module, "NEW_TOKENS", 400)
+    hook = random.model.lm_head.register_forward_hook(lambda *_: time.sleep(0.02))
+    with served(random) as url, person(chromium, url) as page:
+        for scene, other in [(SCENES[0], SCENES[1]), (SCENES[1], SCENES[2]), (SCENES[2], SCENES[0])]:
+            choose(page, scene)
+            press_ask(page)
+            expect(page.locator(".zspa article > p:not(.hint)")).to_have_text(re.compile(r"\w{3}"), timeout=LIMIT)
+            choose(page, other)
+            expect(page.get_by_text("Choose a picture, ask about it")).to_have_count(2, timeout=LIMIT)
+            page.wait_for_timeout(500)
+            expect(page.get_by_text("Choose a picture, ask about it")).to_have_count(2)
+            assert not page.locator(".zspa img, .zspa dd").count()
+    hook.remove()
 
 
 def test_what_cannot_be_used_is_named_in_a_sentence(page, tmp_path):

@@ -1,14 +1,19 @@
 """The page as programs see it: its events, called over loopback."""
 
 import json
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.request import Request, urlopen
 
+import gradio
 import pytest
 from bad_pictures import PICTURE, PICTURES
 from conftest import CONNECTED
 from gradio_client import Client, handle_file
 
+from hf_zspa.app import page
 from hf_zspa.app.markup import panels
 from hf_zspa.app.page import DIALS
 from hf_zspa.pruners.registry import METHODS
@@ -125,6 +130,43 @@ def test_what_nobody_thought_of_leaves_no_old_answer(person, answering, monkeypa
 def test_without_a_picture_it_says_what_to_do(person):
     with pytest.raises(Exception, match="there is no picture: upload one, or choose an example"):
         person.predict(None, "what?", *CHOICE, api_name="/ask")
+
+
+@pytest.mark.parametrize("with_meta", [True, False])
+@pytest.mark.parametrize("where", ["a file of the server", "a folder", "nothing", "a link among the uploads", "NUL"])
+def test_only_what_was_uploaded_is_opened(url, tmp_path, where, with_meta):
+    link = Path(os.environ["GRADIO_TEMP_DIR"]) / "link.png"
+    link.unlink(missing_ok=True)
+    link.symlink_to(PICTURE)
+    places = [str(PICTURE), str(tmp_path), str(tmp_path / "missing.png"), str(link), f"{link.parent}/a\0.png"]
+    names = ("a file of the server", "a folder", "nothing", "a link among the uploads", "NUL")
+    file = {"path": dict(zip(names, places))[where]} | ({"meta": {"_type": "gradio.FileData"}} if with_meta else {})
+    said = asked_by_hand(url, [file, QUESTION, *CHOICE])
+    assert "event: error" in said and "image/webp" not in said
+    assert with_meta or "this picture was not uploaded here: upload it" in said
+
+
+def asked_by_hand(url, data):
+    """All that the server says to a call of a program that is no client of Gradio's."""
+    body = json.dumps({"data": data}).encode()
+    call = f"{url.rstrip('/')}/gradio_api/call/ask"
+    with urlopen(Request(call, body, {"Content-Type": "application/json"})) as response:
+        event = json.load(response)["event_id"]
+    with urlopen(f"{call}/{event}") as response:
+        return response.read().decode()
+
+
+def test_uploads_are_removed_and_the_queue_is_bounded(answering):
+    built = page.build(answering)
+    assert built.delete_cache == (page.HOUR, page.HOUR) and built._queue.max_size == page.WAITING
+
+
+@pytest.mark.parametrize(("keep_ratio", "step"), [(0.1, 0.01), (0.29, 0.01), (0.125, 0.001), (0.0625, 0.001)])
+def test_a_slider_can_stand_where_the_checkpoint_says(answering, monkeypatch, keep_ratio, step):
+    monkeypatch.setattr(answering.model.config, "zspa_keep_ratio", keep_ratio)
+    with gradio.Blocks():
+        slider, *_ = page.controls(answering.model.config)
+    assert (slider.value, slider.step) == (keep_ratio, step)
 
 
 @pytest.mark.parametrize(
