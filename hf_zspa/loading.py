@@ -132,7 +132,7 @@ def question_inputs(model, processor, image: Image.Image, prompt: str):
     """What the processor makes of one image and a question, in the checkpoint's chat template if it has one.
 
     Raises:
-        ValueError: as `check_prompt` and `check_placeholders`.
+        ValueError: as `check_prompt` and `check_placeholders`, or the processor cannot use a picture of this size.
     """
     check_prompt(prompt)
     check_placeholders(processor, prompt)
@@ -141,7 +141,14 @@ def question_inputs(model, processor, image: Image.Image, prompt: str):
         text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
     else:
         text = f"{processor.image_token}\n{prompt}"
-    return processor(images=image, text=text, return_tensors="pt").to(model.device, model.dtype)
+    try:
+        inputs = processor(images=image, text=text, return_tensors="pt")
+    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"the checkpoint's processor cannot use a picture of {image.width} x {image.height} pixels ({error}): give "
+            "a larger one, or one that is less narrow"
+        ) from error
+    return inputs.to(model.device, model.dtype)
 
 
 def check_prompt(prompt: str, name: str = "the prompt") -> None:

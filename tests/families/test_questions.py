@@ -11,6 +11,7 @@ from pairs import QUESTION, image
 from test_family_oracles import PRUNABLE
 
 import hf_zspa
+from hf_zspa.loading import question_inputs
 from hf_zspa.remote_code.zspa_prompt import question_mask
 
 SMALL, LARGE = image(1, (9, 9)), image(1, (260, 240))
@@ -80,3 +81,14 @@ def test_what_stands_behind_a_token_that_opens_an_image_is_the_processors(row, p
     spans = [(0, c, c) for c in range(len(row)) if row[c] == 9]
     found = question_mask(ids, ids > 0, ids == 9, spans, config)
     assert ids[found].tolist() == people
+
+
+@pytest.mark.every_version
+@pytest.mark.parametrize(("family", "size"), [("mistral3", (500, 3)), ("qwen3_vl", (2000, 3))])
+def test_a_picture_that_a_processor_cannot_use_is_named_by_its_size(load, family, size):
+    pair = load(family)
+    width, height = size
+    with pytest.raises(
+        ValueError, match=rf"cannot use a picture of {width} x {height} pixels \(.*\): give a larger one"
+    ):
+        question_inputs(pair.model, pair.processor, image(0, size), QUESTION)
