@@ -85,9 +85,9 @@ def test_the_top_level_has_nothing_but_what_every_project_has():
     if (ROOT / ".git").exists():
         tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
         found = {line.partition("/")[0] for line in tracked.stdout.splitlines()}
-    else:  # a source distribution
-        found = {path.name for path in ROOT.iterdir()} - {"PKG-INFO"}
-    assert "hf_zspa" in found and found <= TOP_LEVEL
+    else:
+        found = {path.name for path in ROOT.iterdir()}
+    assert "hf_zspa" in found and found <= {*TOP_LEVEL, "PKG-INFO"}  # of a source distribution
 
 
 def test_the_page_for_contributors_has_every_room_and_its_arrows():

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -48,6 +49,10 @@ def torch_here(name: str = "torch") -> Iterator[Path]:
                 yield from torch_here(needed)
 
 
+def workflow_of_a_release() -> dict:
+    return yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))
+
+
 def test_both_are_what_an_index_accepts(release):
     assert "PASSED" in run(sys.executable, "-m", "twine", "check", "--strict", *release)
     assert [path.name for path in release] == [
@@ -84,7 +89,7 @@ def test_the_wheel_holds_the_package_and_the_source_all_that_its_tests_need(rele
 
 
 def test_the_workflow_of_a_release_publishes_only_what_was_tested_and_by_no_token():
-    workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))
+    workflow = workflow_of_a_release()
     jobs = workflow["jobs"]
     assert workflow[True] == {"push": {"tags": ["v*"]}}  # YAML reads "on" as true
     assert jobs["publish"]["needs"] == "test" and jobs["test"]["needs"] == "build"
@@ -98,6 +103,17 @@ def test_the_workflow_of_a_release_publishes_only_what_was_tested_and_by_no_toke
         assert done.returncode == status
     commands = {step["run"].split()[1] for step in jobs["test"]["steps"] if step.get("run", "").startswith("make ")}
     assert commands <= set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)) and commands
+
+
+def test_the_source_passes_where_the_workflow_of_a_release_tests_it(release, tmp_path):
+    """The tests of what belongs to the project, which a source distribution has more and less of than a clone."""
+    (tmp_path / "dist").mkdir()
+    shutil.copy(release[1], tmp_path / "dist")
+    for step in workflow_of_a_release()["jobs"]["test"]["steps"]:
+        if not step.get("run", "make").startswith("make"):
+            run("bash", "-e", "-c", step["run"], cwd=tmp_path / step.get("working-directory", ""))
+    tests = ("tests/core/test_house.py", *(f"tests/docs/test_{name}.py" for name in ("links", "citation")))
+    run(sys.executable, "-m", "pytest", "-q", *tests, cwd=tmp_path / "source")
 
 
 def test_a_clone_on_a_system_with_other_line_ends_has_the_same_bytes(tmp_path):
