@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ..version import install_command, requirement
+from ..version import install_command, on_index, requirement
 from .shared import Trust, flag, quiet, say
 
 app = typer.Typer()
@@ -46,5 +46,5 @@ def app_command(
         return
     target = write_space(checkpoint, space, trust_remote_code)
     say(f"wrote {target}: hf upload ORG/NAME {space} --repo-type space makes a Space of it")
-    if " @ " not in requirement():
+    if " @ " not in requirement() and not on_index():
         say("requirements.txt names a version that no index has yet: put an address there that pip can install from")

@@ -2,6 +2,7 @@
 
 import re
 from importlib.metadata import PackageNotFoundError
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -211,12 +212,18 @@ def test_a_fresh_conversion_shows_no_picture_and_one_that_is_drawn_is_shown(tmp_
     assert f"]({PICTURE})\n\nTokens kept by this checkpoint: orange" in shown
 
 
-def installed_with(monkeypatch, *urls):
-    class Metadata:
-        def get_all(self, name):
-            return [*urls] if name == "Project-URL" else None
+def installed_with(monkeypatch, *urls, version=None, direct='{"url": "file:///checkout"}'):
+    """As pip has it: `direct` says where a package is from that is from no index."""
 
-    monkeypatch.setattr("importlib.metadata.metadata", lambda name: Metadata())
+    class Distribution:
+        metadata = SimpleNamespace(get_all=lambda name: [*urls] if name == "Project-URL" else None)
+
+        def read_text(self, name):
+            return direct if name == "direct_url.json" else None
+
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: Distribution())
+    if version:
+        monkeypatch.setattr("hf_zspa.version.__version__", version)
 
 
 def test_the_card_says_how_to_install_the_version_whose_code_it_has(monkeypatch):
@@ -228,6 +235,21 @@ def test_the_card_says_how_to_install_the_version_whose_code_it_has(monkeypatch)
         assert install_command("0.3.0", "eval") == f'pip install "hf-zspa[eval] @ git+{known}@v0.3.0"'
 
 
+def test_what_is_from_an_index_is_installed_from_there(monkeypatch):
+    address = "Repository, https://example.org/here"
+    installed_with(monkeypatch, address, version="0.3.0", direct=None)
+    assert install_command() == "pip install hf-zspa" and install_command(extra="app") == "pip install 'hf-zspa[app]'"
+    assert install_command("0.2.0") == "pip install hf-zspa==0.2.0"
+    assert install_command("0.2.0", "app") == "pip install 'hf-zspa[app]==0.2.0'"
+    assert install_command("0.2.0.dev0") == 'pip install "hf-zspa @ git+https://example.org/here"'
+    assert "$ pip install hf-zspa==0.0.9\n" in card()
+    for others in ({"version": "0.3.0"}, {"version": "0.3.0.dev0", "direct": None}):  # a clone, and its development
+        installed_with(monkeypatch, address, **others)
+        assert "@ git+https://example.org/here" in install_command("0.2.0")
+        installed_with(monkeypatch, **others)
+        assert install_command(extra="app") == f"pip install '.[app]' # in a checkout of hf_zspa {others['version']}"
+
+
 def test_without_a_known_address_the_install_line_is_for_a_checkout(monkeypatch):
     installed_with(monkeypatch)
     assert install_command("0.0.9") == "pip install . # in a checkout of hf_zspa 0.0.9"
@@ -235,7 +257,7 @@ def test_without_a_known_address_the_install_line_is_for_a_checkout(monkeypatch)
     def gone(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("importlib.metadata.metadata", gone)
+    monkeypatch.setattr("importlib.metadata.distribution", gone)
     assert install_command("0.0.9") == "pip install . # in a checkout of hf_zspa 0.0.9"
 
 
