@@ -107,12 +107,12 @@ def _filled(target: Path, hidden: str) -> Iterator[Path]:
         fresh, previous = Path(place, "new"), Path(place, "previous")
         fresh.mkdir()
         yield fresh
-        if target.exists():
-            target.rename(previous)
         try:
+            if target.exists():
+                target.rename(previous)
             fresh.rename(target)
         except BaseException:
-            if previous.exists():
+            if previous.exists() and not target.exists():
                 previous.rename(target)
             raise
 

@@ -2,6 +2,7 @@
 
 import sys
 from difflib import get_close_matches
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,8 @@ def local_folder(checkpoint: str | Path) -> Path | None:
     where it can only be on the Hub.
 
     Raises:
-        ValueError: it is a file, or such a name and that of a checkpoint's folder too; or what it names cannot be made.
+        ValueError: it is a file, or such a name and that of a checkpoint's folder too; what it names cannot be made, or
+            a replacement of the folder was killed when it had moved it away.
     """
     folder = Path(checkpoint).expanduser()
     if str(checkpoint) in SHIPPED:
@@ -82,7 +84,14 @@ def local_folder(checkpoint: str | Path) -> Path | None:
         return shipped_checkpoint(str(checkpoint))
     if folder.is_file():
         raise ValueError(f"{checkpoint} is a file, but must be the folder of a checkpoint")
-    return folder.resolve() if folder.is_dir() else None
+    there = folder.resolve()
+    if there.is_dir():
+        return there
+    for left in there.parent.glob(f".{escape(there.name)}.????????/previous"):  # as `all_or_nothing` names it
+        raise ValueError(
+            f"there is no folder {checkpoint} any more: what replaced it was killed. Move it back: mv {left} {there}"
+        )
+    return None
 
 
 def hub_id(checkpoint: str | Path) -> str:

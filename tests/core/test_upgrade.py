@@ -2,7 +2,11 @@
 
 import errno
 import json
+import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -139,6 +143,37 @@ def test_a_full_disk_leaves_what_was_there(earlier, monkeypatch):
     with pytest.raises(ValueError, match=r"No space left on device\), and what was there is unchanged") as found:
         upgrade_checkpoint(earlier)
     assert contents(earlier) == before and len(str(found.value)) < 300
+
+
+STOPPED = """
+import os, pathlib, sys
+from hf_zspa.checkpoints.upgrade import upgrade_checkpoint
+
+rename = pathlib.Path.rename
+
+def stopped(path, target):
+    pathlib.Path.rename = rename
+    path.rename(target)
+    {}
+
+pathlib.Path.rename = stopped
+upgrade_checkpoint(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(("end", "is_there"), [("raise KeyboardInterrupt", True), ("os._exit(9)", False)])
+def test_what_is_stopped_when_it_has_moved_the_old_folder_loses_nothing(earlier, monkeypatch, capsys, end, is_there):
+    """By Ctrl-C, or killed."""
+    before = contents(earlier)
+    subprocess.run([sys.executable, "-c", STOPPED.format(end), earlier], stderr=subprocess.DEVNULL)
+    assert earlier.exists() == is_there
+    if not is_there:
+        for command in ("inspect", "upgrade"):
+            status, _, err = run(monkeypatch, capsys, command, earlier)
+            assert status == 1 and f"there is no folder {earlier} any more" in err
+        left, place = re.search("mv (.*) (.*)", err).groups()
+        Path(left).rename(place)
+    assert contents(earlier) == before
 
 
 def test_no_file_of_the_owners_is_taken_for_code(earlier):
