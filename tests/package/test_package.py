@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from build.util import project_wheel_metadata
 from PIL import Image
 
 from hf_zspa.version import __version__
@@ -114,6 +115,32 @@ def test_the_source_passes_where_the_workflow_of_a_release_tests_it(release, tmp
             run("bash", "-e", "-c", step["run"], cwd=tmp_path / step.get("working-directory", ""))
     tests = ("tests/core/test_house.py", *(f"tests/docs/test_{name}.py" for name in ("links", "citation")))
     run(sys.executable, "-m", "pytest", "-q", *tests, cwd=tmp_path / "source")
+
+
+def test_the_page_on_an_index_has_no_link_that_only_the_repository_has(release, tmp_path):
+    with tarfile.open(release[1]) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (source,) = tmp_path.iterdir()
+    (source / "PKG-INFO").unlink()  # which hatch would take the page from
+    project = (source / "pyproject.toml").read_text(encoding="utf-8")
+    address = "https://example.org/here"
+    project = re.sub(r"^\[project\.urls\][^\[]*", "", project, flags=re.MULTILINE)
+    (source / "pyproject.toml").write_text(f'{project}\n[project.urls]\nRepository = "{address}"\n', encoding="utf-8")
+    for version, commit in (("0.3.0.dev0", "HEAD"), ("0.3.0", "v0.3.0")):
+        (source / "hf_zspa" / "version.py").write_text(f'__version__ = "{version}"\n')
+        page = project_wheel_metadata(source).get_payload()
+        assert not re.findall(r'\]\((?!https://)[^)]*\)|(?:src|href)="(?!https://)[^"]*"', page)
+        for leads in ("raw/{}/docs/images/demo.png", "blob/{}/SECURITY.md", "blob/{}/README.md#what-is-supported"):
+            assert f"]({address}/{leads.format(commit)})" in page
+
+
+def test_a_release_says_where_it_is():
+    """Only what is in development may be without an address, and not on PyPI yet."""
+    pages = [ROOT / "README.md", *(page for kind in ("md", "ipynb") for page in (ROOT / "docs").rglob(f"*.{kind}"))]
+    waiting = [page.name for page in pages if "not on PyPI yet" in " ".join(page.read_text(encoding="utf-8").split())]
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    has_address = re.search('^Repository = "https://', project, re.MULTILINE)
+    assert ".dev" in __version__ or (has_address and not waiting), "CONTRIBUTING.md: A release"
 
 
 def test_a_clone_on_a_system_with_other_line_ends_has_the_same_bytes(tmp_path):
