@@ -1,22 +1,26 @@
 """The page as a Hugging Face Space: what its repository consists of."""
 
 import json
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 from huggingface_hub import SpaceCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from ..checkpoints.base import is_converted, read_config
+from ..checkpoints.base import is_converted, known_family, read_config
 from ..checkpoints.contents import contents_of
 from ..checkpoints.file_policy import is_sent
 from ..checkpoints.files import all_or_nothing, check_target, transfer
 from ..checkpoints.resolve import hub_id, local_folder, nowhere
 from ..checkpoints.shipped import SHIPPED
+from ..checkpoints.verify import check_code
 from ..version import requirement
 
 
-def write_space(checkpoint: str, target: str | Path, trust_remote_code: bool = False) -> Path:
+def write_space(
+    checkpoint: str, target: str | Path, trust_remote_code: bool = False, say: Callable[[str], object] = print
+) -> Path:
     """Writes the repository of a Space that serves the page of a checkpoint.
 
     Args:
@@ -24,12 +28,14 @@ def write_space(checkpoint: str, target: str | Path, trust_remote_code: bool = F
             one inside this package; or a folder, which is copied.
         target: the folder to make.
         trust_remote_code: the Space runs the checkpoint's code whatever it is; else only if it is hf_zspa's.
+        say: is told, as a line, of a Hub id that cannot be looked at from here.
 
     Returns:
         `target`.
 
     Raises:
-        ValueError: the checkpoint is none, or the target is not empty or cannot be written; nothing is left of it.
+        ValueError: the checkpoint is none, or the Space would not run its code, as that of an earlier version; the
+            target is not empty or cannot be written. Nothing is left of it.
     """
     target = Path(target).resolve()
     if target.is_dir() and any(target.iterdir()):
@@ -39,6 +45,7 @@ def write_space(checkpoint: str, target: str | Path, trust_remote_code: bool = F
     served, model = (f"./{folder.name}", None) if folder else (checkpoint, _model(checkpoint))
     if folder and not is_converted(read_config(folder)):
         raise ValueError(f"{checkpoint} is not a zspa checkpoint: make one with hf-zspa convert {checkpoint} OUT")
+    needs = _needs(checkpoint, trust_remote_code, say)
     card = SpaceCardData(
         title=f"hf_zspa: {Path(checkpoint).name}",
         sdk="gradio",
@@ -52,7 +59,7 @@ def write_space(checkpoint: str, target: str | Path, trust_remote_code: bool = F
     with all_or_nothing(target) as fresh:
         code = f"from hf_zspa.app.serve import launch\n\nlaunch({json.dumps(served)}{trust})\n"
         (fresh / "app.py").write_text(code, encoding="utf-8")
-        (fresh / "requirements.txt").write_text(f"{requirement(extra='app')}\n", encoding="utf-8")
+        (fresh / "requirements.txt").write_text("\n".join([requirement(extra="app"), *needs, ""]), encoding="utf-8")
         (fresh / "README.md").write_text(f"---\n{card.to_yaml()}\n---\n\n{_ABOUT.format(name)}", encoding="utf-8")
         if folder:
             for part in (part for part in contents_of(folder).names if is_sent(part) or part.endswith(".py")):
@@ -66,6 +73,22 @@ _ABOUT = """\
 A question about a picture, answered by {} from all visual tokens and from those that
 are kept for the question, with what was kept and the time it took. `hf-zspa app --space` wrote these files.
 """
+
+
+def _needs(checkpoint: str, trust_remote_code: bool, say: Callable[[str], object]) -> tuple[str, ...]:
+    """The packages that a checkpoint's processor needs; raises `ValueError` where the Space would not run its code."""
+    try:
+        folder = contents_of(checkpoint).folder
+    except ValueError as error:
+        say(
+            "requirements.txt has torchvision, which most processors need; see the card of the checkpoint for what its "
+            f"own needs, because {error}"
+        )
+        return ("torchvision",)
+    config = read_config(folder)
+    if is_converted(config) and not trust_remote_code:
+        check_code(folder, checkpoint)
+    return known_family(Path(checkpoint), config).needs
 
 
 def _model(checkpoint: str) -> str | None:

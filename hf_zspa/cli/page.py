@@ -44,7 +44,7 @@ def app_command(
             dtype=dtype, say=say,
         )  # fmt: skip
         return
-    target = write_space(checkpoint, space, trust_remote_code)
+    target = write_space(checkpoint, space, trust_remote_code, say)
     say(f"wrote {target}: hf upload ORG/NAME {space} --repo-type space makes a Space of it")
     if " @ " not in requirement() and not on_index():
         say("requirements.txt names a version that no index has yet: put an address there that pip can install from")

@@ -1,16 +1,21 @@
 """The page as a Hugging Face Space, and as a command."""
 
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from importlib.metadata import version
 
 import pytest
+from hub.conftest import started
+from hub.server import HubServer
 from huggingface_hub import RepoCard
+from released import of_0_1_0
 
 from hf_zspa import cli
 from hf_zspa.app import serve as module
@@ -20,11 +25,56 @@ from hf_zspa.scenes import CHECKPOINT
 from hf_zspa.version import requirement
 
 
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    """A Hub on loopback with one repository for each of some families and one of 0.1.0, and its client."""
+    with HubServer() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for family in ("llava", "smolvlm", "qwen3_vl", "bert"):
+            server.add(f"org/{family}", {"config.json": json.dumps({"model_type": family}).encode()})
+        old = of_0_1_0("embedded", tmp_path_factory.mktemp("old"))
+        server.add(
+            "org/old", {path.name: path.read_bytes() for path in old.iterdir() if path.suffix in (".json", ".py")}
+        )
+        with started(server, tmp_path_factory.mktemp("hf-home")) as client:
+            yield client
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("family", "needs"),
+    [("llava", []), ("smolvlm", ["num2words", "torchvision"]), ("qwen3_vl", ["torchvision"])],
+)
+def test_a_space_has_the_packages_that_its_checkpoints_processor_needs(hub, tmp_path, family, needs):
+    done = hub.run("app", f"org/{family}", "--space", tmp_path / "space")
+    assert done.status == 0, done.err
+    assert (tmp_path / "space" / "requirements.txt").read_text().split("\n") == [requirement(extra="app"), *needs, ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("org/old", "hf-zspa upgrade gives a folder the code"), ("org/bert", "'bert', but must be one")],
+)
+def test_a_space_that_could_not_start_is_not_written(hub, tmp_path, name, words):
+    done = hub.run("app", name, "--space", tmp_path / "space")
+    assert done.status == 1 and words in done.err and not [*tmp_path.iterdir()]
+
+
+def test_a_folder_with_earlier_code_makes_a_space_only_if_that_is_trusted(tmp_path):
+    earlier = str(of_0_1_0("embedded", tmp_path))
+    with pytest.raises(ValueError, match="hf-zspa upgrade"):
+        write_space(earlier, tmp_path / "space")
+    assert (write_space(earlier, tmp_path / "space", trust_remote_code=True) / "app.py").is_file()
+
+
 def test_a_space_of_a_hub_id_is_three_files(tmp_path):
-    space = write_space("org/name@v1", tmp_path / "space")
+    """Of a Hub that is out of reach, too."""
+    said = []
+    space = write_space("org/name@v1", tmp_path / "space", say=said.append)
     assert {path.name for path in space.iterdir()} == {"app.py", "requirements.txt", "README.md"}
     assert 'launch("org/name@v1")' in (space / "app.py").read_text()
-    assert (space / "requirements.txt").read_text().strip() == requirement(extra="app")
+    assert (space / "requirements.txt").read_text() == f"{requirement(extra='app')}\ntorchvision\n"
+    assert len(said) == 1 and "requirements.txt has torchvision" in said[0]
     card = RepoCard.load(space / "README.md")
     assert card.data.to_dict() == {
         "title": "hf_zspa: name@v1", "sdk": "gradio", "sdk_version": version("gradio"), "app_file": "app.py",
