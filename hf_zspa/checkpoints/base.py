@@ -145,21 +145,30 @@ def strange_parts(config: dict, family: Family) -> list[str]:
     return found
 
 
-def weight_files(folder: Path) -> list[str]:
+def weight_names(variant: str | None = None) -> tuple[str, str]:
+    """How transformers calls the single file of weights, and the index of shards; of a variant, such as "fp16"."""
+    inside = f".{variant}." if variant else "."
+    return f"model{inside}safetensors", f"model.safetensors.index{inside}json"
+
+
+def weight_files(folder: Path, variant: str | None = None) -> list[str]:
     """Names of the safetensors files that transformers would load: the single one if there is one, else the shards.
 
     Raises:
         ValueError: there are none, only pickled ones, a shard is missing, or a file is no complete safetensors file.
     """
-    if (folder / WEIGHTS).is_file():
-        names = [WEIGHTS]
-    elif (folder / INDEX).is_file():
-        names = _shards(folder)
+    single, index = weight_names(variant)
+    if (folder / single).is_file():
+        names = [single]
+    elif (folder / index).is_file():
+        names = shards(folder, index)
     else:
         pickled = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLED)
         found = f"only pickled ones ({', '.join(pickled)})" if pickled else "none"
-        raise ValueError(f"{folder} must have its weights as {WEIGHTS} or shards with {INDEX}, but has {found}")
+        raise ValueError(f"{folder} must have its weights as {single} or shards with {index}, but has {found}")
     for name in names:
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} lacks the shard {shown(name)}, which its {index} names")
         try:
             with safe_open(folder / name, framework="pt"):
                 pass
@@ -168,17 +177,16 @@ def weight_files(folder: Path) -> list[str]:
     return names
 
 
-def _shards(folder: Path) -> list[str]:
-    named = read_json(folder / INDEX).get("weight_map")
-    shards = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
-    if not shards:
-        raise ValueError(f"{folder / INDEX} names no weights")
-    for name in shards:
+def shards(folder: Path, index: str = INDEX) -> list[str]:
+    """Names of the files of weights that an index names, there or not; raises `ValueError` where they can be none."""
+    named = read_json(folder / index).get("weight_map")
+    names = sorted({str(name) for name in named.values()}) if isinstance(named, dict) else []
+    if not names:
+        raise ValueError(f"{folder / index} names no weights")
+    for name in names:
         if PurePath(name).name != name or not name.endswith(".safetensors"):
-            raise ValueError(f"{folder / INDEX} names {name!r}, but must name .safetensors files beside it")
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} lacks the shard {shown(name)}, which its {INDEX} names")
-    return shards
+            raise ValueError(f"{folder / index} names {name!r}, but must name .safetensors files beside it")
+    return names
 
 
 def other_files(folder: Path) -> list[str]:

@@ -8,7 +8,7 @@ from ..remote_code.zspa_config import FIELDS, check_fields, meant_by
 from .base import family_of, read_config, weight_files
 from .code_files import allowed_position_ids
 from .files import Progress, all_or_nothing, check_target, read_json
-from .resolve import checkpoint_folder, local_folder
+from .resolve import checkpoint_folder, local_folder, with_weights
 from .verify import verify_checkpoint
 from .write import check_field_names, write_all_but_weights, write_weights
 
@@ -78,4 +78,4 @@ def _checked_base(base: str | Path, revision: str | None, fields: dict[str, Any]
     """The folder of a base; of a Hub id, the weights are downloaded only once the rest looks right."""
     family = family_of(folder := checkpoint_folder(base, revision, weights=False), read_config(folder))
     check_fields(fields, allowed_position_ids(family))
-    return checkpoint_folder(base, revision)
+    return with_weights(base, folder)

@@ -79,7 +79,8 @@ def inspect_checkpoint(
     Args:
         checkpoint: folder or Hub id.
         revision: branch, tag or commit of a Hub id.
-        files: list its files with sizes and digests, for which all of them are read, and of a Hub id downloaded.
+        files: list its files with sizes and digests, for which all of them are read; of a Hub id, those that are loaded
+            are downloaded and listed.
         progress: called with the bytes digested and their total.
 
     Returns:

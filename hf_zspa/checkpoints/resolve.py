@@ -1,5 +1,6 @@
 """From a folder, a Hub id or a name of a shipped checkpoint to a path; and what the Hub raises on the way."""
 
+import glob
 import sys
 from difflib import get_close_matches
 from glob import escape
@@ -17,6 +18,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from .base import shards, weight_names
 from .file_policy import LEGAL, STOCK
 from .shipped import SHIPPED, shipped_checkpoint
 
@@ -38,28 +40,55 @@ HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "token")
 
 
 def checkpoint_folder(checkpoint: str | Path, revision: str | None = None, *, weights: bool = True, **hub: Any) -> Path:
-    """The folder of a checkpoint; a Hub id is downloaded into the Hub's cache, its safe files only.
+    """The folder of a checkpoint; a Hub id is downloaded into the Hub's cache, its safe files only, and of its weights
+    those that transformers loads.
 
     Args:
         checkpoint: folder, Hub id with `@revision` behind it if wanted, or a name of one inside this package.
         revision: branch, tag or commit of a Hub id.
-        weights: download the weights too.
+        weights: download the weights too; else `with_weights` does, of the same commit.
         hub: any of `HUB_OPTIONS`; of a folder they mean nothing.
 
     Raises:
-        ValueError: there is no such folder or Hub repository, or the Hub cannot be reached.
+        ValueError: there is no such folder or Hub repository, the Hub cannot be reached, or its index names no weights.
     """
     folder = local_folder(checkpoint)
     if folder is not None:
         if revision is not None:
             raise ValueError(f"revision {revision} has no meaning for the folder {checkpoint}: give a Hub id")
         return folder
-    name, _, behind = hub_id(checkpoint).partition("@")
+    _, _, behind = hub_id(checkpoint).partition("@")
     if behind and revision not in (None, behind):
         raise ValueError(f"{checkpoint} has a revision, and {revision} is another: give one of the two")
-    revision = behind or revision
     wanted = [*(f"*{suffix}" for suffix in (*STOCK, ".py")), *(f"{name}*" for name in (*LEGAL, "README.md"))]
-    ignored = ["*/*"] if weights else ["*/*", "*.safetensors"]
+    folder = _downloaded(checkpoint, behind or revision, wanted, ["*/*", "*.safetensors"], **hub)
+    return with_weights(checkpoint, folder, **hub) if weights else folder
+
+
+def with_weights(checkpoint: str | Path, folder: Path, variant: str | None = None, **hub: Any) -> Path:
+    """The folder that `checkpoint_folder` found without weights, with those that transformers loads: the single file if
+    there is one, else what the index names. Others, such as `consolidated.safetensors`, stay on the Hub.
+
+    Args:
+        variant: of the weights, as transformers' `from_pretrained` takes it.
+
+    Raises:
+        ValueError: as `checkpoint_folder`.
+    """
+    if local_folder(checkpoint) is not None:
+        return folder
+    single, index = weight_names(variant)
+    folder = _downloaded(checkpoint, folder.name, [single, index], **hub)
+    if not (folder / single).is_file() and (folder / index).is_file():
+        named = [glob.escape(name) for name in shards(folder, index)]
+        return _downloaded(checkpoint, folder.name, named, **hub)
+    return folder
+
+
+def _downloaded(
+    checkpoint: str | Path, revision: str | None, wanted: list[str], ignored: list[str] | None = None, **hub: Any
+) -> Path:
+    name = str(checkpoint).partition("@")[0]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted, ignore_patterns=ignored, **hub))
     except HUB_ERRORS as error:

@@ -19,7 +19,7 @@ from ..checkpoints.base import (
 )
 from ..checkpoints.code_files import allowed_position_ids, code_entries
 from ..checkpoints.families import FAMILIES, Family
-from ..checkpoints.resolve import HUB_OPTIONS, checkpoint_folder, local_folder
+from ..checkpoints.resolve import HUB_OPTIONS, checkpoint_folder, local_folder, with_weights
 from ..checkpoints.write import check_field_names, fields_found, stock_fields
 from ..remote_code.zspa_compat import turn_into
 from ..remote_code.zspa_config import FIELDS, OTHER_ENTRIES, check_fields, check_names, meant_by
@@ -63,7 +63,8 @@ def from_pretrained(base: str | Path, *, revision: str | None = None, **options:
     check_fields(found | fields, allowed_position_ids(family))
     model_class = _pruning_class(family)
     other_files(folder)  # of which none may be an adapter
-    weight_files(folder := checkpoint_folder(base, revision, **hub))
+    variant = options.get("variant")
+    weight_files(folder := with_weights(base, folder, variant, **hub), variant)
     try:
         with built_from(folder):
             config = model_class.config_class.from_pretrained(folder, **found | fields)

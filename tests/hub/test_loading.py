@@ -161,6 +161,102 @@ except ValueError as error:
     assert "there is no folder org/nowhere, and the Hub has no such repository" in said
 
 
+UNREAD = ("consolidated.safetensors", "adapter_model.safetensors", "model-00001-of-00003.safetensors", "model.bin")
+
+
+def repository_of(folder):
+    """The files of a base, and weights beside them that transformers does not load."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()} | dict.fromkeys(UNREAD, b"not to be read")
+
+
+def downloaded(hub, repository):
+    """Names of the weights that were fetched, sorted."""
+    found = (path.rpartition("/")[2] for _, path, _ in hub.sent("GET", f"/{repository}/resolve/"))
+    return sorted({name for name in found if name.endswith((".safetensors", ".bin"))})
+
+
+@pytest.fixture
+def sharded(base_checkpoint):
+    return base_checkpoint("llava", sharded=True)
+
+
+def shards_of(folder):
+    return sorted(path.name for path in folder.glob("*.safetensors"))
+
+
+LOADS = {
+    "from_pretrained": "import hf_zspa; hf_zspa.from_pretrained({name!r})",
+    "load_zspa": "from hf_zspa.loading import load_zspa; load_zspa({name!r})",  # bench, tune, visualize and app
+    "convert": "import hf_zspa; hf_zspa.convert_checkpoint({name!r}, {out!r})",
+}
+
+
+@pytest.mark.parametrize("way", LOADS)
+@pytest.mark.parametrize("single", [False, True], ids=["shards", "one file"])
+def test_only_the_weights_that_transformers_reads_are_downloaded(
+    hub, client, base_checkpoint, sharded, repository, tmp_path, way, single
+):
+    """The single file, where there is one beside an index."""
+    files = repository_of(sharded)
+    if single:
+        files["model.safetensors"] = (base_checkpoint("llava") / "model.safetensors").read_bytes()
+    hub.add(repository, files)
+    client.python(LOADS[way].format(name=repository, out=str(tmp_path / "out")))
+    assert downloaded(hub, repository) == (["model.safetensors"] if single else shards_of(sharded))
+
+
+def test_a_variant_of_the_weights_is_downloaded_alone(hub, client, base_checkpoint, repository):
+    files = repository_of(base_checkpoint("llava"))
+    hub.add(repository, files | {"model.fp16.safetensors": files["model.safetensors"]})
+    client.python(f"import hf_zspa; hf_zspa.from_pretrained({repository!r}, variant='fp16')")
+    assert downloaded(hub, repository) == ["model.fp16.safetensors"]
+
+
+@pytest.mark.parametrize("way", ["from_pretrained", "convert"])
+def test_config_and_weights_are_of_one_commit_and_there_without_the_hub(
+    hub, client, sharded, repository, tmp_path, way
+):
+    """Somebody commits while a base is being looked at."""
+    hub.add(repository, repository_of(sharded))
+    commit, out = hub.repos[repository].branches["main"], str(tmp_path / "out")
+    call = LOADS[way].format(name=repository, out=out)
+    where = {"from_pretrained": "hf_zspa.models.in_memory", "convert": "hf_zspa.checkpoints.convert"}[way]
+    client.python(f"""
+import importlib
+from huggingface_hub import HfApi
+module = importlib.import_module({where!r})
+checked = module.family_of
+def commits_and_checks(*arguments):
+    HfApi().upload_file(path_or_fileobj=b"another", path_in_repo={shards_of(sharded)[1]!r}, repo_id={repository!r})
+    return checked(*arguments)
+module.family_of = commits_and_checks
+try:
+    {call}
+finally:
+    module.family_of = checked
+""")
+    assert hub.repos[repository].branches["main"] != commit
+    hub.requests.clear()
+    client.python(
+        f"import hf_zspa; hf_zspa.from_pretrained({repository!r}, revision={commit!r}, local_files_only=True)"
+    )
+    assert not hub.requests
+
+
+def test_an_index_that_names_other_places_downloads_nothing(hub, client, sharded, repository):
+    index = b'{"weight_map": {"a": "../model.safetensors"}}'
+    hub.add(repository, repository_of(sharded) | {"model.safetensors.index.json": index})
+    said = client.python(f"""
+import hf_zspa
+try:
+    hf_zspa.from_pretrained({repository!r})
+except ValueError as error:
+    result = str(error)
+""")
+    assert "names '../model.safetensors', but must name .safetensors files beside it" in said
+    assert downloaded(hub, repository) == []
+
+
 def test_a_checkpoint_from_the_hub_is_saved_with_code_and_an_auto_map_of_its_own(client, published, tmp_path):
     client.python(published + f"""
 model = transformers.AutoModelForImageTextToText.from_pretrained(name, revision=revision, trust_remote_code=True)

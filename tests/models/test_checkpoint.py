@@ -244,8 +244,8 @@ def test_the_weights_of_a_hub_id_are_downloaded_only_for_a_family_that_converts(
     asked_for_weights = []
 
     def snapshot(repository, revision, allow_patterns, ignore_patterns):
-        assert (repository, revision) == ("org/base", "v1")
-        asked_for_weights.append("*.safetensors" not in ignore_patterns)
+        asked_for_weights.append("*.safetensors" not in (ignore_patterns or ()))
+        assert (repository, revision) == ("org/base", base.name if asked_for_weights[-1] else "v1")
         return str(base)
 
     monkeypatch.setattr(hf_zspa.checkpoints.resolve, "snapshot_download", snapshot)
