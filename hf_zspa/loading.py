@@ -5,6 +5,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from PIL import Image, ImageOps
@@ -172,7 +173,7 @@ def open_image(path: str | Path) -> Image.Image:
     """The image in a file, as RGB and the right way up.
 
     Raises:
-        ValueError: there is no such file, or it is no image that Pillow reads, or too large a one.
+        ValueError: there is no such file, or it is no image that Pillow reads, or too large a one, or as `as_rgb`.
     """
     if Path(path).is_dir():
         raise ValueError(f"{path} is a folder, but must be an image file: name one in it")
@@ -181,13 +182,30 @@ def open_image(path: str | Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice as many pixels are an error
-            return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+            opened = Image.open(path)
+            image = ImageOps.exif_transpose(opened)
+            if image.mode == "I" and opened.format in ("PNG", "PPM"):  # whose 16 bits Pillow may read as 32
+                image = image.convert("I;16")
+            return as_rgb(image)
     except (Image.DecompressionBombError, MemoryError) as error:
         reason = str(error).partition(", could be")[0] or "there is not enough memory"
         raise ValueError(f"{path} is too large a picture ({reason}): make it smaller") from error
     except Exception as error:  # a reader of Pillow raises whatever it meets in a damaged file
         reason = str(error) or type(error).__name__
         raise ValueError(f"{path} is not an image that can be read: {reason}") from error
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An image as RGB, with 16 bits of grey scaled to 8 as a browser shows them: Pillow cuts them off at 255.
+
+    Raises:
+        ValueError: it has floating-point or 32-bit numbers, which do not say what is white.
+    """
+    if image.mode in ("F", "I"):
+        raise ValueError(f"numbers of mode {image.mode} do not say what is white: save it as a PNG of 8 or 16 bits")
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def usable_device(name: str | None, asked: str = "device") -> torch.device:

@@ -13,7 +13,7 @@ import transformers
 from PIL import Image
 
 from ..checkpoints.files import read_json
-from ..loading import open_image, question_inputs
+from ..loading import as_rgb, open_image, question_inputs
 from ..output import replace_file
 from ..remote_code.zspa_config import CALL_SETTINGS
 from ..version import __version__
@@ -167,7 +167,7 @@ def _read(path: Path | None) -> dict[str, Any] | None:
 
 
 def _opened(picture: str | Path | Image.Image) -> Image.Image:
-    return picture.convert("RGB") if isinstance(picture, Image.Image) else open_image(picture)
+    return as_rgb(picture) if isinstance(picture, Image.Image) else open_image(picture)
 
 
 def _of_image(image: Image.Image) -> str:
