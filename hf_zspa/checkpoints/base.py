@@ -1,7 +1,7 @@
 """What a stock checkpoint consists of, and whether it can be converted; nothing is written here."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import SequenceMatcher
 from pathlib import Path, PurePath
@@ -27,15 +27,16 @@ def read_config(folder: Path) -> dict:
 
 
 @contextmanager
-def built_from(folder: Path) -> Iterator[None]:
-    """Names the `config.json` that transformers stumbles over; raises `ValueError`."""
+def built_from(folder: Path, given: Iterable[str] = ()) -> Iterator[None]:
+    """Names the `config.json` that transformers stumbles over, and the entries given in place of its own; raises
+    `ValueError`."""
     try:
         yield
     except (ArithmeticError, AttributeError, KeyError, TypeError, StrictDataclassError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise ValueError(
-            f"no model can be built of {folder / 'config.json'} ({reason}): compare it with the base's"
-        ) from error
+        entries = f" with the {' and '.join(given)} that you gave" if given else ""
+        instead = "give other values" if given else "compare it with the base's"
+        raise ValueError(f"no model can be built of {folder / 'config.json'}{entries} ({reason}): {instead}") from error
 
 
 def is_converted(config: dict) -> bool:

@@ -40,7 +40,8 @@ def from_pretrained(base: str | Path, *, revision: str | None = None, **options:
             code is not run, but this package's.
         revision: branch, tag or commit of a Hub id.
         options: `zspa_*` fields of the config in place of their defaults, and what transformers' `from_pretrained`
-            takes: `dtype`, `device_map`, `quantization_config`, `attn_implementation`, entries of the config...
+            takes: `dtype`, `device_map`, `quantization_config`, `attn_implementation`, entries of the config (of one of
+            its parts as a dict)...
 
     Returns:
         The model, to infer with. Turn markers and special tokens are found in the base's tokenizer and chat template.
@@ -68,8 +69,11 @@ def from_pretrained(base: str | Path, *, revision: str | None = None, **options:
     try:
         with built_from(folder):
             config = model_class.config_class.from_pretrained(folder, **found | fields)
-            for name in [name for name in options if hasattr(config, name) and name not in _OF_LOADING]:
-                setattr(config, name, options.pop(name))
+            named = [name for name in options if hasattr(config, name) and name not in _OF_LOADING]
+            entries = {name: options.pop(name) for name in named}
+        with built_from(folder, entries):
+            if entries:  # of which a dict is for some entries of a part
+                config = model_class.config_class.from_pretrained(folder, **found | fields | entries)
             loaded = model_class.from_pretrained(folder, config=config, **options)
     except ValueError as error:
         for name in options:

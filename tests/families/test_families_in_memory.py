@@ -20,8 +20,8 @@ def each(request, load):
     return load(request.param)
 
 
-def stock_model(pair, base):
-    return getattr(transformers, tiny.STOCK[pair.family]).from_pretrained(base(pair.family)).eval()
+def stock_model(pair, base, **options):
+    return getattr(transformers, tiny.STOCK[pair.family]).from_pretrained(base(pair.family), **options).eval()
 
 
 def results(model, pair):
@@ -53,6 +53,19 @@ def test_a_model_that_is_made_to_prune_is_the_one_loaded_so_and_stock_again_afte
     assert model.config.to_dict() == config | named and type(model.config) is type(each.stock.model.config)
     assert all(map(torch.equal, results(model, each), unpruned))
     assert vars(model).keys() == attributes
+
+
+@pytest.mark.every_version
+def test_entries_of_a_part_of_the_config_are_merged_as_the_stock_class_does(each, base_checkpoint):
+    entries = {name: {"initializer_range": 0.5} for name in ("text_config", "vision_config")}
+    stock = stock_model(each, base_checkpoint, **entries)
+    model = hf_zspa.from_pretrained(base_checkpoint(each.family), zspa_keep_ratio=0.3, **entries)
+    text = model.config.get_text_config()
+    assert model.config.zspa_keep_ratio == 0.3 and text.initializer_range == 0.5
+    assert text.hidden_size == each.stock.model.config.get_text_config().hidden_size
+    assert any(vars(part).get("config") is text for part in model.model.children())
+    named = {"architectures": [type(stock).__name__]}
+    assert hf_zspa.unprune(model).config.to_dict() == stock.config.to_dict() | named
 
 
 def test_what_is_saved_is_a_checkpoint_that_prunes(each, base_checkpoint, tmp_path):

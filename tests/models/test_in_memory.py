@@ -259,6 +259,8 @@ def test_entries_of_the_config_are_taken_and_other_configs_are_not(pair, base_ch
     assert not [name for name in vars(model.generation_config) if name.startswith("zspa_")]
     with pytest.raises(TypeError, match="use_cash is no field of pruning, and nothing that transformers takes here"):
         hf_zspa.from_pretrained(base, use_cash=False)
+    with pytest.raises(ValueError, match=r"config\.json with the vision_config that you gave .*: give other values"):
+        hf_zspa.from_pretrained(base, vision_config={"patch_size": "wide"})
     for name in ("config", "subfolder"):
         with pytest.raises(ValueError, match=f"{name} is not taken here"):
             hf_zspa.from_pretrained(base, **{name: "x"})
