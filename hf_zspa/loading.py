@@ -1,23 +1,20 @@
 """A model, its processor and its device; a picture with a question as their inputs; and when the answer begins."""
 
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
-from PIL import Image, ImageOps
+from PIL import Image
 from transformers import PretrainedConfig, StoppingCriteria
 
 from .checkpoints.base import built_from, is_converted, known_family, read_config
 from .checkpoints.resolve import checkpoint_folder
 from .checkpoints.verify import check_code
+from .models.given import check_prompt
+from .models.given import open_image as open_image
 from .models.in_memory import check_transformers_has, from_pretrained
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")  # "auto" is as stored
-
 
 # transformers 5 dropped this name; both load the same classes
 _AUTO_CLASS: Any = getattr(transformers, "AutoModelForVision2Seq", transformers.AutoModelForImageTextToText)
@@ -152,60 +149,11 @@ def question_inputs(model, processor, image: Image.Image, prompt: str):
     return inputs.to(model.device, model.dtype)
 
 
-def check_prompt(prompt: str, name: str = "the prompt") -> None:
-    """Raises `ValueError` where a prompt is empty or is no valid Unicode; `name` is what the message calls it."""
-    if not prompt.strip():
-        raise ValueError(f"{name} is empty: ask something, for example 'what colour is the star?'")
-    if any("\ud800" <= character <= "\udfff" for character in prompt):
-        raise ValueError(
-            f"{name} is {prompt!r}, which is not valid UTF-8: write it in UTF-8, which a terminal must be set to"
-        )
-
-
 def check_placeholders(processor, prompt: str) -> None:
     """Raises `ValueError` where a prompt has a token that stands for an image or a video."""
     for token in (getattr(processor, f"{kind}_token", None) for kind in ("image", "video")):
         if isinstance(token, str) and token in prompt:
             raise ValueError(f"the prompt {prompt!r} has {token} in it, which stands for what is seen: leave it out")
-
-
-def open_image(path: str | Path) -> Image.Image:
-    """The image in a file, as RGB and the right way up.
-
-    Raises:
-        ValueError: there is no such file, or it is no image that Pillow reads, or too large a one, or as `as_rgb`.
-    """
-    if Path(path).is_dir():
-        raise ValueError(f"{path} is a folder, but must be an image file: name one in it")
-    if not Path(path).is_file():
-        raise ValueError(f"there is no image file {path}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # twice as many pixels are an error
-            opened = Image.open(path)
-            image = ImageOps.exif_transpose(opened)
-            if image.mode == "I" and opened.format in ("PNG", "PPM"):  # whose 16 bits Pillow may read as 32
-                image = image.convert("I;16")
-            return as_rgb(image)
-    except (Image.DecompressionBombError, MemoryError) as error:
-        reason = str(error).partition(", could be")[0] or "there is not enough memory"
-        raise ValueError(f"{path} is too large a picture ({reason}): make it smaller") from error
-    except Exception as error:  # a reader of Pillow raises whatever it meets in a damaged file
-        reason = str(error) or type(error).__name__
-        raise ValueError(f"{path} is not an image that can be read: {reason}") from error
-
-
-def as_rgb(image: Image.Image) -> Image.Image:
-    """An image as RGB, with 16 bits of grey scaled to 8 as a browser shows them: Pillow cuts them off at 255.
-
-    Raises:
-        ValueError: it has floating-point or 32-bit numbers, which do not say what is white.
-    """
-    if image.mode in ("F", "I"):
-        raise ValueError(f"numbers of mode {image.mode} do not say what is white: save it as a PNG of 8 or 16 bits")
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("RGB")
 
 
 def usable_device(name: str | None, asked: str = "device") -> torch.device:

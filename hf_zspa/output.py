@@ -5,8 +5,8 @@ import errno
 import io
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,16 +61,16 @@ def output_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"--output {path} cannot be made: {error.strerror}") from error
+    if not os.access(path, os.W_OK):
+        raise ValueError(f"--output {path} cannot be written to: choose a place that you may write to")
     return path
 
 
-@contextmanager
-def filled_folder(path: Path) -> Iterator[None]:
-    """`output_folder`, of which nothing stays that was made here and is empty in the end."""
+def check_output(path: Path) -> None:
+    """`output_folder`, of which nothing stays that was made here: there may be nothing to write in the end."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
         output_folder(path)
-        yield
     finally:
         with suppress(OSError):  # it was not made, or has something in it
             for folder in missing:

@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import StoppingCriteriaList, TextIteratorStreamer
 
 from ..checkpoints.shipped import SHIPPED
-from ..loading import DTYPES, FirstTokenClock, check_prompt, load_zspa, open_image, question_inputs, usable_device
+from ..loading import FirstTokenClock, check_prompt, load_zspa, open_image, question_inputs, usable_device
+from ..models.given import check_dtype
 from ..visualize.demo import Answer, check_words
 from ..visualize.panels import enlarged
 from ..visualize.selection import Selection, explain_tokens
@@ -58,7 +59,7 @@ class Answering:
         checkpoint: a zspa checkpoint: a folder, a Hub id or a name of one inside this package.
         trust_remote_code: run its code whatever it is; else only if it is that of this package.
         device: such as "cuda:0"; None is the GPU where there is one.
-        dtype: one of `DTYPES`.
+        dtype: "auto", "float32", "bfloat16" or "float16".
 
     Raises:
         ValueError: the checkpoint cannot be loaded, or not on this device or in this type.
@@ -67,8 +68,7 @@ class Answering:
     def __init__(
         self, checkpoint: str, trust_remote_code: bool = False, *, device: str | None = None, dtype: str = "auto"
     ):
-        if dtype not in DTYPES:
-            raise ValueError(f"--dtype is {dtype!r}, but must be one of {', '.join(DTYPES)}")
+        check_dtype(dtype, "--dtype")
         where = usable_device(device, "--device")
         self.name = Path(checkpoint).resolve().name if Path(checkpoint).is_dir() else checkpoint
         self.small = checkpoint in SHIPPED

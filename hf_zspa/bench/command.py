@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from ..evaluation.fitting import check_fit
 from ..evaluation.resizing import Resizer, scales_by_area
-from ..loading import DTYPES, check_placeholders, check_prompt, load_zspa, open_image, question_inputs, usable_device
-from ..output import filled_folder, replace_files
+from ..loading import check_placeholders, load_zspa, question_inputs, usable_device
+from ..models.given import check_dtype, open_image, read_pairs
+from ..output import check_output, output_folder, replace_files
 from ..pruners import registry
 from ..remote_code.zspa_checks import check_ratio
-from ..scenes import EXAMPLES
 from . import shapes
 from .measure import EVERY_METHOD, METHODS, InterleavedBenchmark, Settings, takes_embeddings
 from .report import markdown, paper_table_3, plot
@@ -78,16 +78,16 @@ def bench(request: Request, console: Console) -> dict[str, Any]:
     device = usable_device(request.device, "--device")
     model, questions = _model_and_questions(request, device, console)
     request = replace(request, methods=_possible(request.methods, model, console))
-    with filled_folder(request.output) if request.output else nullcontext():
-        results = _measure(request, model, questions, console)
-        if request.output:
-            files = {"results.json": json.dumps(results, indent=1), "results.md": markdown(results)}
-            if request.table:
-                files["table-3.md"] = paper_table_3(results)
-            else:
-                (request.output / "table-3.md").unlink(missing_ok=True)  # of an earlier run
-            replace_files({request.output / name: f"{text}\n".encode() for name, text in files.items()})
-            plot(results, request.output / "results.png")
+    results = _measure(request, model, questions, console)
+    if request.output:
+        folder = output_folder(request.output)
+        files = {"results.json": json.dumps(results, indent=1), "results.md": markdown(results)}
+        if request.table:
+            files["table-3.md"] = paper_table_3(results)
+        else:
+            (folder / "table-3.md").unlink(missing_ok=True)  # of an earlier run
+        replace_files({folder / name: f"{text}\n".encode() for name, text in files.items()})
+        plot(results, folder / "results.png")
     return results
 
 
@@ -141,8 +141,9 @@ def _check(request: Request) -> None:
         raise ValueError(f"give a checkpoint or --shape, {both}")
     if not 0 < request.time_allowed < math.inf:
         raise ValueError(f"--seconds is {request.time_allowed:g}, but must be a number above 0")
-    if request.dtype not in DTYPES:
-        raise ValueError(f"--dtype is {request.dtype!r}, but must be one of {', '.join(DTYPES)}")
+    check_dtype(request.dtype, "--dtype")
+    if request.output:
+        check_output(request.output)
     _check_questions(request)
     unknown = [method for method in request.methods if method not in EVERY_METHOD]
     if unknown or not request.methods:
@@ -229,40 +230,3 @@ def _said_of_attention(name: str | None) -> Iterator[None]:
         if name is None or not any(word in str(error) for word in ("attn_implementation", "FlashAttention", name)):
             raise
         raise ValueError(f"--attention is {name!r}, which transformers cannot use here: {error}") from error
-
-
-def read_pairs(path: Path | None, limit: int | None = None, asked: str = "question") -> list[tuple[Path, str]]:
-    """Images and questions about them; `asked` is what lines call a question.
-
-    Raises:
-        ValueError: a line is not an object with `image` and a question, both texts, or there is none.
-    """
-    if path is None:
-        examples = json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
-        return [(EXAMPLES / example["file"], example["question"]) for example in examples][:limit]
-    if not path.is_file():
-        raise ValueError(f"there is no file {path} with image-question pairs")
-    found = []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not valid UTF-8 ({error}): save it as UTF-8") from error
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            pair = json.loads(line)
-            found.append((path.parent / pair["image"], pair[asked]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f'line {number} of {path} is {line!r}, but must be like {{"image": "a.png", "{asked}": "what is it?"}}'
-            ) from error
-        if not isinstance(pair[asked], str):
-            raise ValueError(
-                f"the {asked} in line {number} of {path} is {json.dumps(pair[asked])}, but must be a text, such as "
-                '"what is it?"'
-            )
-        check_prompt(pair[asked], f"the {asked} in line {number} of {path}")
-    if not found:
-        raise ValueError(f"{path} has no image-question pairs")
-    return found[:limit]

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import jinja2
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json", "tiktoken.model")
 SYSTEM, ANSWER = "you answer briefly", "it is green"
@@ -47,6 +46,8 @@ def load_tokenizer(folder: Path):
     """
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise ValueError(f"{folder} has no tokenizer: none of the files {', '.join(TOKENIZER_FILES)}")
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast  # which take seconds
+
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if all((folder / name).is_file() for name in ("tekken.json", "tokenizer.json")):

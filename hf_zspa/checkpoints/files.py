@@ -117,10 +117,16 @@ def _filled(target: Path, hidden: str) -> Iterator[Path]:
             raise
 
 
+def check_file(path: Path, what: str) -> None:
+    """Raises `ValueError` where there is no file `path`; `what` says what is looked for there."""
+    if not path.is_file():
+        found = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
+        raise ValueError(f"{found}: give a file of {what}")
+
+
 def load_json(path: Path) -> Any:
     """What a JSON file holds; raises `ValueError` where it is missing or is not JSON."""
-    if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+    check_file(path, "JSON")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from ..remote_code.zspa_config import FIELDS, check_fields, check_names
-from ..remote_code.zspa_selection import ZspaPruner
 from .base import family_of, is_converted, known_family, read_config
 from .chat_template import load_tokenizer
 from .code_files import allowed_position_ids
@@ -121,6 +120,8 @@ def inspect_checkpoint(
 
 
 def _examples(family: Family, config: dict[str, Any]) -> list[ImageExample]:
+    from ..remote_code.zspa_selection import ZspaPruner  # and torch with it
+
     pruner, method = ZspaPruner(config["zspa_keep_ratio"], config["zspa_core_ratio"]), config["zspa_method"]
     weighs = method == "mmtok" or config["zspa_relevance_weight"] != 0
     found = []

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from ..remote_code.zspa_checks import CHECKS
 from ..version import install_command
 from .settings import Centre
 from .shared import Json, Trust, as_typed, count, names, numbers, print_tables, quiet, ratio, say, say_json
@@ -59,10 +60,7 @@ def eval_command(
     if table not in (None, "1", "2", "4", "tokens"):
         bench = " (Table 3 is about time: hf-zspa bench)" if table == "3" else ""
         raise ValueError(f"--table is {table}, but must be 1, 2, 4 or tokens{bench}")
-    _check_evaluation()
-    from ..evaluation.command import Request, evaluate
-    from ..evaluation.requests import SampleError
-    from ..evaluation.scoring import ScoreError
+    from ..evaluation.asked import Request, planned
 
     quiet()
     model = {
@@ -96,6 +94,12 @@ def eval_command(
         data=data,
         model=model,
     )
+    planned(request)  # before what takes seconds to import
+    _check_evaluation()
+    from ..evaluation.command import evaluate
+    from ..evaluation.requests import SampleError
+    from ..evaluation.scoring import ScoreError
+
     try:
         results = evaluate(request, Console(file=sys.stderr))
     except (SampleError, ScoreError) as error:
@@ -171,16 +175,30 @@ def bench_command(
     their median in 95 of 100 cases if rounds are independent. The cache has the keys and values of prompt and answer;
     peak tensors are what an answer holds at most beside the weights.
     """
-    from ..bench.command import Request, bench
+    from ..checkpoints.resolve import checkpoint_folder
+    from ..models.given import check_dtype, read_pairs
+    from ..output import check_output
+
+    if table not in (None, 3):
+        raise ValueError(f"--table is {table}, but must be 3 (the others are about answers: hf-zspa eval)")
+    ratios = {"keep_ratio": keep_ratio, "core_ratio": core_ratio}
+    with as_typed(**ratios):
+        for name, value in ratios.items():
+            CHECKS[name](name, value)
+    check_dtype(dtype, "--dtype")
+    check_output(output)
+    if not shape:
+        read_pairs(pairs)
+    quiet()
+    if checkpoint:
+        checkpoint_folder(checkpoint, weights=False)
+    if task:
+        _check_evaluation()
+    from ..bench.command import Request, bench  # which takes seconds
     from ..bench.measure import METHODS, Settings
     from ..bench.report import markdown, paper_table_3
     from ..bench.shapes import Prompt
 
-    if table not in (None, 3):
-        raise ValueError(f"--table is {table}, but must be 3 (the others are about answers: hf-zspa eval)")
-    if task:
-        _check_evaluation()
-    quiet()
     request = Request(
         Settings(keep_ratio, core_ratio, new_tokens=new_tokens),
         checkpoint,
@@ -199,8 +217,7 @@ def bench_command(
         trust_remote_code=trust_remote_code,
         time_allowed=time_allowed,
     )
-    with as_typed(keep_ratio=keep_ratio, core_ratio=core_ratio):
-        results = bench(request, Console(stderr=True))
+    results = bench(request, Console(stderr=True))
     if as_json:
         say_json(results)
         return

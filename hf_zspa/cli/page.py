@@ -30,10 +30,19 @@ def app_command(
     trust_remote_code: Trust = False,
 ) -> None:
     """Serves a page: a picture and a question, both answers, and what is kept as sliders move."""
+    from ..checkpoints.resolve import checkpoint_folder
+    from ..models.given import check_dtype
+
     quiet()
+    check_dtype(dtype, "--dtype")
     try:
-        from ..app.serve import launch
-        from ..app.space import write_space
+        if space is None:
+            checkpoint_folder(checkpoint, weights=False)
+            from ..app.serve import launch  # which takes seconds
+        else:
+            from ..app.space import write_space
+
+            target = write_space(checkpoint, space, trust_remote_code, say)
     except ImportError as error:
         if error.name != "gradio":
             raise
@@ -44,7 +53,6 @@ def app_command(
             dtype=dtype, say=say,
         )  # fmt: skip
         return
-    target = write_space(checkpoint, space, trust_remote_code, say)
     say(f"wrote {target}: hf upload ORG/NAME {space} --repo-type space makes a Space of it")
     if " @ " not in requirement() and not on_index():
         say("requirements.txt names a version that no index has yet: put an address there that pip can install from")

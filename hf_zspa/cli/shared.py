@@ -1,7 +1,9 @@
 """What the commands share: how they print, and how they read what is typed."""
 
 import json
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -52,10 +54,11 @@ def print_tables(text: str) -> None:
 def quiet(progress: bool = False) -> None:
     """Leaves the terminal to the command's own words and, if wanted, the Hub's progress bars."""
     from huggingface_hub.utils import disable_progress_bars
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # for when it is imported, which takes seconds
+    if transformers := sys.modules.get("transformers"):
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
     if not progress or not console.is_terminal:
         disable_progress_bars()
 

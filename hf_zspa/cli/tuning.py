@@ -40,7 +40,6 @@ def tune_command(
     of the pictures and judged on the other. The status is 1 where no keep ratio reaches the agreement.
     """
     from ..tuning.command import Request, run
-    from ..tuning.report import summary, verdict
 
     quiet()
     given, asked = numbers("--keep-ratio", keep_ratio), names(methods)
@@ -60,6 +59,8 @@ def tune_command(
     )
     notes: list[str] = []
     tuning = run(request, Console(file=sys.stderr), notes.append)
+    from ..tuning.report import summary, verdict
+
     if as_json:
         say_json({"checkpoint": checkpoint} | tuning.as_json())
     else:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..loading import DTYPES, load_model, load_processor, usable_device
+from ..loading import load_model, load_processor, usable_device
+from ..models.given import check_dtype
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,7 @@ def load(folder: Path, trusted: bool, settings: Settings) -> tuple[Any, Any]:
     Raises:
         ValueError: a setting is not allowed, or has no meaning for this checkpoint.
     """
-    if settings.dtype not in DTYPES:
-        raise ValueError(f"dtype is {settings.dtype!r}, but must be one of {', '.join(DTYPES)}")
+    check_dtype(settings.dtype)
     if settings.device and settings.device_map:
         raise ValueError(f"give device ({settings.device}) or device_map ({settings.device_map}), not both")
     device = usable_device(settings.device)

@@ -8,7 +8,7 @@ from huggingface_hub.constants import ENDPOINT
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from ..loading import open_image
+from ..models.given import open_image
 from .plan import Remote
 
 # What git takes for a branch or a tag, and nothing that means something in a snippet of Python or on a command line.

@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from ..remote_code.zspa_checks import check_ratio
+from ..remote_code.zspa_checks import check_ratio, settings_of
 from ..remote_code.zspa_config import FIELDS
-from ..remote_code.zspa_methods import METHODS as TRAVELLING
-from ..remote_code.zspa_selection import VisualTokenPruner
-from .clusters import ParPruner
-from .merging import PooledPruner, TomePruner
-from .published_divprune import PublishedDivPrune
-from .random_subset import RandomPruner
+
+if TYPE_CHECKING:
+    from ..remote_code.zspa_selection import VisualTokenPruner
 
 PRUNER_SETTINGS = ("core_ratio", "relevance_weight", "pooling", "centre", "seed")
 _ALWAYS_READ = ("keep_ratio", "position_ids")  # by every method that prunes
@@ -26,7 +24,7 @@ class Method:
         label: what pages and pictures call it.
         travels: what a checkpoint's own code calls it; None where that has no such method.
         fixed: settings that make it one end, or one published setting, of that method.
-        own: the pruner's class of one that does not travel; None where nothing is pruned.
+        own: the module here, and in it the pruner's class, of one that does not travel; None where nothing is pruned.
         reads_prompt: whether the prompt plays a part.
     """
 
@@ -34,20 +32,26 @@ class Method:
     label: str
     travels: str | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    own: Callable[..., Any] | None = None
+    own: str | None = None
     reads_prompt: bool = True
 
     @property
     def pruner(self) -> Callable[..., Any] | None:
-        """Its pruner's class; None where nothing is pruned."""
-        return TRAVELLING[self.travels] if self.travels else self.own
+        """Its pruner's class, imported with torch when it is asked for; None where nothing is pruned."""
+        if self.travels:
+            from ..remote_code.zspa_methods import METHODS as TRAVELLING
+
+            return TRAVELLING[self.travels]
+        module, _, name = (self.own or "").partition(".")
+        return getattr(import_module(f".{module}", __package__), name) if self.own else None
 
     @property
     def reads(self) -> tuple[str, ...]:
         """The settings it reads, beside those that every method that prunes reads."""
-        if self.pruner is None:
+        if not (self.travels or self.own):
             return ()
-        taken = {each.name for each in fields(self.pruner)} - {*self.fixed}  # type: ignore[arg-type]
+        known = settings_of(self.travels) if self.travels else [it.name for it in fields(self.pruner)]  # type: ignore[arg-type]
+        taken = {*known} - {*self.fixed}
         found = tuple(name for name in PRUNER_SETTINGS if name in taken)
         if not self.reads_prompt:
             return tuple(name for name in found if name != "pooling")
@@ -58,7 +62,7 @@ class Method:
         """For the two ends of the core ratio of "zspa", which the paper has as baselines of their own."""
         return self.fixed.get("core_ratio")
 
-    def make(self, keep_ratio: float, **settings: Any) -> VisualTokenPruner:
+    def make(self, keep_ratio: float, **settings: Any) -> "VisualTokenPruner":
         """Its pruner; of the settings it takes those that it reads.
 
         Raises:
@@ -72,7 +76,7 @@ class Method:
 
     def all_settings(self) -> tuple[str, ...]:
         """The names of all settings it reads."""
-        return self.reads if self.pruner is None else (*_ALWAYS_READ, *self.reads)
+        return (*_ALWAYS_READ, *self.reads) if self.travels or self.own else ()
 
 
 METHODS = {
@@ -86,16 +90,18 @@ METHODS = {
         Method("dpp", "DPP", "dpp"),
         Method("conditional_dpp", "CDPruner's formula", "dpp", {"relevance_weight": 1.0, "pooling": "mean"}),
         Method("mmtok", "MMTok's formula", "mmtok"),
-        Method("par", "PAR's clusters", own=ParPruner),
-        Method("tome", "ToMe's matching", own=TomePruner, reads_prompt=False),
-        Method("resized", "image resized", own=PooledPruner, reads_prompt=False),
-        Method("random", "random", own=RandomPruner, reads_prompt=False),
+        Method("par", "PAR's clusters", own="clusters.ParPruner"),
+        Method("tome", "ToMe's matching", own="merging.TomePruner", reads_prompt=False),
+        Method("resized", "image resized", own="merging.PooledPruner", reads_prompt=False),
+        Method("random", "random", own="random_subset.RandomPruner", reads_prompt=False),
     )
 }
 # The ends of the core ratio of "zspa", from 0 to 1.
 BASELINES = sorted((it for it in METHODS.values() if it.core_ratio is not None), key=lambda it: it.core_ratio or 0.0)
 # It keeps what "divprune" does; what it costs is measured beside it.
-PUBLISHED_DIVPRUNE = Method("divprune (published)", "published", own=PublishedDivPrune, reads_prompt=False)
+PUBLISHED_DIVPRUNE = Method(
+    "divprune (published)", "published", own="published_divprune.PublishedDivPrune", reads_prompt=False
+)
 
 
 def check_method(name: str) -> Method:
@@ -136,7 +142,7 @@ def method_of_config(config: Mapping[str, Any]) -> tuple[Method, dict[str, Any]]
     return method_of(fields["method"], fields)
 
 
-def make_pruner(name: str, *, keep_ratio: float, **settings: Any) -> VisualTokenPruner | None:
+def make_pruner(name: str, *, keep_ratio: float, **settings: Any) -> "VisualTokenPruner | None":
     """The pruner of a method; None for "original" and for keep ratio 1, which are the stock model.
 
     Args:

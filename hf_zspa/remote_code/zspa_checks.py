@@ -5,6 +5,13 @@ from functools import partial
 from typing import Any
 
 POOLINGS = ("mean", "max", "none")
+SCOPES = ("query", "text")
+SETTINGS = {  # what each method that travels in a checkpoint reads: the fields of its pruner
+    "zspa": ("keep_ratio", "core_ratio", "pooling", "centre"),
+    "weighted": ("keep_ratio", "relevance_weight", "pooling", "centre"),
+    "dpp": ("keep_ratio", "relevance_weight", "pooling", "centre"),
+    "mmtok": ("keep_ratio", "alpha", "tau_vision", "tau_text", "centre"),
+}
 
 
 def round_half_up(value: float) -> int:
@@ -55,3 +62,25 @@ CHECKS: dict[str, Any] = {
     "tau_vision": check_positive,
     "tau_text": check_positive,
 }
+
+
+def settings_of(method: str) -> tuple[str, ...]:
+    """The names of the settings that a method reads, as arguments of its pruner.
+
+    Raises:
+        ValueError: there is no such method.
+    """
+    return SETTINGS[check_choice("method", method, tuple(SETTINGS))]
+
+
+def check_read(method: str, settings: Any, prefix: str = "") -> None:
+    """Raises `ValueError` where one of the settings is none that the method reads.
+
+    Args:
+        prefix: what their names begin with where they were given.
+    """
+    known = settings_of(method)
+    for name in settings:
+        if name not in known:
+            reads = ", ".join(prefix + each for each in known)
+            raise ValueError(f"{prefix}{name} is not read by the method {method!r}, which reads {reads}")

@@ -1,14 +1,11 @@
-"""The fields that pruning adds to `config.json`, and their checks."""
+"""The fields that pruning adds to `config.json`, and their checks; nothing slow is imported."""
 
 import functools
 from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from .zspa_checks import CHECKS, check_choice
-from .zspa_methods import METHODS, check_read, settings_of
-from .zspa_prompt import SCOPES
-from .zspa_selection import VisualTokenPruner
+from .zspa_checks import CHECKS, SCOPES, SETTINGS, check_choice, check_read, settings_of
 
 POSITION_IDS = ("preserve", "compact")
 FIELDS: dict[str, Any] = {
@@ -147,7 +144,7 @@ def check_fields(fields: dict[str, Any], position_ids: tuple[str, ...]) -> None:
         position_ids: what `zspa_position_ids` may be, the family's `allowed_position_ids`.
     """
     values = FIELDS | fields
-    check_choice("zspa_method", values["zspa_method"], tuple(METHODS))
+    check_choice("zspa_method", values["zspa_method"], tuple(SETTINGS))
     for name, check in CHECKS.items():
         if f"zspa_{name}" in values:
             check(f"zspa_{name}", values[f"zspa_{name}"])
@@ -178,25 +175,21 @@ def _are_ids(ids) -> bool:
     return ids is None or (isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids))
 
 
-def pruner_from_config(config, **given: Any) -> VisualTokenPruner | None:
-    """The pruner that `config` describes; None for keep ratio 1.
+def check_given(given: dict[str, Any], own: str = FIELDS["zspa_method"]) -> tuple[str, dict[str, Any]]:
+    """The method under settings of one call, and the others of them that are not None.
 
     Args:
-        given: settings of one call in place of the config's own, any of `CALL_SETTINGS`; None is none.
+        given: any of `CALL_SETTINGS`.
+        own: the config's method.
 
     Raises:
         ValueError: a setting is outside its range, or given though the method does not read it.
     """
     given = {name: value for name, value in given.items() if value is not None}
     check_fields(given, POSITION_IDS)
-    method = given.pop("zspa_method", config.zspa_method)
+    method = given.pop("zspa_method", own)
     check_read(method, [name.removeprefix("zspa_") for name in given], "zspa_")
-    values = {name: given.get(f"zspa_{name}", getattr(config, f"zspa_{name}", None)) for name in settings_of(method)}
-    if "tau_text" in values:
-        values["tau_text"] = getattr(config, "mmtok_tau_text", None)
-    if values["keep_ratio"] == 1:
-        return None
-    return METHODS[method](**{name: value for name, value in values.items() if value is not None})
+    return method, given
 
 
 def take_call(kwargs: dict[str, Any]) -> dict[str, Any]:

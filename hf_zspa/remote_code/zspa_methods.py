@@ -1,15 +1,16 @@
 """The other methods of selection that travel in a checkpoint, and all of them by name."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .zspa_checks import check_choice
+from .zspa_checks import check_read, settings_of
+from .zspa_config import check_given
 from .zspa_greedy import Greedy, quality_of
 from .zspa_kernels import select_on_gpu
-from .zspa_selection import METHODS, Pruner
+from .zspa_selection import METHODS, Pruner, VisualTokenPruner
 
 
 @dataclass(frozen=True)
@@ -100,15 +101,6 @@ class MmtokPruner(Pruner, method="mmtok"):
         return image.by_coverage(prompt, budget, self.alpha, self.tau_vision, self.tau_text)
 
 
-def settings_of(method: str) -> tuple[str, ...]:
-    """The names of the settings that a method reads, as arguments of its pruner.
-
-    Raises:
-        ValueError: there is no such method.
-    """
-    return tuple(field.name for field in fields(METHODS[check_choice("method", method, tuple(METHODS))]))
-
-
 def select_tokens(
     visual: Tensor, prompt: Tensor, *, keep_ratio: float, method: str = "zspa", **settings: Any
 ) -> Tensor:
@@ -132,14 +124,19 @@ def select_tokens(
     return METHODS[method](keep_ratio, **settings)([visual], [prompt])[0]
 
 
-def check_read(method: str, settings: Any, prefix: str = "") -> None:
-    """Raises `ValueError` where one of the settings is none that the method reads.
+def pruner_from_config(config, **given: Any) -> VisualTokenPruner | None:
+    """The pruner that `config` describes; None for keep ratio 1.
 
     Args:
-        prefix: what their names begin with where they were given.
+        given: settings of one call in place of the config's own, any of `CALL_SETTINGS`; None is none.
+
+    Raises:
+        ValueError: a setting is outside its range, or given though the method does not read it.
     """
-    known = settings_of(method)
-    for name in settings:
-        if name not in known:
-            reads = ", ".join(prefix + each for each in known)
-            raise ValueError(f"{prefix}{name} is not read by the method {method!r}, which reads {reads}")
+    method, given = check_given(given, config.zspa_method)
+    values = {name: given.get(f"zspa_{name}", getattr(config, f"zspa_{name}", None)) for name in settings_of(method)}
+    if "tau_text" in values:
+        values["tau_text"] = getattr(config, "mmtok_tau_text", None)
+    if values["keep_ratio"] == 1:
+        return None
+    return METHODS[method](**{name: value for name, value in values.items() if value is not None})

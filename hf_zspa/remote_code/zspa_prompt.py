@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SCOPES = ("query", "text")
-
 
 def question_mask(
     input_ids: Tensor, visible: Tensor, is_visual: Tensor, spans: list[tuple[int, int, int]], config: Any

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from .zspa_calling import choose
 from .zspa_compat import check_version, to_device
-from .zspa_config import check_fields, check_settings, fields_of, pruner_from_config
+from .zspa_config import check_fields, check_settings, fields_of
 from .zspa_encoder import EncoderOutput, as_output, loaded, takes_encoder_outputs
+from .zspa_methods import pruner_from_config
 from .zspa_prefill import PrunedVisuals
 from .zspa_prompt import (
     check_one_sample_per_row,

@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..checkpoints.base import is_converted, known_family, read_config
 from ..checkpoints.card import TUNED, read_card, refreshed_card
@@ -11,7 +12,9 @@ from ..checkpoints.files import json_file
 from ..checkpoints.resolve import SHIPPED
 from ..output import replace_files
 from ..remote_code.zspa_config import check_fields, check_names
-from .tune import Tuning
+
+if TYPE_CHECKING:
+    from .tune import Tuning
 
 CARD = "README.md"
 
@@ -39,7 +42,7 @@ def check_target(checkpoint: str) -> Path:
     return folder.resolve()
 
 
-def apply(folder: Path, tuning: Tuning) -> bool:
+def apply(folder: Path, tuning: "Tuning") -> bool:
     """Writes what was chosen into a checkpoint's folder; whether its card says so.
 
     Raises:
@@ -63,7 +66,7 @@ def _card(folder: Path) -> str | None:
     return read_card(path.read_bytes(), str(path)) if path.is_file() else None
 
 
-def said(tuning: Tuning) -> str:
+def said(tuning: "Tuning") -> str:
     """One line about what was found, on what and when."""
     chosen = tuning.chosen
     if chosen is None:

@@ -4,20 +4,22 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..bench.command import read_pairs
-from ..loading import DTYPES, check_placeholders, load_zspa, usable_device
-from ..output import output_folder, replace_files
+from ..checkpoints.resolve import checkpoint_folder
+from ..models.given import check_dtype, read_pairs
+from ..output import check_output, output_folder, replace_files
 from ..version import install_command
 from .apply import apply, check_target
 from .candidates import KEEP_RATIOS, SETTINGS, check_keep_ratios, settings_of_methods, with_own
 from .choice import check_rows
-from .report import markdown, plot
-from .rows import Rows, digests
-from .tune import Tuning, conclude
+from .pictures import digests
+
+if TYPE_CHECKING:
+    from .tune import Tuning
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Request:
     trust_remote_code: bool = False
 
 
-def run(request: Request, console: Console, say: Callable[[str], None]) -> Tuning:
+def run(request: Request, console: Console, say: Callable[[str], None]) -> "Tuning":
     """Tunes, and writes `results.json`, `results.md` and, with matplotlib, `results.png` into the output folder.
 
     Args:
@@ -58,14 +60,20 @@ def run(request: Request, console: Console, say: Callable[[str], None]) -> Tunin
     Raises:
         ValueError: the request makes no sense, or rows are too few for what it asks.
     """
-    if request.dtype not in DTYPES:
-        raise ValueError(f"--dtype is {request.dtype!r}, but must be one of {', '.join(DTYPES)}")
+    check_dtype(request.dtype, "--dtype")
     ratios = check_keep_ratios(request.keep_ratios, "--keep-ratio")
     settings = SETTINGS if request.methods is None else settings_of_methods(request.methods)
-    device = usable_device(request.device, "--device")
     rows = read_pairs(request.questions, asked="prompt")
     target = check_target(request.checkpoint) if request.apply else None
-    check_rows(request.agreement, digests(rows), "--agreement")  # before anything is loaded or measured
+    check_output(request.output)
+    checkpoint_folder(request.checkpoint, weights=False)
+    check_rows(request.agreement, digests(rows), "--agreement")
+    from ..loading import check_placeholders, load_zspa, usable_device  # which take seconds
+    from .report import markdown, plot
+    from .rows import Rows
+    from .tune import conclude
+
+    device = usable_device(request.device, "--device")
     model, processor = load_zspa(request.checkpoint, request.trust_remote_code, device=device, dtype=request.dtype)
     for _, prompt in rows:
         check_placeholders(processor, prompt)

@@ -1,6 +1,5 @@
 """Rows of pictures and prompts: what is measured of each, and where that is kept until the next time."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,17 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from PIL import Image
 
 from ..checkpoints.files import read_json
-from ..loading import as_rgb, open_image, question_inputs
+from ..loading import question_inputs
 from ..output import replace_file
 from ..remote_code.zspa_config import CALL_SETTINGS
 from ..version import __version__
 from .candidates import Setting
+from .pictures import Row, digest_of, digest_of_image, opened
 from .scoring import Asked
-
-Row = tuple[str | Path | Image.Image, str]
 
 
 @dataclass(frozen=True)
@@ -80,8 +77,8 @@ class Rows:
         }
         images, records = [], []
         for picture, prompt in rows:
-            image = _opened(picture)
-            images.append(_of_image(image))
+            image = opened(picture)
+            images.append(digest_of_image(image))
             inputs = dict(question_inputs(self.model, self.processor, image, prompt))
             path = self._path(inputs)
             record = _read(path) or {"prompt": prompt, "scores": {}}
@@ -126,17 +123,8 @@ class Rows:
         if self.folder is None:
             return None
         return (
-            self.folder / f"{_digest(self.of_model.encode(), _of_inputs(inputs), str(self.new_tokens).encode())}.json"
+            self.folder / f"{digest_of(self.of_model.encode(), _of_inputs(inputs), str(self.new_tokens).encode())}.json"
         )
-
-
-def digests(rows: Sequence[Row]) -> list[str]:
-    """Of each row's image, the same for the same picture under any name. One is held at a time.
-
-    Raises:
-        ValueError: one cannot be read.
-    """
-    return [_of_image(_opened(picture)) for picture, _ in rows]
 
 
 def fingerprint(model: Any) -> str:
@@ -151,7 +139,7 @@ def fingerprint(model: Any) -> str:
     for tensor in model.state_dict().values():
         some = tensor.detach().reshape(-1)[:: max(1, tensor.numel() // 1000)]
         parts.append(b"" if some.is_meta else some.float().cpu().numpy().tobytes())
-    return _digest(*parts)
+    return digest_of(*parts)
 
 
 def _read(path: Path | None) -> dict[str, Any] | None:
@@ -166,14 +154,6 @@ def _read(path: Path | None) -> dict[str, Any] | None:
     return record
 
 
-def _opened(picture: str | Path | Image.Image) -> Image.Image:
-    return as_rgb(picture) if isinstance(picture, Image.Image) else open_image(picture)
-
-
-def _of_image(image: Image.Image) -> str:
-    return _digest(str(image.size).encode(), image.tobytes())
-
-
 def _of_inputs(inputs: Mapping[str, Any]) -> bytes:
     parts = []
     for name, value in sorted(inputs.items()):
@@ -181,11 +161,4 @@ def _of_inputs(inputs: Mapping[str, Any]) -> bytes:
         if hasattr(value, "shape"):
             tensor = torch.as_tensor(value)
             parts.append((tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy().tobytes())
-    return _digest(*parts).encode()
-
-
-def _digest(*parts: bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()[:32]
+    return digest_of(*parts).encode()

@@ -13,7 +13,8 @@ from ..loading import check_placeholders, check_prompt
 from ..remote_code.zspa_checks import check_positive
 from .candidates import KEEP_RATIOS, SETTINGS, Setting, check_keep_ratios, with_own
 from .choice import Judged, check_rows, halves, interval, judge
-from .rows import Measured, Row, Rows, digests
+from .pictures import Row, digests
+from .rows import Measured, Rows
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,19 @@
 """The picture of what a checkpoint keeps of an image for a question."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from ..loading import check_prompt, load_zspa, open_image, question_inputs
+from ..checkpoints.base import read_config
+from ..checkpoints.resolve import checkpoint_folder
+from ..models.given import check_prompt, open_image
 from ..output import picture_file, save_picture
 from ..pruners.registry import BASELINES
-from .panels import comparison, picture
-from .selection import Selection, explain
-from .token_grid import token_views
+from ..remote_code.zspa_config import FIELDS, check_given
+
+if TYPE_CHECKING:
+    from .selection import Selection
 
 
 def visualize_checkpoint(
@@ -22,7 +25,7 @@ def visualize_checkpoint(
     compare: bool = False,
     trust_remote_code: bool = False,
     **settings: Any,
-) -> Selection:
+) -> "Selection":
     """Writes the picture of what a checkpoint keeps of one image for one question.
 
     Args:
@@ -44,6 +47,10 @@ def visualize_checkpoint(
     """
     check_prompt(prompt)
     target, image = picture_file(output), open_image(image_file)
+    own = (FIELDS | read_config(checkpoint_folder(checkpoint, weights=False)))["zspa_method"]
+    check_given({f"zspa_{name}": value for name, value in settings.items()}, own)
+    from ..loading import load_zspa  # which takes seconds
+
     model, processor = load_zspa(checkpoint, trust_remote_code)
     figure, selection = draw_selection(model, processor, image, prompt, compare=compare, **settings)
     save_picture(figure, target)
@@ -52,7 +59,7 @@ def visualize_checkpoint(
 
 def draw_selection(
     model, processor, image: Image.Image, prompt: str, *, compare: bool = False, **settings: Any
-) -> tuple[Image.Image, Selection]:
+) -> tuple[Image.Image, "Selection"]:
     """The picture of what a loaded model keeps of one image for one question, and the selection that it shows.
 
     Args:
@@ -64,6 +71,11 @@ def draw_selection(
     Raises:
         ValueError: the prompt or a setting is not what it should be.
     """
+    from ..loading import question_inputs
+    from .panels import comparison, picture
+    from .selection import explain
+    from .token_grid import token_views
+
     inputs = question_inputs(model, processor, image, prompt)
     selection = explain(model, inputs, **settings)
     views = token_views(model, processor, inputs, image, len(selection.scores))

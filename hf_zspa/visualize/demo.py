@@ -4,19 +4,18 @@ import json
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from PIL import Image
-from transformers import StoppingCriteriaList
 
 from ..checkpoints.shipped import shipped_checkpoint
-from ..loading import FirstTokenClock, check_prompt, load_zspa, open_image, question_inputs
+from ..models.given import check_prompt, open_image
 from ..output import picture_file, save_picture
+from ..remote_code.zspa_config import check_given
 from ..scenes import EXAMPLES
-from .panels import picture
-from .selection import Selection, explain
-from .token_grid import token_views
+
+if TYPE_CHECKING:
+    from .selection import Selection
 
 EXAMPLE = "relation"
 REPEATS = 5  # generations whose median time is shown, after one to warm up
@@ -46,7 +45,7 @@ class Demonstration:
     picture: Path
     unpruned: Answer
     pruned: Answer
-    selection: Selection
+    selection: "Selection"
 
 
 def demo(
@@ -66,16 +65,24 @@ def demo(
     Raises:
         ValueError: a file or a setting is not what it should be, or the small model does not know a word of the prompt.
     """
-    torch.set_num_threads(1)  # the model is too small to share its work out
     target = picture_file(output)
     image, prompt, right = _asked(image_file, prompt)
+    asked = {f"zspa_{name}": value for name, value in settings.items()}
+    check_given(asked)
+    import torch  # which takes seconds, as the others do
+
+    from ..loading import load_zspa, question_inputs
+    from .panels import picture
+    from .selection import explain
+    from .token_grid import token_views
+
+    torch.set_num_threads(1)  # the model is too small to share its work out
     model, processor = load_zspa(shipped_checkpoint("embedded"))
     check_words(processor.tokenizer, prompt)
     inputs = question_inputs(model, processor, image, prompt)
     selection = explain(model, inputs, **settings)
     views = token_views(model, processor, inputs, image, len(selection.scores))
     everything = answer(model, processor, inputs, len(selection.scores), zspa_keep_ratio=1.0)
-    asked = {f"zspa_{name}": value for name, value in settings.items()}
     pruned = answer(model, processor, inputs, len(selection.kept), **asked)
     notes = [f"answer from {said.tokens} tokens: {said.text}" for said in (everything, pruned)]
     save_picture(picture(views, selection, prompt, notes), target)
@@ -95,6 +102,10 @@ def _asked(image_file: str | Path | None, prompt: str | None) -> tuple[Image.Ima
 
 def answer(model, processor, inputs, tokens: int, **settings) -> Answer:
     """Generates greedily, a few times, from so many visual tokens."""
+    from transformers import StoppingCriteriaList
+
+    from ..loading import FirstTokenClock
+
     runs = []
     for _ in range(1 + REPEATS):
         clock = FirstTokenClock(model.device)

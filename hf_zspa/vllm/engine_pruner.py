@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from ..remote_code.zspa_config import pruner_from_config
+from ..remote_code.zspa_methods import pruner_from_config
 from ..remote_code.zspa_selection import VisualTokenPruner
 
 FIELD = "zspa_engine_pruner"

@@ -152,6 +152,7 @@ def run(monkeypatch, capsys):
 
 def test_the_command_is_for_this_machine_alone_unless_told_otherwise(run, monkeypatch):
     calls = []
+    monkeypatch.setattr("hf_zspa.checkpoints.resolve.checkpoint_folder", lambda *given, **named: None)
     monkeypatch.setattr(module, "launch", lambda *given, **named: calls.append((given, named)))
     run()
     run("org/name", "--host", "0.0.0.0", "--port", 80, "--share", "--trust-remote-code", "--dtype", "float16")

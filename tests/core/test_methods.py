@@ -1,6 +1,6 @@
 """The methods that weigh, against their formulas in float64, in every way they are computed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import pytest
 import reference
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from selection import KINDS, features
 
 from hf_zspa import DppPruner, MmtokPruner, WeightedPruner, ZspaPruner, select_tokens
+from hf_zspa.remote_code.zspa_checks import SETTINGS
 from hf_zspa.remote_code.zspa_greedy import Greedy
 from hf_zspa.remote_code.zspa_methods import METHODS
 from hf_zspa.remote_code.zspa_selection import relevance
@@ -202,3 +203,7 @@ def test_what_is_kept_is_told_apart_by_why(pair, pruner):
     if len(prompt) and not isinstance(pruner, ZspaPruner) and len(near) and len(others):
         scores = relevance(visual, prompt, getattr(pruner, "pooling", "none"))
         assert scores[near].min() >= scores[others].max()
+
+
+def test_what_a_method_reads_is_what_its_pruner_takes():
+    assert {name: tuple(field.name for field in fields(kind)) for name, kind in METHODS.items()} == SETTINGS

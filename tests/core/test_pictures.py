@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_zspa.loading import as_rgb, open_image
+from hf_zspa.models.given import as_rgb, open_image
 from hf_zspa.tuning.rows import digests
 
 RAMP = np.linspace(0, 255, 48, dtype=np.uint8).reshape(6, 8)

@@ -86,7 +86,7 @@ def test_a_request_that_makes_no_sense_ends_in_a_line_that_names_it(tuned, tmp_p
 
 
 def test_pictures_and_not_their_names_are_counted_before_anything_is_loaded(tuned, tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_zspa.tuning.command.load_zspa", None)
+    monkeypatch.setattr("hf_zspa.loading.load_zspa", None)
     lines = []
     for number in range(60):
         Image.new("RGB", (20, 20), (number // 2, 0, 0)).save(tmp_path / f"same-{number}.png")

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.cli import main
-from hf_zspa.evaluation import command
+from hf_zspa.evaluation import asked, command
 from hf_zspa.evaluation.cells import CORE_RATIOS, Cell, make_cell, plan, pooling_cells, table_plan
 from hf_zspa.evaluation.command import evaluate
 from hf_zspa.evaluation.lmms_model import HfZspa
@@ -68,8 +68,8 @@ def test_of_several_values_of_a_setting_each_method_gets_those_that_it_reads():
 
 def own(monkeypatch, **fields):
     """A checkpoint whose config says this."""
-    read = command.read_config
-    monkeypatch.setattr(command, "read_config", lambda folder: read(folder) | fields)
+    read = asked.read_config
+    monkeypatch.setattr(asked, "read_config", lambda folder: read(folder) | fields)
 
 
 def test_a_checkpoint_is_measured_with_its_own_method_and_settings(loaded_once, tmp_path, monkeypatch):
@@ -82,8 +82,8 @@ def test_a_checkpoint_is_measured_with_its_own_method_and_settings(loaded_once, 
     }  # fmt: skip
     assert all(row["minus_divprune"] for row in results["rows"] if row["method"] not in ("original", "divprune"))
     assert "| weighted, weight 0.5, keep 0.1, pooling none, centred |" in (tmp_path / "results.md").read_text()
-    asked = request(tmp_path / "table", table=1, methods=None, keep_ratios=None, tasks=["zspa_scenes_chart"], limit=2)
-    methods = [cell.method for cell in command._cells(asked, ["zspa_scenes_chart"], command._own_fields(asked))]
+    table = request(tmp_path / "table", table=1, methods=None, keep_ratios=None, tasks=["zspa_scenes_chart"], limit=2)
+    methods = [cell.method for cell in asked._cells(table, ["zspa_scenes_chart"], asked._own_fields(table))]
     assert methods.count("weighted") == 1 and methods.count("zspa") == len(CORE_RATIOS)
 
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from ...remote_code.zspa_selection import ZspaPruner
 from ..families import FAMILIES
 
 # What the config classes of text models fill in where a config, as the Hub's LLaVA repositories do, leaves it out.
@@ -16,6 +15,8 @@ _TEXT_DEFAULTS = {
 
 def image_examples(config: dict[str, Any]) -> list[tuple[str, int, int]]:
     """Images, the visual tokens that the model makes of them, and how many are kept; none where that is not known."""
+    from ...remote_code.zspa_selection import ZspaPruner  # and torch with it
+
     pruner = ZspaPruner(config["zspa_keep_ratio"])
     found = FAMILIES[config["model_type"]].examples(config)
     return [(what, count, pruner.budget(count)) for what, count in found]
