@@ -38,12 +38,17 @@ def convert_command(
     """Makes a checkpoint that prunes its own visual tokens; the weights stay as they are."""
     from ..checkpoints.base import read_config, untried_quantization
     from ..checkpoints.convert import convert_checkpoint, read_preset
+    from ..remote_code.zspa_config import FIELDS, POSITION_IDS, check_fields, check_given
 
     quiet()
-    options = chosen(locals()) | {"prompt_scope": prompt_scope, "position_ids": position_ids}
+    settings = chosen(locals())
+    options = settings | {"prompt_scope": prompt_scope, "position_ids": position_ids}
     given = {name: value for name, value in options.items() if value is not None}
     fields = (read_preset(preset) if preset else {}) | {f"zspa_{name}": value for name, value in given.items()}
     with as_typed(**given), byte_progress("weights") as progress:
+        check_fields(fields, POSITION_IDS)  # before the base is looked for
+        # A preset may have what its method does not read, as every config.json does.
+        check_given({f"zspa_{name}": value for name, value in settings.items()}, (FIELDS | fields)["zspa_method"])
         target = convert_checkpoint(base, out, force=force, link=link, revision=revision, progress=progress, **fields)
     if not read_config(target)["zspa_query_start_ids"]:
         say("no chat template says where a question begins: relevance is measured against all text")

@@ -85,6 +85,8 @@ def as_typed(**given: Any) -> Iterator[None]:
             said = rf"(?<![\w-])(zspa_|--)?{name.replace('_', '[_-]')} is {re.escape(repr(value))}"
             shown = f"{value:g}" if isinstance(value, float) else repr(value)
             message = re.sub(said, lambda _: f"--{name.replace('_', '-')} is {shown}", message)  # noqa: B023
+        if " is not read by the method " in message:
+            message = re.sub(r"zspa_(\w+)", lambda name: f"--{name[1].replace('_', '-')}", message)
         raise ValueError(message) from error
 
 

@@ -71,16 +71,3 @@ def settings_of(method: str) -> tuple[str, ...]:
         ValueError: there is no such method.
     """
     return SETTINGS[check_choice("method", method, tuple(SETTINGS))]
-
-
-def check_read(method: str, settings: Any, prefix: str = "") -> None:
-    """Raises `ValueError` where one of the settings is none that the method reads.
-
-    Args:
-        prefix: what their names begin with where they were given.
-    """
-    known = settings_of(method)
-    for name in settings:
-        if name not in known:
-            reads = ", ".join(prefix + each for each in known)
-            raise ValueError(f"{prefix}{name} is not read by the method {method!r}, which reads {reads}")

@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
-from .zspa_checks import CHECKS, SCOPES, SETTINGS, check_choice, check_read, settings_of
+from .zspa_checks import CHECKS, SCOPES, SETTINGS, check_choice, settings_of
 
 POSITION_IDS = ("preserve", "compact")
 FIELDS: dict[str, Any] = {
@@ -190,6 +190,19 @@ def check_given(given: dict[str, Any], own: str = FIELDS["zspa_method"]) -> tupl
     method = given.pop("zspa_method", own)
     check_read(method, [name.removeprefix("zspa_") for name in given], "zspa_")
     return method, given
+
+
+def check_read(method: str, settings: Any, prefix: str = "") -> None:
+    """Raises `ValueError` where one of the settings is none that the method reads.
+
+    Args:
+        prefix: what their names begin with where they were given as fields.
+    """
+    known = settings_of(method)
+    for name in settings:
+        if name not in known:
+            reads = ", ".join(prefix + each for each in known if not prefix or prefix + each in FIELDS)
+            raise ValueError(f"{prefix}{name} is not read by the method {method!r}, which reads {reads}")
 
 
 def take_call(kwargs: dict[str, Any]) -> dict[str, Any]:

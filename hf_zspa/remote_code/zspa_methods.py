@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .zspa_checks import check_read, settings_of
-from .zspa_config import check_given
+from .zspa_checks import settings_of
+from .zspa_config import check_given, check_read
 from .zspa_greedy import Greedy, quality_of
 from .zspa_kernels import select_on_gpu
 from .zspa_selection import METHODS, Pruner, VisualTokenPruner

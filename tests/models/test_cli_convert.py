@@ -3,11 +3,14 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import tiny
 
 from hf_zspa import cli
+
+WEIGHTED = Path(__file__).parents[2] / "configs/weighted.json"
 
 pytestmark = pytest.mark.oldest_and_newest
 
@@ -33,6 +36,14 @@ def test_convert_takes_a_preset_and_lets_options_go_before_it(hf_zspa, base_chec
     assert status == 0 and str(tmp_path / "out") in output
     found = [config[f"zspa_{name}"] for name in ("keep_ratio", "core_ratio", "pooling", "prompt_scope")]
     assert found == [0.5, 0.4, "max", "query"]
+
+
+def test_a_preset_may_have_what_its_method_does_not_read(hf_zspa, base_checkpoint, tmp_path):
+    tiny.write_json(tmp_path / "preset.json", {"zspa_method": "mmtok", "zspa_core_ratio": 0.4})
+    arguments = ("--preset", tmp_path / "preset.json", "--centre")
+    assert hf_zspa("convert", base_checkpoint("llava"), tmp_path / "out", *arguments)[0] == 0
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert [config[f"zspa_{name}"] for name in ("method", "core_ratio", "centre")] == ["mmtok", 0.4, True]
 
 
 def test_inspect_prints_what_the_checkpoint_will_do(hf_zspa, base_checkpoint, tmp_path):
@@ -136,6 +147,17 @@ def test_inspect_speaks_json(hf_zspa, base_checkpoint):
         (("--pooling", "median"), "'mean' or 'max' or 'none'"),
         (("--preset", "nowhere.json"), "nowhere.json"),
         (("--revision", "main"), "has no meaning for the folder"),
+        (
+            ("--method", "weighted", "--core-ratio", "0.3"),
+            "--core-ratio is not read by the method 'weighted', which reads --keep-ratio, --relevance-weight, "
+            "--pooling, --centre\n",
+        ),
+        (("--relevance-weight", "0.5"), "--relevance-weight is not read by the method 'zspa'"),
+        (
+            ("--method", "mmtok", "--pooling", "max"),
+            "--pooling is not read by the method 'mmtok', which reads --keep-ratio, --centre\n",
+        ),
+        (("--preset", WEIGHTED, "--core-ratio", "0.3"), "--core-ratio is not read by the method 'weighted'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_1(hf_zspa, base_checkpoint, tmp_path, arguments, words):
