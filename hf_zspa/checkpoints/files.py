@@ -117,16 +117,16 @@ def _filled(target: Path, hidden: str) -> Iterator[Path]:
             raise
 
 
-def check_file(path: Path, what: str) -> None:
-    """Raises `ValueError` where there is no file `path`; `what` says what is looked for there."""
+def check_file(path: Path, instead: str = "") -> None:
+    """Raises `ValueError` where there is no file `path`; `instead` ends the message."""
     if not path.is_file():
-        found = f"{path} is a folder" if path.is_dir() else f"there is no file {path}"
-        raise ValueError(f"{found}: give a file of {what}")
+        found = f"{path} is a folder, but must be a file" if path.is_dir() else f"there is no file {path}"
+        raise ValueError(f"{found}{instead}")
 
 
 def load_json(path: Path) -> Any:
     """What a JSON file holds; raises `ValueError` where it is missing or is not JSON."""
-    check_file(path, "JSON")
+    check_file(path)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:

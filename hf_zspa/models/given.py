@@ -78,7 +78,7 @@ def read_pairs(path: Path | None, limit: int | None = None, asked: str = "questi
         examples = json.loads((EXAMPLES / "examples.json").read_text(encoding="utf-8"))
         return [(EXAMPLES / example["file"], example["question"]) for example in examples][:limit]
     line_like = f'{{"image": "a.png", "{asked}": "what is it?"}}'
-    check_file(path, f"JSON Lines such as {line_like}")
+    check_file(path, f": give JSON Lines such as {line_like}, a picture with a question about it in each")
     found = []
     try:
         text = path.read_text(encoding="utf-8")

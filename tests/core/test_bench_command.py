@@ -153,6 +153,13 @@ def test_pairs_are_read_from_json_lines(tmp_path):
         read_pairs(file)
 
 
+@pytest.mark.parametrize("name, found", [("nothing", "there is no file "), ("", "is a folder, but must be a file")])
+def test_what_stands_in_a_file_of_questions_is_said_where_there_is_none(tmp_path, name, found):
+    with pytest.raises(ValueError, match=r'give JSON Lines such as {"image": "a.png", "prompt": "what is it\?"}') as error:
+        read_pairs(tmp_path / name, asked="prompt")
+    assert found in str(error.value)
+
+
 @pytest.mark.parametrize("value", ["null", "7", "true", '["what?"]', '{"text": "what?"}'])
 def test_a_question_is_a_text(tmp_path, value):
     file = tmp_path / "pairs.jsonl"
