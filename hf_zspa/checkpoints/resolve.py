@@ -132,9 +132,13 @@ def hub_id(checkpoint: str | Path) -> str:
 
 def nowhere(checkpoint: str | Path, error: Exception, revision: str | None) -> str:
     """Why there is no such checkpoint, neither here nor on the Hub; and what was meant, if that is near."""
+    return f"there is no folder {checkpoint}, and {hub_failure(error, revision)}{shipped_meant(checkpoint)}"
+
+
+def shipped_meant(checkpoint: str | Path) -> str:
+    """The name inside this package that was meant, if one is near, as the end of a message; else nothing."""
     meant = get_close_matches(str(checkpoint), SHIPPED, n=1, cutoff=0.8)
-    hint = f"; did you mean {meant[0]}, which is inside hf_zspa?" if meant else ""
-    return f"there is no folder {checkpoint}, and {hub_failure(error, revision)}{hint}"
+    return f"; did you mean {meant[0]}, which is inside hf_zspa?" if meant else ""
 
 
 def hub_failure(error: Exception, revision: str | None) -> str:

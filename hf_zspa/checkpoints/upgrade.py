@@ -15,7 +15,7 @@ from .base import is_converted, known_family, read_config
 from .card import read_card, refreshed_card
 from .code_files import DIGESTS, VERSION, allowed_position_ids, code_entries, code_files
 from .files import all_or_nothing, check_target, json_file, transfer
-from .resolve import hub_id, local_folder
+from .resolve import hub_id, local_folder, shipped_meant
 from .shipped import SHIPPED
 from .verify import verify_checkpoint
 
@@ -43,16 +43,18 @@ def upgrade_checkpoint(checkpoint: str | Path) -> str | None:
         raise ValueError(f"{checkpoint} is inside hf_zspa, and always up to date: give a folder")
     folder = local_folder(checkpoint)
     if folder is None:
-        raise ValueError(
-            f"{hub_id(checkpoint)} is no folder, and only a folder is brought up to date: fetch a Hub repository with "
-            f"hf download {checkpoint} --local-dir FOLDER, and push it afterwards"
-        )
+        fetch = f": fetch a Hub repository with hf download {checkpoint} --local-dir FOLDER, and push it afterwards"
+        meant = shipped_meant(checkpoint) or fetch
+        raise ValueError(f"{hub_id(checkpoint)} is no folder, and only a folder is brought up to date{meant}")
     if folder.parent.name == "snapshots":
         raise ValueError(f"{folder} is in the Hub's cache: hf download it with --local-dir FOLDER, and give that")
     check_target(folder, force=True)
     config = read_config(folder)
     if not is_converted(config):
-        raise ValueError(f"{checkpoint} is not a zspa checkpoint: there is no code of hf_zspa in it to replace")
+        raise ValueError(
+            f"{checkpoint} is not a zspa checkpoint: there is no code of hf_zspa in it to replace; hf-zspa convert "
+            f"{checkpoint} OUT makes one"
+        )
     if verify_checkpoint(folder).passed:
         return None
     written_by = _checked_version(config.get(VERSION), checkpoint)

@@ -71,7 +71,10 @@ def verify_checkpoint(checkpoint: str | Path) -> Verification:
     config = read_config(held.folder)
     family = FAMILIES.get(str(config.get("model_type")))
     if family is None or not is_converted(config):
-        raise ValueError(f"{checkpoint} is not a zspa checkpoint: there is no code of hf_zspa in it to verify")
+        raise ValueError(
+            f"{checkpoint} is not a zspa checkpoint: there is no code of hf_zspa in it to verify; hf-zspa convert "
+            f"{checkpoint} OUT makes one"
+        )
     noted = config.get(DIGESTS)
     digests: dict[str, Any] = noted if isinstance(noted, dict) else {}
     version, there = config.get(VERSION), {name for name in held.names if name.lower().endswith(".py")}

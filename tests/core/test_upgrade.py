@@ -208,9 +208,13 @@ def test_a_weight_that_is_a_link_becomes_a_file_of_its_own(earlier, tmp_path):
     assert not weights.is_symlink() and weights.read_bytes() == before and elsewhere.stat().st_nlink == 1
 
 
-@pytest.mark.parametrize("where", ["org/name", "embedded", "base"])
+@pytest.mark.parametrize("where", ["org/name", "embedded", "embeded", "base"])
 def test_only_the_folder_of_a_converted_checkpoint_is_brought_up_to_date(where):
-    messages = {"base": "is not a zspa checkpoint", "embedded": "is inside hf_zspa, and always up to date"}
-    message = messages.get(where, f"{where} is no folder, and only a folder")
-    with pytest.raises(ValueError, match=message):
+    messages = {
+        "base": f"is not a zspa checkpoint: .*; hf-zspa convert {SHIPPED['embedded']} OUT makes one",
+        "embedded": "is inside hf_zspa, and always up to date",
+        "embeded": "is brought up to date; did you mean embedded, which is inside hf_zspa",
+        "org/name": "org/name is no folder, and only a folder is brought up to date: fetch .* hf download org/name ",
+    }
+    with pytest.raises(ValueError, match=messages[where]):
         upgrade_checkpoint(SHIPPED["embedded"] if where == "base" else where)

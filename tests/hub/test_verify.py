@@ -196,7 +196,7 @@ def test_a_checkpoint_of_another_version_says_which(client, checkpoint):
     "what, message",
     [
         ("org/nowhere", "the Hub has no such repository"),
-        ("org/stock", "org/stock is not a zspa checkpoint: there is no code of hf_zspa in it to verify"),
+        ("org/stock", "there is no code of hf_zspa in it to verify; hf-zspa convert org/stock OUT makes one"),
         ("org/stock@v9", "on the Hub it has no revision v9"),
     ],
 )
