@@ -1,9 +1,11 @@
 """The command line: `hf-zspa`, also `python -m hf_zspa`. A module here holds a few commands, `main` runs them all."""
 
 import sys
-from typing import Annotated, NoReturn
+from difflib import get_close_matches
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from ..hub import Interrupted
 from ..version import __version__
@@ -12,7 +14,18 @@ from .shared import flag
 
 INTERRUPTED = 130  # the exit status of what Ctrl-C ends
 
+
+class _Commands(TyperGroup):
+    """Typer's, which names the commands where one is unknown and like none of them."""
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:
+        if not get_close_matches(args[0], self.commands):
+            ctx.fail(f"No such command {args[0]!r}. There are {', '.join(self.commands)}.")
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Vision-language checkpoints that prune their own visual tokens, chosen for the question.",
     no_args_is_help=True,
     add_completion=False,

@@ -68,6 +68,12 @@ def test_a_ratio_that_is_no_number_is_named_with_what_would_be(shown, command, o
     assert status == 2 and f"'{option}': 'abc' is no number; give a share such as 0.1, at most 1" in said
 
 
+@pytest.mark.parametrize("name, hint", [("konvert", "'convert'"), ("help", ", ".join(COMMANDS))])
+def test_an_unknown_command_is_told_which_was_meant_or_which_there_are(shown, name, hint):
+    status, said = shown(name)
+    assert status == 2 and f"No such command '{name}'" in said and hint in said
+
+
 def test_a_preset_that_is_no_text_is_named(shown, tmp_path):
     (tmp_path / "street.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     status, said = shown("convert", "a", tmp_path / "out", "--preset", tmp_path / "street.jpg")
