@@ -65,7 +65,10 @@ def read_preset(path: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: there is no such file, or it holds something else.
     """
-    preset = read_json(Path(path))
+    try:
+        preset = read_json(Path(path))
+    except ValueError as error:
+        raise ValueError(f'{error}; a preset is like {{"zspa_method": "weighted", "zspa_keep_ratio": 0.1}}') from error
     preset.pop("description", None)
     for name in sorted(set(preset) - set(FIELDS)):
         meant = meant_by(name) or next(iter(get_close_matches(name, ["description"])), None)

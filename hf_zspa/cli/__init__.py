@@ -18,7 +18,7 @@ INTERRUPTED = 130  # the exit status of what Ctrl-C ends
 class _Commands(TyperGroup):
     """Typer's, which names the commands where one is unknown and like none of them."""
 
-    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if not get_close_matches(args[0], self.commands):
             ctx.fail(f"No such command {args[0]!r}. There are {', '.join(self.commands)}.")
         return super().resolve_command(ctx, args)

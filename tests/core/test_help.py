@@ -74,6 +74,13 @@ def test_an_unknown_command_is_told_which_was_meant_or_which_there_are(shown, na
     assert status == 2 and f"No such command '{name}'" in said and hint in said
 
 
+@pytest.mark.parametrize("content", ["{", "[1]"])
+def test_what_a_preset_looks_like_is_said_where_one_is_none(shown, tmp_path, content):
+    (tmp_path / "bad.json").write_text(content)
+    status, said = shown("convert", "a", tmp_path / "out", "--preset", tmp_path / "bad.json")
+    assert status == 1 and '; a preset is like {"zspa_method": "weighted", "zspa_keep_ratio": 0.1}' in said
+
+
 def test_a_preset_that_is_no_text_is_named(shown, tmp_path):
     (tmp_path / "street.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     status, said = shown("convert", "a", tmp_path / "out", "--preset", tmp_path / "street.jpg")
