@@ -39,7 +39,10 @@ def test_it_shows_a_picture_finds_a_setting_and_saves_a_checkpoint_that_verifies
     everything = "\n".join(map(printed, ran))
     assert "14 of 144 tokens kept" in everything and "verified: True" in everything
     assert any("image/png" in output.get("data", {}) for cell in ran for output in cell.outputs)
-    assert "zspa_keep_ratio" in everything and "Pushed(" in everything
+    assert "zspa_keep_ratio" in everything
+    *files, where = printed(ran[-1]).splitlines()
+    assert {"model.safetensors", "config.json"} < {line.split()[-1] for line in files}
+    assert all(" bytes  " in line for line in files) and where == "to https://huggingface.co/your-name/pruned-model"
 
 
 def test_it_is_committed_without_outputs():
