@@ -1,6 +1,6 @@
 """What a sweep consists of: cells, one task under one method with its ratios, and the plans of the paper's tables."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
@@ -44,11 +44,19 @@ class Cell:
     @property
     def name(self) -> str:
         """A file name of its own, such as `pope-zspa-keep0.1-core0.2-mean`; ratios have all their digits."""
+        return self._called(repr)
+
+    @property
+    def label(self) -> str:
+        """The name for people, with rounded ratios."""
+        return self._called("{:.3g}".format)
+
+    def _called(self, number: Callable[[float], str]) -> str:
         parts = [self.task, self.method]
         if self.method != "original":
-            parts.append(f"keep{self.keep_ratio!r}")
-        parts += [f"core{self.core_ratio!r}"] if self.core_ratio is not None else []
-        parts += [f"weight{self.relevance_weight!r}"] if self.relevance_weight is not None else []
+            parts.append(f"keep{number(self.keep_ratio)}")
+        parts += [f"core{number(self.core_ratio)}"] if self.core_ratio is not None else []
+        parts += [f"weight{number(self.relevance_weight)}"] if self.relevance_weight is not None else []
         parts += [self.pooling] if self.pooling else []
         parts += ["centred"] if self.centre else []
         parts += [f"seed{self.seed}"] if self.seed is not None else []

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..output import output_folder, replace_files
+from ..output import replace_files
 from . import plots, tables
 from .asked import Request, planned
 from .cells import KEEP_RATIO, Cell, pooling_cells
@@ -34,13 +34,16 @@ def evaluate(request: Request, console: Console) -> dict[str, Any]:
     own, tasks, cells = planned(request)
     manager = task_manager()
     check_data(tasks, request.data, manager)
-    output_folder(request.output)  # last before minutes of loading: a request that makes no sense leaves nothing behind
     model = HfZspa(request.checkpoint, **request.model)
     cells, left_out = _fitting(request, cells, model)
     for reason in left_out.values():
         console.print(f"Left out: {reason}", markup=False, highlight=False, soft_wrap=True)
     sweep = Sweep(model, manager, request.output, request.data, request.limit)
-    measurements = _run(sweep, cells, console, extra=len(tasks) * 2 if request.table == 4 else 0)
+    extra = len(tasks) * 2 if request.table == 4 else 0
+    console.print(
+        f"cells to measure: {len(cells) + extra}, each a task under one method", markup=False, highlight=False
+    )
+    measurements = _run(sweep, cells, console, extra)
     about: dict[str, Any] = {
         "table": request.table,
         "settings": sweep.settings,
@@ -98,7 +101,7 @@ def _run(sweep: Sweep, cells: Sequence[Cell], console: Console, extra: int) -> l
 
 
 def _one(sweep: Sweep, cell: Cell, bar: Progress, task: Any, before: int) -> Measurement:
-    bar.update(task, description=cell.name, completed=before)
+    bar.update(task, description=cell.label, completed=before)
     shares = [0.0]
 
     def advance(share: float) -> None:
@@ -107,7 +110,7 @@ def _one(sweep: Sweep, cell: Cell, bar: Progress, task: Any, before: int) -> Mea
 
     found = sweep.run(cell, advance)
     if not bar.console.is_terminal:
-        done = f"{before + 1} of {bar.tasks[task].total:g}: {cell.name}, {found.metric} {found.score.value:.2f}"
+        done = f"{before + 1} of {bar.tasks[task].total:g}: {cell.label}, {found.metric} {found.score.value:.2f}"
         bar.console.print(done, markup=False, highlight=False, soft_wrap=True)
     return found
 

@@ -1,10 +1,12 @@
 """What `hf-zspa eval` writes and prints, as a program and as a full disk see it."""
 
 import json
+from unittest.mock import Mock
 
 import pytest
 
 from hf_zspa import cli, output
+from hf_zspa.evaluation import command
 
 ARGUMENTS = ("embedded", "--tasks", "zspa_scenes_extreme", "--methods", "original,zspa", "--limit", "2")
 
@@ -27,6 +29,19 @@ def test_eval_speaks_json_and_says_on_stderr_what_is_done(loaded_once, run, tmp_
     assert status == 0 and json.loads(out) == json.loads((tmp_path / "out" / "results.json").read_text())
     done = [line for line in err.splitlines() if " of 2: zspa_scenes_extreme-" in line]
     assert [line[:7] for line in done] == ["1 of 2:", "2 of 2:"]
+    assert "cells to measure: 2, each a task under one method" in err.split("1 of 2")[0]
+
+
+def test_progress_rounds_ratios_and_file_names_do_not(loaded_once, run, tmp_path):
+    status, _, err = run("--keep-ratio", str(32 / 576), "--core-ratio", "0.2", "--pooling", "mean")
+    assert status == 0 and "2 of 2: zspa_scenes_extreme-zspa-keep0.0556-core0.2-mean, " in err
+    assert (tmp_path / f"out/cells/zspa_scenes_extreme-zspa-keep{32 / 576!r}-core0.2-mean.json").is_file()
+
+
+def test_one_that_is_stopped_before_its_first_cell_leaves_no_folder(loaded_once, run, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "HfZspa", Mock(side_effect=KeyboardInterrupt))
+    assert run()[0] == 130
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_report_says_what_resized_does_to_an_image(loaded_once, run, tmp_path):
