@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..checkpoints.base import read_config
 from ..checkpoints.resolve import checkpoint_folder
 from ..models.given import check_dtype, read_pairs
-from ..output import check_output, output_folder, replace_files
+from ..output import check_output, replace_files
 from ..version import install_command
 from .apply import apply, check_target
 from .candidates import KEEP_RATIOS, SETTINGS, check_keep_ratios, settings_of_methods, with_own
@@ -77,7 +78,6 @@ def run(request: Request, console: Console, say: Callable[[str], None]) -> "Tuni
     model, processor = load_zspa(request.checkpoint, request.trust_remote_code, device=device, dtype=request.dtype)
     for _, prompt in rows:
         check_placeholders(processor, prompt)
-    folder = output_folder(output_folder(request.output) / "rows")
     columns = (TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=len(rows))
@@ -89,7 +89,7 @@ def run(request: Request, console: Console, say: Callable[[str], None]) -> "Tuni
                 console.print(f"{count} of {len(rows)} rows", markup=False, highlight=False)
 
         tried = with_own(settings, model.config)
-        of_model = Rows(model, processor, request.new_tokens, request.batch_size, folder)
+        of_model = Rows(model, processor, request.new_tokens, request.batch_size, request.output / "rows")
         tuning = conclude(of_model.measure(rows, tried, ratios, done), ratios, tried, request.agreement)
     content = {"checkpoint": request.checkpoint, "questions": str(request.questions)} | tuning.as_json()
     files = {"results.json": json.dumps(content, indent=1) + "\n", "results.md": markdown(tuning, request.checkpoint)}
@@ -98,8 +98,13 @@ def run(request: Request, console: Console, say: Callable[[str], None]) -> "Tuni
         (request.output / "results.png").unlink(missing_ok=True)  # one of an earlier run would show other rows
         say(f"there is no plot, which needs matplotlib: {install_command(extra='eval')}")
     if target is not None and tuning.chosen is not None:
+        had = tuning.fields.items() <= read_config(target).items()
         in_card = apply(target, tuning)
-        say(f"wrote the settings into {target / 'config.json'}" + (", and a line into its card" if in_card else ""))
-        if not in_card:
+        config = target / "config.json"
+        same = f"nothing had to change in {config}, which has these settings already"
+        say(same if had else f"wrote the settings into {config}")
+        if in_card:
+            say("wrote a line about them into its card")
+        else:
             say(f"{target} has no card with the markers of hf-zspa: nothing in it says how it was tuned")
     return tuning

@@ -83,6 +83,7 @@ class Rows:
             path = self._path(inputs)
             record = _read(path) or {"prompt": prompt, "scores": {}}
             if self._complete(record, inputs, settings, candidates) and path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 replace_file(path, json.dumps(record).encode())
             records.append(record)
             done()

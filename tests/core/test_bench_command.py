@@ -142,6 +142,18 @@ def test_an_image_that_is_missing_is_named_before_anything_is_measured(tmp_path,
     assert not (tmp_path / "out").exists()
 
 
+def test_there_is_no_folder_before_there_is_something_to_write(monkeypatch, tmp_path):
+    def stop(*_):
+        assert not (tmp_path / "out").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hf_zspa.bench.command._measure", stop)
+    monkeypatch.setattr("sys.argv", ["hf-zspa", "bench", "embedded", "-o", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match="130"):
+        main()
+    assert not (tmp_path / "out").exists()
+
+
 def test_pairs_are_read_from_json_lines(tmp_path):
     file = tmp_path / "pairs.jsonl"
     file.write_text('{"image": "a.png", "question": "what?"}\n{"image": "b.png", "question": "where?"}\n')
@@ -155,7 +167,9 @@ def test_pairs_are_read_from_json_lines(tmp_path):
 
 @pytest.mark.parametrize("name, found", [("nothing", "there is no file "), ("", "is a folder, but must be a file")])
 def test_what_stands_in_a_file_of_questions_is_said_where_there_is_none(tmp_path, name, found):
-    with pytest.raises(ValueError, match=r'give JSON Lines such as {"image": "a.png", "prompt": "what is it\?"}') as error:
+    with pytest.raises(
+        ValueError, match=r'give JSON Lines such as {"image": "a.png", "prompt": "what is it\?"}'
+    ) as error:
         read_pairs(tmp_path / name, asked="prompt")
     assert found in str(error.value)
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -18,8 +19,8 @@ from hf_zspa.tuning.apply import apply, check_target
 def tuned(tmp_path, monkeypatch, capsys):
     """Converts the small LLaVA, tunes it on rows about as many scenes, and returns its folder, status and output."""
 
-    def tune(*arguments, rows=60):
-        convert_checkpoint(CHECKPOINT, folder := tmp_path / "scenes", force=True)
+    def tune(*arguments, rows=60, keep=0.1):
+        convert_checkpoint(CHECKPOINT, folder := tmp_path / "scenes", force=True, zspa_keep_ratio=keep)
         lines = []
         for seed in range(rows):
             scene, (question, *_) = scene_questions(seed)
@@ -39,9 +40,9 @@ def tuned(tmp_path, monkeypatch, capsys):
 def test_what_is_chosen_is_written_into_the_checkpoint_and_its_card_and_measured_rows_are_not_measured_again(
     tuned, tmp_path, monkeypatch
 ):
-    folder, status, said = tuned("--agreement", "0.6", "--keep-ratio", "0.1,0.25", "--apply")
+    folder, status, said = tuned("--agreement", "0.6", "--keep-ratio", "0.1,0.25", "--apply", keep=0.5)
     assert status == 0, said.err
-    assert "6 of 60 rows" in said.err
+    assert "6 of 60 rows" in said.err and f"wrote the settings into {folder / 'config.json'}" in said.out
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     chosen = results["chosen"]
     assert chosen["zspa_keep_ratio"] == 0.1 and f"keep ratio {chosen['zspa_keep_ratio']:g} is the smallest" in said.out
@@ -52,8 +53,17 @@ def test_what_is_chosen_is_written_into_the_checkpoint_and_its_card_and_measured
     assert f"{judged['stay']} of {judged['rows']} answers" in line and "with 60 rows" in line
 
     monkeypatch.setattr("hf_zspa.tuning.rows.Asked", None)  # the fields that are tried are no part of what is kept
+    _, status, said = tuned("--agreement", "0.6", "--keep-ratio", "0.1,0.25", "--apply")
+    assert status == 0 and f"nothing had to change in {folder / 'config.json'}" in said.out
+    assert "wrote a line about them into its card" in said.out and "wrote the settings" not in said.out
     _, status, said = tuned("--agreement", "0.6", "--keep-ratio", "0.1,0.25", "--json")
     assert status == 0 and json.loads(said.out)["chosen"] == chosen
+
+
+def test_one_that_is_stopped_at_its_first_row_leaves_no_folder(tuned, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_zspa.tuning.rows.question_inputs", Mock(side_effect=KeyboardInterrupt))
+    assert tuned("--agreement", "0.6")[1] == 130
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
