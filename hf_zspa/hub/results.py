@@ -27,7 +27,9 @@ def read_results(path: Path) -> dict[str, Any]:
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"--results {path} cannot be read: {error.strerror}; give a results.json of hf-zspa eval") from error
+        raise ValueError(
+            f"--results {path} cannot be read: {error.strerror}; give a results.json of hf-zspa eval"
+        ) from error
     except ValueError as error:
         raise ValueError(f"--results {path} is not a results.json of hf-zspa eval: {error}") from error
     if not isinstance(results, dict) or not isinstance(results.get("rows"), list):

@@ -196,7 +196,7 @@ def test_a_picture_that_a_person_drew_into_the_folder_is_shown(hub, client, chec
     "options, message",
     [
         (["--create-pr", "--tag", "v1"], "leave it out with --create-pr"),
-        (["--results", "nowhere.json"], "nowhere.json cannot be read: No such file"),
+        (["--results", "nowhere.json"], "nowhere.json cannot be read: No such file or directory; give a results.json"),
         (["--picture", "nowhere.png"], "there is no image file nowhere.png"),
     ],
 )
