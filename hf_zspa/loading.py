@@ -13,7 +13,6 @@ from .checkpoints.base import built_from, is_converted, known_family, read_confi
 from .checkpoints.resolve import checkpoint_folder
 from .checkpoints.verify import check_code
 from .models.given import check_prompt
-from .models.given import open_image as open_image
 from .models.in_memory import check_transformers_has, from_pretrained
 
 # transformers 5 dropped this name; both load the same classes

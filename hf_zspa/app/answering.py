@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import StoppingCriteriaList, TextIteratorStreamer
 
 from ..checkpoints.shipped import SHIPPED
-from ..loading import FirstTokenClock, check_prompt, load_zspa, open_image, question_inputs, usable_device
-from ..models.given import check_dtype
+from ..loading import FirstTokenClock, load_zspa, question_inputs, usable_device
+from ..models.given import check_dtype, check_prompt, open_image
 from ..visualize.demo import Answer, check_words
 from ..visualize.panels import enlarged
 from ..visualize.selection import Selection, explain_tokens

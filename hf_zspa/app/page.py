@@ -11,7 +11,7 @@ from typing import Any
 import gradio as gr
 import torch
 
-from ..loading import open_image
+from ..models.given import open_image
 from ..pruners.registry import METHODS
 from ..remote_code.zspa_methods import METHODS as TRAVELLING
 from ..scenes import EXAMPLES

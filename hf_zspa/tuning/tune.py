@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from ..evaluation.statistics import bootstrap_interval
-from ..loading import check_placeholders, check_prompt
+from ..loading import check_placeholders
+from ..models.given import check_prompt
 from ..remote_code.zspa_checks import check_positive
 from .candidates import KEEP_RATIOS, SETTINGS, Setting, check_keep_ratios, with_own
 from .choice import Judged, check_rows, halves, interval, judge

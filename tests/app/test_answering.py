@@ -7,7 +7,8 @@ from hf_zspa.app import answering as module
 from hf_zspa.app.answering import Answering
 from hf_zspa.app.markup import panels
 from hf_zspa.checkpoints.convert import convert_checkpoint
-from hf_zspa.loading import open_image, question_inputs
+from hf_zspa.loading import question_inputs
+from hf_zspa.models.given import open_image
 
 
 @pytest.fixture

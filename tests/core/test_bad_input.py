@@ -10,7 +10,7 @@ from PIL import Image
 
 from hf_zspa import cli
 from hf_zspa.checkpoints.convert import convert_checkpoint
-from hf_zspa.loading import open_image
+from hf_zspa.models.given import open_image
 from hf_zspa.scenes import CHECKPOINT, EXAMPLES
 
 

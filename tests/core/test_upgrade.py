@@ -21,7 +21,8 @@ from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.checkpoints.shipped import SHIPPED
 from hf_zspa.checkpoints.upgrade import upgrade_checkpoint
 from hf_zspa.checkpoints.verify import verify_checkpoint
-from hf_zspa.loading import load_zspa, open_image, question_inputs
+from hf_zspa.loading import load_zspa, question_inputs
+from hf_zspa.models.given import open_image
 from hf_zspa.scenes import EXAMPLES
 from hf_zspa.version import __version__
 

@@ -12,7 +12,8 @@ from hf_zspa.checkpoints.inspect import inspect_checkpoint
 from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.checkpoints.shipped import SHIPPED
 from hf_zspa.checkpoints.verify import verify_checkpoint
-from hf_zspa.loading import load_zspa, open_image, question_inputs
+from hf_zspa.loading import load_zspa, question_inputs
+from hf_zspa.models.given import open_image
 from hf_zspa.scenes import EXAMPLES
 
 

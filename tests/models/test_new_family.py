@@ -14,7 +14,8 @@ from hf_zspa.checkpoints.convert import convert_checkpoint
 from hf_zspa.checkpoints.families import FAMILIES, Grid, Layout
 from hf_zspa.checkpoints.inspect import ImageExample, inspect_checkpoint
 from hf_zspa.checkpoints.verify import verify_checkpoint
-from hf_zspa.loading import load_zspa, open_image, question_inputs
+from hf_zspa.loading import load_zspa, question_inputs
+from hf_zspa.models.given import open_image
 from hf_zspa.visualize.checkpoint import visualize_checkpoint
 from hf_zspa.visualize.token_grid import token_views
 

@@ -12,7 +12,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from trl_trainers import ONE
 
 import hf_zspa
-from hf_zspa.loading import load_zspa, open_image, question_inputs
+from hf_zspa.loading import load_zspa, question_inputs
+from hf_zspa.models.given import open_image
 from hf_zspa.scenes import CHECKPOINT, EXAMPLES
 
 ROOT = Path(__file__).parents[2]
