@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from hf_zspa.models.given import as_rgb, open_image
-from hf_zspa.tuning.rows import digests
+from hf_zspa.tuning.pictures import digests
 
 RAMP = np.linspace(0, 255, 48, dtype=np.uint8).reshape(6, 8)
 COLOURS = np.stack([RAMP, RAMP[::-1], RAMP.T.reshape(6, 8)], axis=-1)
