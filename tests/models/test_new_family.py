@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
-import transformers
 
 from hf_zspa.checkpoints import code_files
 from hf_zspa.checkpoints.convert import convert_checkpoint
@@ -15,6 +14,7 @@ from hf_zspa.checkpoints.families import FAMILIES, Grid, Layout
 from hf_zspa.checkpoints.inspect import ImageExample, inspect_checkpoint
 from hf_zspa.checkpoints.verify import verify_checkpoint
 from hf_zspa.loading import load_zspa, question_inputs
+from hf_zspa.models import in_memory
 from hf_zspa.models.given import open_image
 from hf_zspa.visualize.checkpoint import visualize_checkpoint
 from hf_zspa.visualize.token_grid import token_views
@@ -53,7 +53,8 @@ def family(tmp_path, monkeypatch):
     text = text.replace(imports, STOCK).replace(positions, "")
     (code / "modeling_zspa_madeup_llava.py").write_text(text, encoding="utf-8")
     monkeypatch.setattr(code_files, "REMOTE_CODE", code)
-    monkeypatch.setattr(transformers, "MadeupLlavaForConditionalGeneration", object, raising=False)  # it would be there
+    # It would be there. Of transformers there may be two module objects, by what was imported first.
+    monkeypatch.setattr(in_memory.transformers, "MadeupLlavaForConditionalGeneration", object, raising=False)
     record = replace(
         FAMILIES["llava"],
         model_type="madeup_llava",
