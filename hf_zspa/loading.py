@@ -142,8 +142,8 @@ def question_inputs(model, processor, image: Image.Image, prompt: str):
         inputs = processor(images=image, text=text, return_tensors="pt")
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
         raise ValueError(
-            f"the checkpoint's processor cannot use a picture of {image.width} x {image.height} pixels ({error}): give "
-            "a larger one, or one that is less narrow"
+            f"the checkpoint's processor cannot use a picture of {image.width} x {image.height} pixels ({error}): try "
+            "another size"
         ) from error
     return inputs.to(model.device, model.dtype)
 

@@ -131,7 +131,7 @@ def controls(config) -> tuple[gr.Slider, gr.Radio, dict[str, gr.Slider]]:
 
 def step_to(value: float, step: float) -> float:
     """The step of a slider that stands at a value: a finer one where the value is between two steps."""
-    return step if abs(value / step - round(value / step)) < 1e-6 else 0.001
+    return step if abs(value / step - round(value / step)) < 1e-6 else 0.0005
 
 
 def stopped(html: str) -> str:

@@ -51,13 +51,15 @@ class Settings:
 
     def asked_of_generate(self, method: str, config: Any) -> dict[str, Any]:
         """The arguments of `generate` that choose a method."""
-        if method == "original":
+        if method == "original" or self.keep_ratio == 1:
             return {"zspa_keep_ratio": 1.0}
         return {"visual_token_pruner": self.pruner(method, config)}
 
     def kept(self, method: str, sizes: Iterable[int], config: Any) -> int:
         """How many tokens a method keeps of images of these sizes."""
-        return sum(sizes) if method == "original" else sum(map(self.pruner(method, config).budget, sizes))
+        if method == "original" or self.keep_ratio == 1:
+            return sum(sizes)
+        return sum(map(self.pruner(method, config).budget, sizes))
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ class InterleavedBenchmark:
 
     def _answer(self, method: str, given: Given) -> tuple[tuple[float, float], Any]:
         """Seconds until the first and until the last token, and the cache that is left."""
+        asked = {} if method == "limit" else self.settings.asked_of_generate(method, self.model.config)
         clock = FirstTokenClock(self.model.device)
         options = {
             "do_sample": False, "num_beams": 1, "pad_token_id": 0, "return_dict_in_generate": True,
@@ -229,9 +232,7 @@ class InterleavedBenchmark:
         elif given.scales(method):
             output = self.model.generate(**given.resized, zspa_keep_ratio=1.0, **options)
         else:
-            output = self.model.generate(
-                **given.inputs, **self.settings.asked_of_generate(method, self.model.config), **options
-            )
+            output = self.model.generate(**given.inputs, **asked, **options)
         return (clock.first_token, clock.now()), cache_of(output)
 
     def _size(self, method: str, given: Given, tokens: tuple[int, ...]) -> dict[str, Any]:

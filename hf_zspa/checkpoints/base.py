@@ -171,7 +171,7 @@ def weight_files(folder: Path, variant: str | None = None) -> list[str]:
         if not (folder / name).is_file():
             raise ValueError(f"{folder} lacks the shard {shown(name)}, which its {index} names")
         try:
-            with safe_open(folder / name, framework="numpy"):  # which has torch wait
+            with safe_open(folder / name, framework="numpy"):  # so that torch is not imported
                 pass
         except SafetensorError as error:
             raise ValueError(f"{folder / name} is not a complete safetensors file: {error}") from error

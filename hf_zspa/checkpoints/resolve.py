@@ -3,8 +3,8 @@
 import glob
 import sys
 from difflib import get_close_matches
-from glob import escape
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from huggingface_hub import snapshot_download
@@ -116,9 +116,10 @@ def local_folder(checkpoint: str | Path) -> Path | None:
     there = folder.resolve()
     if there.is_dir():
         return there
-    for left in there.parent.glob(f".{escape(there.name)}.????????/previous"):  # as `all_or_nothing` names it
+    for left in there.parent.glob(f".{glob.escape(there.name)}.????????/previous"):  # as `all_or_nothing` names it
         raise ValueError(
-            f"there is no folder {checkpoint} any more: what replaced it was killed. Move it back: mv {left} {there}"
+            f"there is no folder {checkpoint} any more: what replaced it was killed. Move it back: "
+            f"mv {quote(str(left))} {quote(str(there))}"
         )
     return None
 

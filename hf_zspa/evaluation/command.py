@@ -40,9 +40,7 @@ def evaluate(request: Request, console: Console) -> dict[str, Any]:
         console.print(f"Left out: {reason}", markup=False, highlight=False, soft_wrap=True)
     sweep = Sweep(model, manager, request.output, request.data, request.limit)
     extra = len(tasks) * 2 if request.table == 4 else 0
-    console.print(
-        f"cells to measure: {len(cells) + extra}, each a task under one method", markup=False, highlight=False
-    )
+    console.print(f"cells: {len(cells) + extra}, each a task under one method", markup=False, highlight=False)
     measurements = _run(sweep, cells, console, extra)
     about: dict[str, Any] = {
         "table": request.table,

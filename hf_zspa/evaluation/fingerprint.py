@@ -13,6 +13,7 @@ CHECKPOINT_SUFFIXES = (*STOCK, ".py")
 DATA_SUFFIXES = (".parquet", ".arrow", ".json", ".md")
 # What decides a score: the methods that do not travel in a checkpoint, how they are run, the embedded questions.
 MEASURING = (
+    "checkpoints/families/*.py",
     "evaluation/benchmarks.py",
     "evaluation/lmms_tasks.py",
     "evaluation/counting.py",

@@ -192,7 +192,7 @@ class HfZspa(lmms):
             elif method == "resized" and scales_by_area(self.processor):
                 self.resizer = Resizer(self.processor, self.model.config, keep)
             elif method == "resized":
-                self.pruner = pooled(self.model.config, keep)
+                self.pruner = pooled(self.model.config, keep) if keep < 1 else None
             else:
                 self.pruner = make_pruner(self.method, keep_ratio=keep, seed=seed or 0)
         self.records: list[SampleRecord] = []
@@ -283,11 +283,11 @@ class HfZspa(lmms):
             visual = ({"images": given} if images else {}) | ({"videos": videos} if videos else {})
             return processor(text=texts, padding=True, return_tensors="pt", **visual)
 
+        if videos and self.method == "resized":
+            raise ValueError("the sample has a video, which 'resized' does not know")
         inputs, resized = processed(self.processor, images), None
         full = inputs["input_ids"]
         if self.resizer and images:
-            if videos:
-                raise ValueError("the sample has a video, which 'resized' does not know")
             inputs = processed(self.resizer.processor, self.resizer(images, inputs))
             resized = inputs["input_ids"]
         if counter:

@@ -37,7 +37,8 @@ def way(processor: Any, config: Any) -> str:
     layout = _largest_example(config)
     of, more = "the image's features", ""
     if layout and len(layout.grids) > 1:
-        of = "the features of the whole image, without its tiles,"
+        text = " but with the text between them" if FAMILIES[config.model_type].image_markers else ""
+        of = f"the features of the whole image, without its tiles{text},"
         more = " (of every tile, where the budget has room for that)" if pooled(config, 1.0).tiled else ""
     return f"the averages of {of} in the largest square within the budget{more}, at contiguous positions"
 

@@ -187,7 +187,7 @@ def check_given(given: dict[str, Any], own: str = FIELDS["zspa_method"]) -> tupl
     """
     given = {name: value for name, value in given.items() if value is not None}
     check_fields(given, POSITION_IDS)
-    method = given.pop("zspa_method", own)
+    method = check_choice("zspa_method", given.pop("zspa_method", own), tuple(SETTINGS))
     check_read(method, [name.removeprefix("zspa_") for name in given], "zspa_")
     return method, given
 

@@ -47,8 +47,9 @@ def visualize_checkpoint(
     """
     check_prompt(prompt)
     target, image = picture_file(output), open_image(image_file)
-    own = (FIELDS | read_config(checkpoint_folder(checkpoint, weights=False)))["zspa_method"]
-    check_given({f"zspa_{name}": value for name, value in settings.items()}, own)
+    given = {f"zspa_{name}": value for name, value in settings.items() if value is not None}
+    if given and not trust_remote_code:  # else the checkpoint's own code says what it takes
+        check_given(given, (FIELDS | read_config(checkpoint_folder(checkpoint, weights=False)))["zspa_method"])
     from ..loading import load_zspa  # which takes seconds
 
     model, processor = load_zspa(checkpoint, trust_remote_code)

@@ -161,12 +161,14 @@ def test_uploads_are_removed_and_the_queue_is_bounded(answering):
     assert built.delete_cache == (page.HOUR, page.HOUR) and built._queue.max_size == page.WAITING
 
 
-@pytest.mark.parametrize(("keep_ratio", "step"), [(0.1, 0.01), (0.29, 0.01), (0.125, 0.001), (0.0625, 0.001)])
+@pytest.mark.parametrize(("keep_ratio", "step"), [(0.1, 0.01), (0.29, 0.01), (0.125, 0.0005), (0.0625, 0.0005)])
 def test_a_slider_can_stand_where_the_checkpoint_says(answering, monkeypatch, keep_ratio, step):
     monkeypatch.setattr(answering.model.config, "zspa_keep_ratio", keep_ratio)
     with gradio.Blocks():
         slider, *_ = page.controls(answering.model.config)
     assert (slider.value, slider.step) == (keep_ratio, step)
+    steps = (keep_ratio - slider.minimum) / step  # what a browser rounds
+    assert abs(steps - round(steps)) < 1e-6
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from released import of_0_1_0
 from hf_zspa import cli
 from hf_zspa.app import serve as module
 from hf_zspa.app.space import write_space
+from hf_zspa.checkpoints.convert import convert_checkpoint
 from hf_zspa.checkpoints.resolve import checkpoint_folder
 from hf_zspa.scenes import CHECKPOINT
 from hf_zspa.version import requirement
@@ -27,15 +28,15 @@ from hf_zspa.version import requirement
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
-    """A Hub on loopback with one repository for each of some families and one of 0.1.0, and its client."""
+    """A Hub on loopback with repositories of some families, of 0.1.0 and of today, and its client."""
     with HubServer() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         for family in ("llava", "smolvlm", "qwen3_vl", "bert"):
             server.add(f"org/{family}", {"config.json": json.dumps({"model_type": family}).encode()})
         old = of_0_1_0("embedded", tmp_path_factory.mktemp("old"))
-        server.add(
-            "org/old", {path.name: path.read_bytes() for path in old.iterdir() if path.suffix in (".json", ".py")}
-        )
+        now = convert_checkpoint(CHECKPOINT, tmp_path_factory.mktemp("now") / "zspa")
+        for name, folder in (("org/old", old), ("org/now", now)):
+            server.add(name, {it.name: it.read_bytes() for it in folder.iterdir() if it.suffix in (".json", ".py")})
         with started(server, tmp_path_factory.mktemp("hf-home")) as client:
             yield client
         server.shutdown()
@@ -43,7 +44,7 @@ def hub(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("family", "needs"),
-    [("llava", []), ("smolvlm", ["num2words", "torchvision"]), ("qwen3_vl", ["torchvision"])],
+    [("llava", []), ("now", []), ("smolvlm", ["num2words", "torchvision"]), ("qwen3_vl", ["torchvision"])],
 )
 def test_a_space_has_the_packages_that_its_checkpoints_processor_needs(hub, tmp_path, family, needs):
     done = hub.run("app", f"org/{family}", "--space", tmp_path / "space")

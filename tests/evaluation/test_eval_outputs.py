@@ -29,7 +29,7 @@ def test_eval_speaks_json_and_says_on_stderr_what_is_done(loaded_once, run, tmp_
     assert status == 0 and json.loads(out) == json.loads((tmp_path / "out" / "results.json").read_text())
     done = [line for line in err.splitlines() if " of 2: zspa_scenes_extreme-" in line]
     assert [line[:7] for line in done] == ["1 of 2:", "2 of 2:"]
-    assert "cells to measure: 2, each a task under one method" in err.split("1 of 2")[0]
+    assert "cells: 2, each a task under one method" in err.split("1 of 2")[0]
 
 
 def test_progress_rounds_ratios_and_file_names_do_not(loaded_once, run, tmp_path):

@@ -363,3 +363,12 @@ def test_images_that_are_cut_or_scaled_by_other_names_are_resized_in_a_batch(
     counts = {record.doc_id: (record.visual_tokens, record.kept_tokens) for record in model.records}
     assert rows == [2] and counts == dict(enumerate(zip(tokens, kept)))
     assert [ask([document], "resized", model=model, keep_ratio=0.25)[0] for document in documents] == together
+
+
+def test_resized_refuses_a_video_and_is_the_stock_model_at_keep_ratio_1(ask, embedded):
+    video = [{"role": "user", "content": [{"type": "video", "url": "a.mp4"}, {"type": "text", "text": "what?"}]}]
+    with pytest.raises(SampleError, match="the sample has a video, which 'resized' does not know"):
+        ask([video], "resized", keep_ratio=0.25)
+    assert ask([messages_of(0)], "resized", keep_ratio=1.0) == ask([messages_of(0)], "original")
+    ask([messages_of(0)], "resized", keep_ratio=1.0)
+    assert [(r.visual_tokens, r.kept_tokens) for r in embedded.records] == [(144, 144)]

@@ -89,6 +89,6 @@ def test_a_picture_that_a_processor_cannot_use_is_named_by_its_size(load, family
     pair = load(family)
     width, height = size
     with pytest.raises(
-        ValueError, match=rf"cannot use a picture of {width} x {height} pixels \(.*\): give a larger one"
+        ValueError, match=rf"cannot use a picture of {width} x {height} pixels \(.*\): try another size"
     ):
         question_inputs(pair.model, pair.processor, image(0, size), QUESTION)

@@ -51,6 +51,7 @@ def test_an_image_is_scaled_to_the_largest_grid_or_its_squares_are_averaged(load
         ("qwen3_vl", "the image, scaled to the largest grid of its aspect within the budget"),
         ("gemma3", "averages of the image's features in the largest square within the budget, at contiguous positions"),
         ("llava_next", "features of the whole image, without its tiles, in the largest square within the budget, at"),
+        ("smolvlm", "features of the whole image, without its tiles but with the text between them, in the largest"),
         ("internvl", "in the largest square within the budget (of every tile, where the budget has room for that), at"),
     ],
 )

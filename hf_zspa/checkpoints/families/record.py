@@ -95,10 +95,6 @@ class Family:
     def module(self) -> str:
         return f"modeling_zspa_{self.model_type}"
 
-    def has_one_size(self, config: Config) -> bool:
-        """Whether every image has equally many visual tokens."""
-        return [name for name, _ in self.typical(config)] == ["any"]
-
     def examples(self, config: Config) -> list[tuple[str, int]]:
         """Typical images, and the visual tokens that the model makes of them."""
         return [(name, self.layout(config, size).count) for name, size in self.typical(config)]
