@@ -12,6 +12,7 @@ from selection import KINDS, features
 
 from hf_zspa import DppPruner, MmtokPruner, WeightedPruner, ZspaPruner, select_tokens
 from hf_zspa.remote_code.zspa_checks import SETTINGS
+from hf_zspa.remote_code.zspa_config import check_given
 from hf_zspa.remote_code.zspa_greedy import Greedy
 from hf_zspa.remote_code.zspa_methods import METHODS
 from hf_zspa.remote_code.zspa_selection import relevance
@@ -207,3 +208,8 @@ def test_what_is_kept_is_told_apart_by_why(pair, pruner):
 
 def test_what_a_method_reads_is_what_its_pruner_takes():
     assert {name: tuple(field.name for field in fields(kind)) for name, kind in METHODS.items()} == SETTINGS
+
+
+def test_a_method_that_a_config_misspells_is_named_by_its_field():
+    with pytest.raises(ValueError, match="zspa_method is 'zsap', but must be 'zspa' or"):
+        check_given({"zspa_keep_ratio": 0.2}, "zsap")
