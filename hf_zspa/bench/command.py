@@ -122,7 +122,10 @@ def _measure(request: Request, model: Any, questions: Iterator[Question], consol
             say(f"question {number + 1} is answered by every method")
             if number == 0:
                 took = time.monotonic() - start
-                console.print(f"the first of {ROUNDS} rounds or more took {took:.1f} s; fewer --methods take less")
+                console.print(
+                    f"the first of {ROUNDS} rounds or more took {took:.1f} s; fewer --methods take less, as does "
+                    "OMP_NUM_THREADS=1 on a machine that others use"
+                )
             if time.monotonic() < end or benchmark.rounds < ROUNDS:
                 again.append((number, (inputs, resized)))
         while again and (benchmark.rounds < ROUNDS or time.monotonic() < end):

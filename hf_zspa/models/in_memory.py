@@ -141,6 +141,8 @@ def unprune(model):
         ValueError: it is none that prunes by this version's code, it is wrapped, or has a `forward` of its own; nothing
             has changed then.
     """
+    if type(model).__module__.startswith("transformers."):
+        raise ValueError(f"the model is a {type(model).__name__}, which prunes nothing: there is nothing to undo")
     if not _prunes(model) or type(model.model) is not type(model).base_class:
         raise ValueError(
             f"the model is a {type(model).__name__}, but must be one that prunes by the code of hf_zspa {__version__}, "

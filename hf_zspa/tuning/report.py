@@ -17,10 +17,12 @@ def verdict(tuning: Tuning) -> str:
     chosen, each = tuning.chosen, ", one about each picture" if tuning.shared else ""
     if chosen is None:
         largest = tuning.judged[-1]
+        enough = largest.stay >= tuning.agreement * largest.rows  # but for the few rows, which leave the bound low
+        more = "; if as large a share of more pictures stays, it will do" if enough else ""
         return (
             f"no keep ratio that was tried is sure to leave {_percent(tuning.agreement)} of the answers as they are "
             f"(at {tuning.keep_ratios[-1]:g}, {largest.stay} of {largest.rows} stay{each}): keep ratio 1.0, no "
-            "pruning, is the honest answer"
+            f"pruning, is the honest answer{more}"
         )
     return (
         f"keep ratio {tuning.keep_ratios[chosen.keep_ratio]:g} is the smallest that leaves "
