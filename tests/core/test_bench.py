@@ -242,6 +242,14 @@ def test_resized_is_a_smaller_image_or_averages_or_refused(name, monkeypatch):
     assert sizes["resized"] < sizes["zspa"] == sizes["random"] < sizes["original"]
 
 
+def test_at_keep_ratio_1_every_method_is_the_stock_model(monkeypatch):
+    config, full = tiny_model("llava-1.5-7b", monkeypatch).config, Settings(keep_ratio=1.0)
+    for method in ("original", "zspa", "resized", "tome"):
+        assert (
+            full.asked_of_generate(method, config) == {"zspa_keep_ratio": 1.0} and full.kept(method, [9], config) == 9
+        )
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_small_shape_has_layers_of_the_kinds_that_its_model_has(name):
     def kinds(name):

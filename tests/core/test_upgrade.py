@@ -2,7 +2,7 @@
 
 import errno
 import json
-import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -165,6 +165,7 @@ upgrade_checkpoint(sys.argv[1])
 @pytest.mark.parametrize(("end", "is_there"), [("raise KeyboardInterrupt", True), ("os._exit(9)", False)])
 def test_what_is_stopped_when_it_has_moved_the_old_folder_loses_nothing(earlier, monkeypatch, capsys, end, is_there):
     """By Ctrl-C, or killed."""
+    earlier = earlier.rename(earlier.with_name("my checkpoint"))
     before = contents(earlier)
     subprocess.run([sys.executable, "-c", STOPPED.format(end), earlier], stderr=subprocess.DEVNULL)
     assert earlier.exists() == is_there
@@ -172,7 +173,7 @@ def test_what_is_stopped_when_it_has_moved_the_old_folder_loses_nothing(earlier,
         for command in ("inspect", "upgrade"):
             status, _, err = run(monkeypatch, capsys, command, earlier)
             assert status == 1 and f"there is no folder {earlier} any more" in err
-        left, place = re.search("mv (.*) (.*)", err).groups()
+        _, left, place = shlex.split(err[err.index("mv ") :])
         Path(left).rename(place)
     assert contents(earlier) == before
 
